@@ -1,0 +1,2 @@
+//! Tollgate: a reverse proxy that sells API calls.
+pub mod protocol;
