@@ -1,2 +1,5 @@
 //! Tollgate: a reverse proxy that sells API calls.
+pub mod config;
+pub mod domain;
+pub mod ports;
 pub mod protocol;

@@ -1,0 +1,231 @@
+//! The configuration. `raw` is what a file says, this is what the program runs on: checked, complete, and typed.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::uri::Authority;
+use http::{HeaderName, HeaderValue};
+use secrecy::SecretString;
+
+use crate::domain::id::{GatewayId, OfferId, ProductId};
+use crate::domain::offer::Offer;
+
+/// Everything the program runs on.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// This process's name in records.
+    pub gateway: GatewayId,
+    /// Data-plane cores, at least 1.
+    pub workers: usize,
+    /// Holds the store and the journal.
+    pub data_dir: PathBuf,
+    /// Where buyers call.
+    pub data_listener: SocketAddr,
+    /// Where operators and Prometheus call.
+    pub admin_listener: SocketAddr,
+    /// Opens the admin listener.
+    pub admin_token: SecretString,
+    /// Keys the hashes of API keys, at least 16 bytes.
+    pub hash_key: SecretString,
+    /// What is written where.
+    pub log: Log,
+    /// Bounds of the data plane.
+    pub limits: Limits,
+    /// Size of a journal file, in bytes.
+    pub journal_segment_bytes: u64,
+    /// How long open streams may go on after SIGTERM.
+    pub drain_timeout: Duration,
+    /// What is sold.
+    pub catalog: Arc<Catalog>,
+}
+
+/// What is written where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// Least severe level of the program's own messages (standard error, JSON lines).
+    pub level: LogLevel,
+    /// One JSON line a call.
+    pub access: AccessLog,
+}
+
+/// Severity of the program's own messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are the field's")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// Where the access log goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccessLog {
+    /// Nowhere.
+    Off,
+    /// To standard output.
+    Stdout,
+    /// To a file, appended; opened anew on reload.
+    File(PathBuf),
+}
+
+/// Bounds of the data plane.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Open client connections; more are not accepted until one closes.
+    pub connections: usize,
+    /// From a request head's first byte to its last.
+    pub head_timeout: Duration,
+    /// Between two requests of one connection.
+    pub idle_timeout: Duration,
+    /// Between two reads of a request body.
+    pub body_timeout: Duration,
+    /// Request bodies held in memory at one time, over all calls, in bytes.
+    pub buffered_bytes: u64,
+}
+
+/// What is sold.
+#[derive(Debug, Clone, Default)]
+pub struct Catalog {
+    /// By id.
+    pub products: BTreeMap<ProductId, Arc<Product>>,
+    /// By id.
+    pub offers: BTreeMap<OfferId, Arc<Offer>>,
+}
+
+/// One product: its route, its upstream, its meter.
+#[derive(Debug, Clone)]
+pub struct Product {
+    /// Its name.
+    pub id: ProductId,
+    /// How calls find it.
+    pub kind: ProductKind,
+    /// Who may call.
+    pub access: Access,
+    /// What is counted.
+    pub meter: Meter,
+    /// Where a buyer can get more; shown when a package is used up.
+    pub buy_url: Option<String>,
+    /// Where calls go.
+    pub upstream: Arc<Upstream>,
+    /// How long a seller may take.
+    pub timeouts: Timeouts,
+    /// Largest request body that is held in memory, in bytes.
+    pub body_max: u64,
+    /// What a charge becomes when the seller breaks off; `None`: void for a plain answer shorter than its
+    /// Content-Length, bill for a stream that had an event.
+    pub on_seller_break: Option<BreakRule>,
+    /// What a call waits for at its end.
+    pub durability: Durability,
+    /// Which of the seller's headers reach the buyer.
+    pub response_headers: HeaderRule,
+}
+
+/// How calls find a product.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProductKind {
+    /// OpenAI-compatible: under `/v1/infers/{deployment}/v1`, or under `/v1` by the body's `model`.
+    Llm {
+        /// The path segment under which the marketplace publishes it.
+        deployment: String,
+        /// The names that buyers use, each with the seller's own. Empty: every name passes as it is.
+        models: BTreeMap<String, String>,
+    },
+    /// Any other HTTP API.
+    Http {
+        /// Only calls to this host (without port, lower case); `None`: any.
+        host: Option<String>,
+        /// Only paths under this prefix, segment by segment. Begins with a slash.
+        path: String,
+        /// Whether the prefix is taken off before forwarding.
+        strip_path: bool,
+    },
+}
+
+/// Who may call a product.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Bearers of an API key.
+    Keys,
+    /// Everybody.
+    Open,
+}
+
+/// What is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Meter {
+    /// One unit a billable call.
+    Calls,
+    /// Nothing.
+    None,
+}
+
+/// What becomes of a charge when the seller breaks off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BreakRule {
+    /// It stays.
+    Bill,
+    /// It is taken back.
+    Void,
+}
+
+/// What a charge survives when the client has the whole answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// The death of the process: nobody waits.
+    Os,
+    /// The loss of power: the answer's end waits for the disk.
+    Disk,
+}
+
+/// Which of a seller's response headers reach the buyer. Hop-by-hop headers never do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeaderRule {
+    /// Lower-case names; one that ends in `*` names a prefix, `*` alone names all but `denied`.
+    pub allowed: Vec<String>,
+    /// Lower-case names that `*` does not include.
+    pub denied: Vec<String>,
+}
+
+/// A seller's address.
+#[derive(Debug, Clone)]
+pub struct Upstream {
+    /// Whether TLS is spoken.
+    pub tls: Option<UpstreamTls>,
+    /// Host to connect to: a name or an address, without brackets.
+    pub host: String,
+    /// Port to connect to.
+    pub port: u16,
+    /// What the Host header says.
+    pub authority: Authority,
+    /// Prefix of every path, without a slash at its end; may be empty.
+    pub base_path: String,
+    /// Added to every request, over what the buyer sent: the seller's credential above all. Marked sensitive.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Idle connections kept per core.
+    pub idle_connections: usize,
+}
+
+/// How an upstream's certificate is checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpstreamTls {
+    /// PEM file with the only authorities that are trusted; `None`: the public ones.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// How long a seller may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// To accept a connection.
+    pub connect: Duration,
+    /// From the request's last byte to the answer's head.
+    pub head: Duration,
+    /// Between two parts of the answer's body.
+    pub idle: Duration,
+    /// From the request's arrival to the answer's last byte.
+    pub total: Duration,
+}

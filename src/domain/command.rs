@@ -1,0 +1,89 @@
+//! What can be asked of an account, other than usage. Each command has an id, and is applied once.
+
+use jiff::Timestamp;
+
+use super::amount::Units;
+use super::id::{CommandId, KeyId, PackageId, ProductId};
+use super::key::ApiKey;
+use super::offer::Offer;
+
+/// A change that someone asks for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Command {
+    /// The same id is applied once, whatever the content.
+    pub id: CommandId,
+    /// The change.
+    pub action: Action,
+}
+
+/// What is to be changed.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Adds an API key.
+    AddKey(ApiKey),
+    /// Changes what is given of a key; `None` leaves it.
+    ChangeKey(KeyId, KeyChange),
+    /// Removes a key for ever.
+    RevokeKey(KeyId),
+    /// Puts a package of an offer into the account's pool.
+    AddPackage {
+        /// Its name from now on.
+        package: PackageId,
+        /// Whose terms it keeps.
+        offer: Offer,
+        /// First moment of use; `None`: now.
+        valid_from: Option<Timestamp>,
+    },
+    /// An operator's decision on units in suspense.
+    ResolveSuspense {
+        /// The pool.
+        product: ProductId,
+        /// The package.
+        package: PackageId,
+        /// How many units.
+        units: Units,
+        /// True: they were used; false: they go back for sale.
+        used: bool,
+    },
+}
+
+/// The parts of a key that can change.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct KeyChange {
+    /// The owner's words.
+    pub description: Option<String>,
+    /// Switches it off or on.
+    pub disabled: Option<bool>,
+    /// A new expiry, or `Some(None)` for none.
+    pub expires_at: Option<Option<Timestamp>>,
+    /// A new list of products, or `Some(None)` for all.
+    pub products: Option<Option<Vec<ProductId>>>,
+    /// A new list of models, or `Some(None)` for all.
+    pub models: Option<Option<Vec<String>>>,
+}
+
+/// Why a command was not applied. The texts say what to do instead.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The account has as many keys as it may have.
+    #[error("an account has at most {max} API keys; revoke one first")]
+    TooManyKeys {
+        /// The limit.
+        max: usize,
+    },
+    /// There is no such key.
+    #[error("the account has no key {0}")]
+    UnknownKey(KeyId),
+    /// There is no such package in the pool's document.
+    #[error("the pool has no package {0} with units in suspense")]
+    UnknownPackage(PackageId),
+    /// The offer's validity leads outside the calendar.
+    #[error("the package would end outside the calendar")]
+    OutsideCalendar,
+    /// More units than are in suspense.
+    #[error("only {available} units are in suspense")]
+    NotInSuspense {
+        /// What there is.
+        available: Units,
+    },
+}

@@ -1,0 +1,182 @@
+//! Leases: blocks of quota that a gateway may hand out without asking again.
+//!
+//! A lease is a grow-only counter: its gateway reports the units used *so far*, so that a report that is lost,
+//! repeated or overtaken does no harm (see `settle`).
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::amount::Units;
+use super::id::PackageId;
+
+/// The longest time for which a gateway may admit calls on one lease.
+pub const LEASE_DURATION_MAX: SignedDuration = SignedDuration::from_secs(30);
+/// Above this much free quota, no block is larger than the share below.
+const PLENTY: u64 = 1_000;
+/// One block takes at most a twentieth (5 %) of plenty.
+const PLENTY_SHARE: u64 = 20;
+/// Each holder may take a quarter of its equal share: blocks shrink towards 1 as the pool runs dry.
+const HOLDER_SHARE: u64 = 4;
+
+/// One package's share of a lease.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LeasePart {
+    /// Whose units these are.
+    pub package: PackageId,
+    /// How many were granted.
+    pub granted: Units,
+    /// How many of them are known to be used; only grows.
+    pub used: Units,
+}
+
+/// A block of quota in the hands of one gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lease {
+    /// In the order in which they are drawn down.
+    pub parts: Vec<LeasePart>,
+    /// Ends admission, not calls: units of open calls stay leased until they are reported.
+    pub deadline: Timestamp,
+    /// Closed, but a lease with a smaller number is still open.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub closed: bool,
+}
+
+/// What one incarnation of a gateway holds of a pool.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HeldLeases {
+    /// All leases up to this number are closed. Numbers begin at 1.
+    pub closed_through: u64,
+    /// The others that the store has seen, by number.
+    pub leases: BTreeMap<u64, Lease>,
+    /// When this incarnation last reported anything.
+    pub reported_at: Timestamp,
+}
+
+impl HeldLeases {
+    /// Nothing held, nothing closed yet.
+    pub fn new(now: Timestamp) -> Self {
+        Self {
+            closed_through: 0,
+            leases: BTreeMap::new(),
+            reported_at: now,
+        }
+    }
+
+    /// Drops closed leases from the front as far as the numbers have no gap.
+    pub fn advance(&mut self) {
+        while let Some(entry) = self.leases.first_entry() {
+            let next = self.closed_through.saturating_add(1); // 2^64 leases never happen
+            if *entry.key() != next || !entry.get().closed {
+                break;
+            }
+            self.closed_through = next;
+            entry.remove();
+        }
+    }
+
+    /// Whether any lease is still open.
+    pub fn any_open(&self) -> bool {
+        self.leases.values().any(|lease| !lease.closed)
+    }
+}
+
+/// How much a gateway asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Want {
+    /// Units that waiting calls need now.
+    pub now: Units,
+    /// Units drawn in the last second.
+    pub rate: Units,
+}
+
+/// How large a block one gateway may take: what a second of its traffic needs, at most a quarter of its equal share of
+/// what is free; at least what waits now, while there is that much; of plenty, never more than a twentieth.
+pub fn block_size(want: Want, free: Units, holders: usize) -> Units {
+    let free = free.get();
+    let holders = u64::try_from(holders).unwrap_or(u64::MAX).max(1);
+    let share = (free / HOLDER_SHARE / holders).max(1);
+    let asked = want.now.max(want.rate).get().clamp(1, share);
+    let size = asked.max(want.now.get()).min(free);
+    Units::new(if free > PLENTY {
+        size.min(free / PLENTY_SHARE)
+    } else {
+        size
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(now: u64, rate: u64, free: u64, holders: usize, expected: u64) {
+        let want = Want {
+            now: Units::new(now),
+            rate: Units::new(rate),
+        };
+        let size = block_size(want, Units::new(free), holders);
+        assert_eq!(
+            size,
+            Units::new(expected),
+            "want {now} rate {rate} free {free} holders {holders}"
+        );
+    }
+
+    #[test]
+    fn a_block_covers_a_second_of_traffic_but_only_a_quarter_of_its_share() {
+        check(1, 10, 1_000, 1, 10);
+        check(1, 250, 1_000, 1, 250);
+        check(1, 251, 1_000, 1, 250);
+        check(1, 250, 1_000, 2, 125);
+        check(1, 0, 1_000, 1, 1);
+    }
+
+    #[test]
+    fn what_waits_now_is_served_while_there_is_enough() {
+        check(256, 0, 1_000, 1, 256);
+        check(256, 0, 100, 1, 100);
+        check(3, 0, 3, 8, 3);
+    }
+
+    #[test]
+    fn blocks_shrink_to_one_near_exhaustion() {
+        check(1, 1_000, 8, 1, 2);
+        check(1, 1_000, 7, 1, 1);
+        check(1, 1_000, 1, 1, 1);
+        check(1, 1_000, 0, 1, 0);
+    }
+
+    #[test]
+    fn of_plenty_at_most_a_twentieth() {
+        check(1, 5_000, 1_000, 1, 250);
+        check(1, 5_000, 1_001, 1, 50);
+        check(500, 0, 1_001, 1, 50);
+        check(1, 5_000, 1_000_000, 1, 5_000);
+    }
+
+    #[test]
+    fn closed_leases_leave_from_the_front_only() {
+        let lease = |closed| Lease {
+            parts: Vec::new(),
+            deadline: Timestamp::UNIX_EPOCH,
+            closed,
+        };
+        let leases = [(2, lease(true)), (3, lease(false)), (4, lease(true))].into();
+        let mut held = HeldLeases {
+            leases,
+            ..HeldLeases::new(Timestamp::UNIX_EPOCH)
+        };
+        held.advance();
+        assert_eq!(held.closed_through, 0);
+        held.leases.insert(1, lease(true));
+        held.advance();
+        assert_eq!((held.closed_through, held.leases.len()), (2, 2));
+        held.leases.insert(3, lease(true));
+        held.advance();
+        assert_eq!((held.closed_through, held.leases.len()), (4, 0));
+    }
+}

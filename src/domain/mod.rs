@@ -1,0 +1,18 @@
+//! The rules of metering: plain values and total functions.
+//!
+//! Nothing here does I/O, awaits, or asks for the time: whoever calls brings `now`. The types derive serde only
+//! because the stored documents are these values.
+
+pub mod account;
+pub mod amount;
+pub mod billable;
+pub mod command;
+pub mod event;
+pub mod id;
+pub mod key;
+pub mod lease;
+pub mod offer;
+pub mod package;
+pub mod pool;
+pub mod settle;
+pub mod usage;

@@ -1,0 +1,96 @@
+//! A bought quantity with a validity window. Every unit of it stands in exactly one place:
+//! `total = free + leased + settled + suspense + forfeited`.
+
+use jiff::{Timestamp, ToSpan};
+use serde::{Deserialize, Serialize};
+
+use super::amount::Units;
+use super::billable::BillableStatuses;
+use super::id::{CommandId, OfferId, PackageId};
+
+/// A package as the pool's document keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Package {
+    /// Named by leases and usage records.
+    pub id: PackageId,
+    /// What was bought.
+    pub offer: OfferId,
+    /// The command that brought it.
+    pub command: CommandId,
+    /// Units bought.
+    pub total: Units,
+    /// For sale.
+    pub free: Units,
+    /// In the hands of gateways, not yet reported used.
+    pub leased: Units,
+    /// Used and counted.
+    pub settled: Units,
+    /// Leased to a gateway that went silent: used or not, its journal will tell. Not for sale.
+    pub suspense: Units,
+    /// Unused when the validity ended.
+    pub forfeited: Units,
+    /// Used beyond `total`: only after a double fault, never sold on purpose.
+    pub overrun: Units,
+    /// When it was bought.
+    pub bought_at: Timestamp,
+    /// First moment of use.
+    pub valid_from: Timestamp,
+    /// Last second of use.
+    pub valid_until: Timestamp,
+    /// Which answers count: the offer's rules at the time of purchase.
+    pub billable: BillableStatuses,
+}
+
+impl Package {
+    /// Whether it can be drawn on at a moment. The last second counts to its end.
+    pub fn in_force_at(&self, now: Timestamp) -> bool {
+        self.valid_from <= now && !self.expired_at(now)
+    }
+
+    /// Whether its last second has passed.
+    pub fn expired_at(&self, now: Timestamp) -> bool {
+        self.expires_at() <= now
+    }
+
+    /// The first moment after its last second.
+    pub fn expires_at(&self) -> Timestamp {
+        // One second after a calendar moment; at the calendar's own end it stays there.
+        self.valid_until
+            .checked_add(1.second())
+            .unwrap_or(Timestamp::MAX)
+    }
+
+    /// What its owner still has of it: everything that is neither used nor lost.
+    pub fn remaining(&self) -> Units {
+        self.total
+            .saturating_sub(self.settled)
+            .saturating_sub(self.forfeited)
+    }
+
+    /// Whether nothing of it can be sold, returned or counted any more.
+    pub fn ended_at(&self, now: Timestamp) -> bool {
+        let quiet = self.leased.is_zero() && self.suspense.is_zero();
+        quiet && self.free.is_zero() && (self.expired_at(now) || self.settled >= self.total)
+    }
+
+    /// Moves what is free out of reach once the validity has ended.
+    pub fn forfeit_if_expired(&mut self, now: Timestamp) {
+        if self.expired_at(now) {
+            let free = std::mem::take(&mut self.free);
+            self.forfeited.put(free);
+        }
+    }
+
+    /// Whether its units add up.
+    pub fn balanced(&self) -> bool {
+        let places = [
+            self.free,
+            self.leased,
+            self.settled,
+            self.suspense,
+            self.forfeited,
+        ];
+        places.into_iter().sum::<Units>() == self.total
+    }
+}

@@ -1,0 +1,119 @@
+//! The journal: a gateway's own append-only record, the truth of usage. Each core writes its own; grants have one more.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::BoxFuture;
+use crate::domain::id::{AccountId, Incarnation, ProductId};
+use crate::domain::lease::LeasePart;
+use crate::domain::usage::{Charge, Ending};
+
+/// Bytes that one call may need in the journal, for its charge and its end.
+pub const CALL_BYTES_MAX: usize = 2 * 1024;
+
+/// A lease, written down before it is used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    /// Whose pool.
+    pub account: AccountId,
+    /// For which product.
+    pub product: ProductId,
+    /// The lease's number within pool and incarnation.
+    pub number: u64,
+    /// What was granted.
+    pub parts: Vec<LeasePart>,
+    /// Until when it admits calls.
+    pub deadline: Timestamp,
+}
+
+/// The end of a charged call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallEnd {
+    /// The charge's `call`.
+    pub call: u64,
+    /// How it ended.
+    pub ending: Ending,
+    /// False when the charge was taken back.
+    pub billed: bool,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// One record. New kinds are added at the end: the position is part of the format.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Record {
+    /// Before a lease is used.
+    Grant(Grant),
+    /// Before a billable head goes to the client.
+    Charge(Charge),
+    /// When a charged call has ended. A charge without an end counts.
+    End(CallEnd),
+    /// The gateway stopped in order: nothing is missing from this run.
+    Close,
+}
+
+/// Where a record ends in its writer's file sequence; grows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position(pub u64);
+
+/// Why a record was not written.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum JournalError {
+    /// The disk has no room; calls are refused until it has.
+    #[error("the journal's disk is full")]
+    Full,
+    /// The disk failed.
+    #[error("the journal cannot be written: {0}")]
+    Io(String),
+}
+
+/// One writer of the journal. Its methods take microseconds and may be called on a core that serves calls.
+pub trait Journal: Send + Sync {
+    /// Sets room aside for one call, [`CALL_BYTES_MAX`] bytes, so that its records cannot fail for want of space.
+    fn reserve(&self) -> Result<(), JournalError>;
+
+    /// Ends a reservation, when its call has written all its records or will write none.
+    fn release(&self);
+
+    /// Writes a record: it survives the death of this process when this returns.
+    fn append(&self, record: &Record) -> Result<Position, JournalError>;
+
+    /// Writes a record with the next `append` or within a few milliseconds. For what only explains: the end of a call
+    /// that counts anyway.
+    fn append_soon(&self, record: &Record);
+
+    /// Waits until everything up to a position survives the loss of power.
+    fn on_disk(&self, position: Position) -> BoxFuture<'_, Result<(), JournalError>>;
+}
+
+/// An earlier run of this gateway whose journal is not settled yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EarlierRun {
+    /// Which run.
+    pub incarnation: Incarnation,
+    /// Whether the host has been up ever since: then the journal lacks nothing that was written.
+    pub same_boot: bool,
+}
+
+/// What reading a run's journal showed besides its records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Damage {
+    /// Bytes that are no valid record, other than the unused end of a file.
+    pub bytes: u64,
+}
+
+/// The journals of earlier runs.
+pub trait EarlierRuns: Send + Sync {
+    /// Those that are not settled, oldest first.
+    fn unsettled(&self) -> Result<Vec<EarlierRun>, JournalError>;
+
+    /// Shows every valid record of a run, with the number of its writer, in the order of each writer.
+    fn read(
+        &self,
+        run: &EarlierRun,
+        each: &mut dyn FnMut(u16, Record),
+    ) -> Result<Damage, JournalError>;
+
+    /// Notes that all of a run's use is in the books.
+    fn mark_settled(&self, run: &EarlierRun) -> Result<(), JournalError>;
+}

@@ -1,0 +1,10 @@
+//! What the services need of the outside world, as traits. The adapters implement them, one technology each.
+
+pub mod account_store;
+pub mod clock;
+pub mod journal;
+
+use std::pin::Pin;
+
+/// A future behind a trait object. Only used off the path of a warm call.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
