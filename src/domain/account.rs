@@ -46,22 +46,11 @@ impl Account {
     /// A new account with nothing in it.
     pub fn open(id: AccountId, name: String, now: Timestamp) -> Self {
         let (keys, commands) = (Vec::new(), BTreeMap::new());
-        Self {
-            version: ACCOUNT_VERSION,
-            id,
-            name,
-            created_at: now,
-            keys,
-            commands,
-            time_high: now,
-        }
+        Self { version: ACCOUNT_VERSION, id, name, created_at: now, keys, commands, time_high: now }
     }
 
     fn key_mut(&mut self, id: &KeyId) -> Result<&mut ApiKey, Refusal> {
-        self.keys
-            .iter_mut()
-            .find(|key| key.id == *id)
-            .ok_or_else(|| Refusal::UnknownKey(id.clone()))
+        self.keys.iter_mut().find(|key| key.id == *id).ok_or_else(|| Refusal::UnknownKey(id.clone()))
     }
 }
 
@@ -95,8 +84,7 @@ pub fn apply(books: &Books, command: &Command, now: Timestamp) -> Result<Change,
         return Ok(Change::default());
     }
     head.time_high = now;
-    head.commands
-        .retain(|_, at| now.duration_since(*at) <= COMMAND_MEMORY);
+    head.commands.retain(|_, at| now.duration_since(*at) <= COMMAND_MEMORY);
     head.commands.insert(command.id.clone(), now);
     let mut change = Change::default();
     match &command.action {
@@ -106,21 +94,12 @@ pub fn apply(books: &Books, command: &Command, now: Timestamp) -> Result<Change,
             head.key_mut(id)?;
             head.keys.retain(|key| key.id != *id);
         }
-        Action::AddPackage {
-            package,
-            offer,
-            valid_from,
-        } => {
+        Action::AddPackage { package, offer, valid_from } => {
             let from = valid_from.unwrap_or(now);
             let package = bought(package, offer, &command.id, (now, from))?;
             change = add_package(books, offer.product.clone(), package, now);
         }
-        Action::ResolveSuspense {
-            product,
-            package,
-            units,
-            used,
-        } => {
+        Action::ResolveSuspense { product, package, units, used } => {
             change = resolve(books, product, package, (*units, *used), now)?;
         }
     }
@@ -130,9 +109,7 @@ pub fn apply(books: &Books, command: &Command, now: Timestamp) -> Result<Change,
 
 fn add_key(head: &mut Account, key: &ApiKey) -> Result<(), Refusal> {
     if head.keys.len() >= KEYS_PER_ACCOUNT_MAX {
-        return Err(Refusal::TooManyKeys {
-            max: KEYS_PER_ACCOUNT_MAX,
-        });
+        return Err(Refusal::TooManyKeys { max: KEYS_PER_ACCOUNT_MAX });
     }
     head.keys.push(key.clone());
     Ok(())
@@ -140,9 +117,7 @@ fn add_key(head: &mut Account, key: &ApiKey) -> Result<(), Refusal> {
 
 fn change_key(key: &mut ApiKey, wanted: &KeyChange) {
     let wanted = wanted.clone();
-    key.description = wanted
-        .description
-        .unwrap_or(std::mem::take(&mut key.description));
+    key.description = wanted.description.unwrap_or(std::mem::take(&mut key.description));
     key.disabled = wanted.disabled.unwrap_or(key.disabled);
     key.expires_at = wanted.expires_at.unwrap_or(key.expires_at);
     key.products = wanted.products.unwrap_or(key.products.take());
@@ -155,10 +130,7 @@ fn bought(
     command: &CommandId,
     (now, from): (Timestamp, Timestamp),
 ) -> Result<Package, Refusal> {
-    let valid_until = offer
-        .validity
-        .end(from, &offer.zone)
-        .ok_or(Refusal::OutsideCalendar)?;
+    let valid_until = offer.validity.end(from, &offer.zone).ok_or(Refusal::OutsideCalendar)?;
     Ok(Package {
         id: id.clone(),
         offer: offer.id.clone(),
@@ -181,18 +153,10 @@ fn add_package(books: &Books, product: ProductId, package: Package, now: Timesta
     let known = books.pools.get(&product).cloned();
     let mut pool = known.unwrap_or_else(|| Pool::new(books.head.id.clone(), product.clone()));
     pool.observe(now);
-    let mut events = vec![Event::PackageAdded {
-        product,
-        package: package.id.clone(),
-    }];
+    let mut events = vec![Event::PackageAdded { product, package: package.id.clone() }];
     pool.packages.push(package);
     let ended = pool.sweep(now, &mut events);
-    Change {
-        head: None,
-        pool: Some(pool),
-        ended,
-        events,
-    }
+    Change { head: None, pool: Some(pool), ended, events }
 }
 
 fn resolve(
@@ -205,29 +169,14 @@ fn resolve(
     let unknown = || Refusal::UnknownPackage(id.clone());
     let mut pool = books.pools.get(product).cloned().ok_or_else(unknown)?;
     let now = pool.observe(now);
-    let package = pool
-        .packages
-        .iter_mut()
-        .find(|package| package.id == *id)
-        .ok_or_else(unknown)?;
+    let package = pool.packages.iter_mut().find(|package| package.id == *id).ok_or_else(unknown)?;
     let available = package.suspense;
-    package.suspense = available
-        .checked_sub(units)
-        .ok_or(Refusal::NotInSuspense { available })?;
-    let goes_to = if used {
-        &mut package.settled
-    } else {
-        &mut package.free
-    };
+    package.suspense = available.checked_sub(units).ok_or(Refusal::NotInSuspense { available })?;
+    let goes_to = if used { &mut package.settled } else { &mut package.free };
     goes_to.put(units);
     let mut events = Vec::new();
     let ended = pool.sweep(now, &mut events);
-    Ok(Change {
-        head: None,
-        pool: Some(pool),
-        ended,
-        events,
-    })
+    Ok(Change { head: None, pool: Some(pool), ended, events })
 }
 
 /// What a gateway reports of a pool and asks of it, in one step.
@@ -257,17 +206,7 @@ pub fn sync(pool: &Pool, sync: &Sync, now: Timestamp) -> (Change, Option<Lease>)
     }
     next.forget_quiet(&sync.incarnation, now);
     let mut ended = next.sweep(now, &mut events);
-    let lease = sync
-        .grant
-        .and_then(|(number, want)| next.grant(&sync.incarnation, number, want, now));
+    let lease = sync.grant.and_then(|(number, want)| next.grant(&sync.incarnation, number, want, now));
     ended.extend(next.sweep(now, &mut events));
-    (
-        Change {
-            head: None,
-            pool: Some(next),
-            ended,
-            events,
-        },
-        lease,
-    )
+    (Change { head: None, pool: Some(next), ended, events }, lease)
 }

@@ -6,9 +6,7 @@ use std::iter::Sum;
 use serde::{Deserialize, Serialize};
 
 /// A count in the meter of its pool: calls, for a product that is sold by the call.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Units(u64);
 
@@ -95,9 +93,6 @@ mod tests {
     fn checked_moves_refuse_the_edges() {
         assert_eq!(Units::new(u64::MAX).checked_add(Units::ONE), None);
         assert_eq!(Units::ZERO.checked_sub(Units::ONE), None);
-        assert_eq!(
-            Units::new(u64::MAX).saturating_add(Units::ONE),
-            Units::new(u64::MAX)
-        );
+        assert_eq!(Units::new(u64::MAX).saturating_add(Units::ONE), Units::new(u64::MAX));
     }
 }

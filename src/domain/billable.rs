@@ -42,10 +42,7 @@ pub struct BillableStatuses(Vec<DatedRule>);
 impl Default for BillableStatuses {
     /// 2xx since ever: the default for a new offer.
     fn default() -> Self {
-        Self(vec![DatedRule {
-            from: None,
-            statuses: StatusRule::Success,
-        }])
+        Self(vec![DatedRule { from: None, statuses: StatusRule::Success }])
     }
 }
 
@@ -59,10 +56,7 @@ impl BillableStatuses {
     /// The rule in force at a moment.
     pub fn in_force_at(&self, moment: Timestamp) -> StatusRule {
         let begun = |rule: &&DatedRule| rule.from.is_none_or(|from| from <= moment);
-        self.0
-            .iter()
-            .rfind(begun)
-            .map_or(StatusRule::Success, |rule| rule.statuses)
+        self.0.iter().rfind(begun).map_or(StatusRule::Success, |rule| rule.statuses)
     }
 }
 
@@ -82,24 +76,14 @@ mod tests {
     fn per_call() -> BillableStatuses {
         let changed = "2025-07-16T00:00:00+08:00".parse().unwrap();
         BillableStatuses::new(vec![
-            DatedRule {
-                from: Some(changed),
-                statuses: StatusRule::Success,
-            },
-            DatedRule {
-                from: None,
-                statuses: StatusRule::Any,
-            },
+            DatedRule { from: Some(changed), statuses: StatusRule::Success },
+            DatedRule { from: None, statuses: StatusRule::Any },
         ])
     }
 
     fn check(rules: &BillableStatuses, arrived: &str, status: Option<u16>, expected: u64) {
         let arrived = arrived.parse().unwrap();
-        assert_eq!(
-            charge(rules, arrived, status),
-            Units::new(expected),
-            "{arrived} {status:?}"
-        );
+        assert_eq!(charge(rules, arrived, status), Units::new(expected), "{arrived} {status:?}");
     }
 
     #[test]
@@ -113,15 +97,7 @@ mod tests {
     #[test]
     fn a_new_offer_charges_2xx_since_ever() {
         let rules = BillableStatuses::default();
-        for (status, expected) in [
-            (199, 0),
-            (200, 1),
-            (204, 1),
-            (299, 1),
-            (300, 0),
-            (429, 0),
-            (500, 0),
-        ] {
+        for (status, expected) in [(199, 0), (200, 1), (204, 1), (299, 1), (300, 0), (429, 0), (500, 0)] {
             check(&rules, "2001-01-01T00:00:00Z", Some(status), expected);
         }
     }

@@ -60,12 +60,8 @@ impl Event {
             Self::PackageAdded { package, .. } => format!("{package}/added"),
             Self::PackageUsedUp { package, .. } => format!("{package}/used_up"),
             Self::PackageExpired { package, .. } => format!("{package}/expired"),
-            Self::Overrun {
-                package, overrun, ..
-            } => format!("{package}/overrun/{overrun}"),
-            Self::Suspended {
-                package, suspense, ..
-            } => format!("{package}/suspended/{suspense}"),
+            Self::Overrun { package, overrun, .. } => format!("{package}/overrun/{overrun}"),
+            Self::Suspended { package, suspense, .. } => format!("{package}/suspended/{suspense}"),
         }
     }
 }

@@ -10,9 +10,7 @@ pub const ID_BYTES_MAX: usize = 64;
 
 /// Why a text is not an identifier.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "an id has 1 to 64 characters of a-z A-Z 0-9 - _ . and begins with a letter or a digit, this is {0:?}"
-)]
+#[error("an id has 1 to 64 characters of a-z A-Z 0-9 - _ . and begins with a letter or a digit, this is {0:?}")]
 pub struct IdFault(pub String);
 
 fn well_formed(text: &str) -> bool {
@@ -117,10 +115,7 @@ impl TryFrom<String> for Incarnation {
     type Error = IdFault;
     fn try_from(text: String) -> Result<Self, IdFault> {
         let parsed = text.split_once('#').and_then(|(gateway, number)| {
-            Some(Self {
-                gateway: GatewayId::new(gateway).ok()?,
-                number: number.parse().ok()?,
-            })
+            Some(Self { gateway: GatewayId::new(gateway).ok()?, number: number.parse().ok()? })
         });
         parsed.ok_or(IdFault(text))
     }
@@ -142,10 +137,7 @@ mod tests {
 
     #[test]
     fn an_incarnation_reads_back_what_it_prints() {
-        let it = Incarnation {
-            gateway: GatewayId::new("gw-1").unwrap(),
-            number: 7,
-        };
+        let it = Incarnation { gateway: GatewayId::new("gw-1").unwrap(), number: 7 };
         assert_eq!(Incarnation::try_from(it.to_string()), Ok(it));
         for bad in ["gw", "gw#", "#1", "gw#x"] {
             assert!(Incarnation::try_from(bad.to_owned()).is_err(), "{bad}");

@@ -102,16 +102,12 @@ impl ApiKey {
 
     /// Whether it opens a product.
     pub fn opens(&self, product: &ProductId) -> bool {
-        self.products
-            .as_ref()
-            .is_none_or(|allowed| allowed.contains(product))
+        self.products.as_ref().is_none_or(|allowed| allowed.contains(product))
     }
 
     /// Whether it opens a model.
     pub fn opens_model(&self, model: &str) -> bool {
-        self.models
-            .as_ref()
-            .is_none_or(|allowed| allowed.iter().any(|name| name == model))
+        self.models.as_ref().is_none_or(|allowed| allowed.iter().any(|name| name == model))
     }
 }
 
@@ -134,11 +130,7 @@ mod tests {
     }
 
     fn check(disabled: bool, expires_at: Option<&str>, now: &str, expected: KeyState) {
-        assert_eq!(
-            key(disabled, expires_at).state_at(now.parse().unwrap()),
-            expected,
-            "{now}"
-        );
+        assert_eq!(key(disabled, expires_at).state_at(now.parse().unwrap()), expected, "{now}");
     }
 
     #[test]
@@ -156,10 +148,7 @@ mod tests {
         assert!(key.opens(&ProductId::new("chat").unwrap()));
         assert!(!key.opens(&ProductId::new("other").unwrap()));
         assert!(key.opens_model("anything"));
-        let named = ApiKey {
-            models: Some(vec!["m1".into()]),
-            ..key
-        };
+        let named = ApiKey { models: Some(vec!["m1".into()]), ..key };
         assert!(named.opens_model("m1") && !named.opens_model("M1"));
     }
 
@@ -167,13 +156,7 @@ mod tests {
     fn a_hash_reads_back_what_it_prints() {
         let hash = KeyHash([0xa5; 32]);
         assert_eq!(KeyHash::try_from(hash.to_string()), Ok(hash));
-        for bad in [
-            "",
-            "a5",
-            &"zz".repeat(32),
-            &"a5".repeat(33),
-            &"+5".repeat(31),
-        ] {
+        for bad in ["", "a5", &"zz".repeat(32), &"a5".repeat(33), &"+5".repeat(31)] {
             assert!(KeyHash::try_from((*bad).to_owned()).is_err(), "{bad}");
         }
     }

@@ -60,11 +60,7 @@ pub struct HeldLeases {
 impl HeldLeases {
     /// Nothing held, nothing closed yet.
     pub fn new(now: Timestamp) -> Self {
-        Self {
-            closed_through: 0,
-            leases: BTreeMap::new(),
-            reported_at: now,
-        }
+        Self { closed_through: 0, leases: BTreeMap::new(), reported_at: now }
     }
 
     /// Drops closed leases from the front as far as the numbers have no gap.
@@ -102,11 +98,7 @@ pub fn block_size(want: Want, free: Units, holders: usize) -> Units {
     let share = (free / HOLDER_SHARE / holders).max(1);
     let asked = want.now.max(want.rate).get().clamp(1, share);
     let size = asked.max(want.now.get()).min(free);
-    Units::new(if free > PLENTY {
-        size.min(free / PLENTY_SHARE)
-    } else {
-        size
-    })
+    Units::new(if free > PLENTY { size.min(free / PLENTY_SHARE) } else { size })
 }
 
 #[cfg(test)]
@@ -114,16 +106,9 @@ mod tests {
     use super::*;
 
     fn check(now: u64, rate: u64, free: u64, holders: usize, expected: u64) {
-        let want = Want {
-            now: Units::new(now),
-            rate: Units::new(rate),
-        };
+        let want = Want { now: Units::new(now), rate: Units::new(rate) };
         let size = block_size(want, Units::new(free), holders);
-        assert_eq!(
-            size,
-            Units::new(expected),
-            "want {now} rate {rate} free {free} holders {holders}"
-        );
+        assert_eq!(size, Units::new(expected), "want {now} rate {rate} free {free} holders {holders}");
     }
 
     #[test]
@@ -160,16 +145,9 @@ mod tests {
 
     #[test]
     fn closed_leases_leave_from_the_front_only() {
-        let lease = |closed| Lease {
-            parts: Vec::new(),
-            deadline: Timestamp::UNIX_EPOCH,
-            closed,
-        };
+        let lease = |closed| Lease { parts: Vec::new(), deadline: Timestamp::UNIX_EPOCH, closed };
         let leases = [(2, lease(true)), (3, lease(false)), (4, lease(true))].into();
-        let mut held = HeldLeases {
-            leases,
-            ..HeldLeases::new(Timestamp::UNIX_EPOCH)
-        };
+        let mut held = HeldLeases { leases, ..HeldLeases::new(Timestamp::UNIX_EPOCH) };
         held.advance();
         assert_eq!(held.closed_through, 0);
         held.leases.insert(1, lease(true));

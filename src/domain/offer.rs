@@ -34,16 +34,9 @@ impl Validity {
     /// (marketplace guide: bought 2024-04-15 15:58:30 for two years, ends 2026-04-15 23:59:59).
     /// `None` if the date lies outside the calendar.
     pub fn end(self, start: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
-        let last_day = start
-            .to_zoned(zone.clone())
-            .date()
-            .checked_add(self.span())
-            .ok()?;
+        let last_day = start.to_zoned(zone.clone()).date().checked_add(self.span()).ok()?;
         let last_second = last_day.to_datetime(Time::constant(23, 59, 59, 0));
-        last_second
-            .to_zoned(zone.clone())
-            .ok()
-            .map(|moment| moment.timestamp())
+        last_second.to_zoned(zone.clone()).ok().map(|moment| moment.timestamp())
     }
 }
 
@@ -76,37 +69,13 @@ mod tests {
 
     #[test]
     fn validity_ends_with_its_last_day_in_the_offers_zone() {
-        check(
-            "2024-04-15T15:58:30+08:00",
-            Validity::Years(2),
-            "2026-04-15T23:59:59+08:00",
-        );
-        check(
-            "2024-01-31T00:00:00+08:00",
-            Validity::Months(1),
-            "2024-02-29T23:59:59+08:00",
-        );
-        check(
-            "2024-02-29T12:00:00+08:00",
-            Validity::Years(1),
-            "2025-02-28T23:59:59+08:00",
-        );
-        check(
-            "2024-04-15T23:59:59+08:00",
-            Validity::Days(30),
-            "2024-05-15T23:59:59+08:00",
-        );
+        check("2024-04-15T15:58:30+08:00", Validity::Years(2), "2026-04-15T23:59:59+08:00");
+        check("2024-01-31T00:00:00+08:00", Validity::Months(1), "2024-02-29T23:59:59+08:00");
+        check("2024-02-29T12:00:00+08:00", Validity::Years(1), "2025-02-28T23:59:59+08:00");
+        check("2024-04-15T23:59:59+08:00", Validity::Days(30), "2024-05-15T23:59:59+08:00");
         // 16:00 UTC is already the next day in Shanghai.
-        check(
-            "2024-04-15T15:59:59Z",
-            Validity::Days(1),
-            "2024-04-16T23:59:59+08:00",
-        );
-        check(
-            "2024-04-15T16:00:00Z",
-            Validity::Days(1),
-            "2024-04-17T23:59:59+08:00",
-        );
+        check("2024-04-15T15:59:59Z", Validity::Days(1), "2024-04-16T23:59:59+08:00");
+        check("2024-04-15T16:00:00Z", Validity::Days(1), "2024-04-17T23:59:59+08:00");
     }
 
     #[test]

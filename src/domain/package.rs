@@ -56,16 +56,12 @@ impl Package {
     /// The first moment after its last second.
     pub fn expires_at(&self) -> Timestamp {
         // One second after a calendar moment; at the calendar's own end it stays there.
-        self.valid_until
-            .checked_add(1.second())
-            .unwrap_or(Timestamp::MAX)
+        self.valid_until.checked_add(1.second()).unwrap_or(Timestamp::MAX)
     }
 
     /// What its owner still has of it: everything that is neither used nor lost.
     pub fn remaining(&self) -> Units {
-        self.total
-            .saturating_sub(self.settled)
-            .saturating_sub(self.forfeited)
+        self.total.saturating_sub(self.settled).saturating_sub(self.forfeited)
     }
 
     /// Whether nothing of it can be sold, returned or counted any more.
@@ -84,13 +80,7 @@ impl Package {
 
     /// Whether its units add up.
     pub fn balanced(&self) -> bool {
-        let places = [
-            self.free,
-            self.leased,
-            self.settled,
-            self.suspense,
-            self.forfeited,
-        ];
+        let places = [self.free, self.leased, self.settled, self.suspense, self.forfeited];
         places.into_iter().sum::<Units>() == self.total
     }
 }

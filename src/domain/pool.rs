@@ -90,22 +90,14 @@ impl Pool {
 
     /// What is left over all packages in force: they are drawn as one (stacking).
     pub fn remaining(&self, now: Timestamp) -> Units {
-        let in_force = self
-            .packages
-            .iter()
-            .filter(|package| package.in_force_at(now));
+        let in_force = self.packages.iter().filter(|package| package.in_force_at(now));
         in_force.map(Package::remaining).sum()
     }
 
     /// The last second of the package that is drawn next.
     pub fn next_expiry(&self, now: Timestamp) -> Option<Timestamp> {
-        let drawable =
-            |package: &&Package| package.in_force_at(now) && !package.remaining().is_zero();
-        self.packages
-            .iter()
-            .filter(drawable)
-            .map(|package| package.valid_until)
-            .min()
+        let drawable = |package: &&Package| package.in_force_at(now) && !package.remaining().is_zero();
+        self.packages.iter().filter(drawable).map(|package| package.valid_until).min()
     }
 
     /// Why nothing is free; meaningful after a grant that came back empty.
@@ -113,25 +105,14 @@ impl Pool {
         if self.packages.iter().any(|package| package.in_force_at(now)) {
             return Shortage::UsedUp;
         }
-        let begins = self
-            .packages
-            .iter()
-            .filter(|package| now < package.valid_from);
+        let begins = self.packages.iter().filter(|package| now < package.valid_from);
         if let Some(from) = begins.map(|package| package.valid_from).min() {
             return Shortage::NotYetValid { from };
         }
-        let expired = self
-            .packages
-            .iter()
-            .filter(|package| package.expired_at(now));
-        match (
-            expired.map(|package| package.valid_until).max(),
-            &self.last_ended,
-        ) {
+        let expired = self.packages.iter().filter(|package| package.expired_at(now));
+        match (expired.map(|package| package.valid_until).max(), &self.last_ended) {
             (Some(at), _) => Shortage::Expired { at },
-            (None, Some(ended)) if ended.expired => Shortage::Expired {
-                at: ended.valid_until,
-            },
+            (None, Some(ended)) if ended.expired => Shortage::Expired { at: ended.valid_until },
             (None, Some(_)) => Shortage::UsedUp,
             (None, None) => Shortage::NoPackage,
         }
@@ -139,31 +120,14 @@ impl Pool {
 
     /// Grants a block to a gateway, drawn from the packages in order: earliest expiry, then earliest purchase.
     /// `None` when nothing is free. The caller has dealt with expiry before ([`Pool::sweep`]).
-    pub fn grant(
-        &mut self,
-        to: &Incarnation,
-        number: u64,
-        want: Want,
-        now: Timestamp,
-    ) -> Option<Lease> {
+    pub fn grant(&mut self, to: &Incarnation, number: u64, want: Want, now: Timestamp) -> Option<Lease> {
         let in_force = |package: &Package| package.in_force_at(now);
-        let free = self
-            .packages
-            .iter()
-            .filter(|p| in_force(p))
-            .map(|p| p.free)
-            .sum();
-        let others = self
-            .held
-            .iter()
-            .filter(|(who, held)| *who != to && held.any_open());
+        let free = self.packages.iter().filter(|p| in_force(p)).map(|p| p.free).sum();
+        let others = self.held.iter().filter(|(who, held)| *who != to && held.any_open());
         let mut missing = block_size(want, free, others.count().saturating_add(1));
-        let mut drawn: Vec<&mut Package> =
-            self.packages.iter_mut().filter(|p| in_force(p)).collect();
+        let mut drawn: Vec<&mut Package> = self.packages.iter_mut().filter(|p| in_force(p)).collect();
         drawn.sort_by_key(|package| (package.valid_until, package.bought_at, package.id.clone()));
-        let mut deadline = now
-            .checked_add(LEASE_DURATION_MAX)
-            .unwrap_or(Timestamp::MAX);
+        let mut deadline = now.checked_add(LEASE_DURATION_MAX).unwrap_or(Timestamp::MAX);
         let mut parts = Vec::new();
         for package in drawn {
             let granted = package.free.take_up_to(missing);
@@ -173,24 +137,13 @@ impl Pool {
             missing = missing.saturating_sub(granted);
             package.leased.put(granted);
             deadline = deadline.min(package.expires_at());
-            parts.push(LeasePart {
-                package: package.id.clone(),
-                granted,
-                used: Units::ZERO,
-            });
+            parts.push(LeasePart { package: package.id.clone(), granted, used: Units::ZERO });
         }
         if parts.is_empty() {
             return None;
         }
-        let lease = Lease {
-            parts,
-            deadline,
-            closed: false,
-        };
-        let held = self
-            .held
-            .entry(to.clone())
-            .or_insert_with(|| HeldLeases::new(now));
+        let lease = Lease { parts, deadline, closed: false };
+        let held = self.held.entry(to.clone()).or_insert_with(|| HeldLeases::new(now));
         held.leases.insert(number, lease.clone());
         Some(lease)
     }
@@ -200,20 +153,15 @@ impl Pool {
         for package in &mut self.packages {
             package.forfeit_if_expired(now);
         }
-        let (mut ended, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut self.packages)
-            .into_iter()
-            .partition(|package| package.ended_at(now));
+        let (mut ended, kept): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.packages).into_iter().partition(|package| package.ended_at(now));
         self.packages = kept;
         ended.sort_by_key(|package| (package.valid_until, Reverse(package.bought_at)));
         for package in &ended {
             let expired = package.settled < package.total;
             events.push(self.end_event(package, expired));
             let valid_until = package.valid_until;
-            self.last_ended = Some(Ended {
-                package: package.id.clone(),
-                expired,
-                valid_until,
-            });
+            self.last_ended = Some(Ended { package: package.id.clone(), expired, valid_until });
         }
         ended
     }
@@ -222,11 +170,7 @@ impl Pool {
         let (product, forfeited) = (self.product.clone(), package.forfeited);
         let package = package.id.clone();
         if expired {
-            Event::PackageExpired {
-                product,
-                package,
-                forfeited,
-            }
+            Event::PackageExpired { product, package, forfeited }
         } else {
             Event::PackageUsedUp { product, package }
         }

@@ -40,17 +40,8 @@ pub struct LeaseReport {
 
 impl Pool {
     /// Books one report. Units return to sale only while their package is valid; see [`Pool::sweep`].
-    pub fn settle(
-        &mut self,
-        from: &Incarnation,
-        report: &LeaseReport,
-        now: Timestamp,
-        events: &mut Vec<Event>,
-    ) {
-        let held = self
-            .held
-            .entry(from.clone())
-            .or_insert_with(|| HeldLeases::new(now));
+    pub fn settle(&mut self, from: &Incarnation, report: &LeaseReport, now: Timestamp, events: &mut Vec<Event>) {
+        let held = self.held.entry(from.clone()).or_insert_with(|| HeldLeases::new(now));
         held.reported_at = held.reported_at.max(now);
         if report.number <= held.closed_through {
             return; // all of it is booked already
@@ -59,28 +50,15 @@ impl Pool {
             for part in &report.parts {
                 enter_again(&mut self.packages, part);
             }
-            let parts = report.parts.iter().map(|part| LeasePart {
-                used: Units::ZERO,
-                ..part.clone()
-            });
-            Lease {
-                parts: parts.collect(),
-                deadline: report.deadline,
-                closed: false,
-            }
+            let parts = report.parts.iter().map(|part| LeasePart { used: Units::ZERO, ..part.clone() });
+            Lease { parts: parts.collect(), deadline: report.deadline, closed: false }
         });
         if lease.closed {
             return; // a late repetition
         }
         for reported in &report.parts {
-            let known = lease
-                .parts
-                .iter_mut()
-                .find(|part| part.package == reported.package);
-            let package = self
-                .packages
-                .iter_mut()
-                .find(|package| package.id == reported.package);
+            let known = lease.parts.iter_mut().find(|part| part.package == reported.package);
+            let package = self.packages.iter_mut().find(|package| package.id == reported.package);
             if let (Some(known), Some(package)) = (known, package) {
                 book_use(package, known, reported.used);
             }
@@ -89,17 +67,9 @@ impl Pool {
             lease.closed = true;
             for part in &lease.parts {
                 let unused = part.granted.saturating_sub(part.used);
-                if let Some(package) = self
-                    .packages
-                    .iter_mut()
-                    .find(|package| package.id == part.package)
-                {
+                if let Some(package) = self.packages.iter_mut().find(|package| package.id == part.package) {
                     let unused = package.leased.take_up_to(unused);
-                    let back = if report.end == LeaseEnd::Lost {
-                        &mut package.suspense
-                    } else {
-                        &mut package.free
-                    };
+                    let back = if report.end == LeaseEnd::Lost { &mut package.suspense } else { &mut package.free };
                     back.put(unused);
                 }
             }
@@ -110,18 +80,10 @@ impl Pool {
         for package in self.packages.iter().filter(|package| named(package)) {
             let (product, id) = (product.clone(), package.id.clone());
             if !package.overrun.is_zero() {
-                events.push(Event::Overrun {
-                    product: product.clone(),
-                    package: id.clone(),
-                    overrun: package.overrun,
-                });
+                events.push(Event::Overrun { product: product.clone(), package: id.clone(), overrun: package.overrun });
             }
             if report.end == LeaseEnd::Lost && !package.suspense.is_zero() {
-                events.push(Event::Suspended {
-                    product,
-                    package: id,
-                    suspense: package.suspense,
-                });
+                events.push(Event::Suspended { product, package: id, suspense: package.suspense });
             }
         }
     }
@@ -138,10 +100,7 @@ impl Pool {
         let Some(held) = self.held.get(from) else {
             return;
         };
-        let unknown = held
-            .leases
-            .iter()
-            .filter(|(number, lease)| !lease.closed && !known(**number));
+        let unknown = held.leases.iter().filter(|(number, lease)| !lease.closed && !known(**number));
         let reports: Vec<LeaseReport> = unknown
             .map(|(number, lease)| LeaseReport {
                 number: *number,
@@ -158,17 +117,13 @@ impl Pool {
     /// Forgets incarnations other than `reporter` that hold nothing and have been silent for longer than a journal is kept.
     pub fn forget_quiet(&mut self, reporter: &Incarnation, now: Timestamp) {
         let long_ago = |held: &HeldLeases| now.duration_since(held.reported_at) > QUIET_KEPT;
-        self.held
-            .retain(|who, held| who == reporter || !held.leases.is_empty() || !long_ago(held));
+        self.held.retain(|who, held| who == reporter || !held.leases.is_empty() || !long_ago(held));
     }
 }
 
 /// Takes a forgotten lease's units out of what is free again. What is no longer free there was sold twice: overrun.
 fn enter_again(packages: &mut [Package], part: &LeasePart) {
-    if let Some(package) = packages
-        .iter_mut()
-        .find(|package| package.id == part.package)
-    {
+    if let Some(package) = packages.iter_mut().find(|package| package.id == part.package) {
         let mut taken = package.free.take_up_to(part.granted);
         let missing = part.granted.saturating_sub(taken);
         taken.put(package.forfeited.take_up_to(missing));

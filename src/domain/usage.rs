@@ -24,13 +24,7 @@ pub enum Ending {
 
 impl Ending {
     /// Every ending, for tables of metrics.
-    pub const ALL: [Self; 5] = [
-        Self::Complete,
-        Self::ClientGone,
-        Self::SellerBroke,
-        Self::TimedOut,
-        Self::Interrupted,
-    ];
+    pub const ALL: [Self; 5] = [Self::Complete, Self::ClientGone, Self::SellerBroke, Self::TimedOut, Self::Interrupted];
 
     /// The name in records, logs and metrics.
     pub const fn name(self) -> &'static str {

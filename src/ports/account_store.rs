@@ -133,28 +133,19 @@ pub enum CommitError {
 /// Keeps accounts.
 pub trait AccountStore: Send + Sync {
     /// All documents of an account; `None`: no such account.
-    fn load<'a>(
-        &'a self,
-        account: &'a AccountId,
-    ) -> BoxFuture<'a, Result<Option<Loaded>, StoreError>>;
+    fn load<'a>(&'a self, account: &'a AccountId) -> BoxFuture<'a, Result<Option<Loaded>, StoreError>>;
 
     /// Writes all or nothing; returns the store's time.
     fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<Timestamp, CommitError>>;
 
     /// Accounts in the order of their ids, after the given one; at most [`LIST_MAX`].
-    fn list(
-        &self,
-        after: Option<AccountId>,
-    ) -> BoxFuture<'_, Result<Vec<AccountSummary>, StoreError>>;
+    fn list(&self, after: Option<AccountId>) -> BoxFuture<'_, Result<Vec<AccountSummary>, StoreError>>;
 
     /// The account to which a key with this hash belongs.
     fn account_of(&self, hash: KeyHash) -> BoxFuture<'_, Result<Option<AccountId>, StoreError>>;
 
     /// Packages of an account that have left its documents, latest first; at most [`LIST_MAX`].
-    fn ended<'a>(
-        &'a self,
-        account: &'a AccountId,
-    ) -> BoxFuture<'a, Result<Vec<(ProductId, Package)>, StoreError>>;
+    fn ended<'a>(&'a self, account: &'a AccountId) -> BoxFuture<'a, Result<Vec<(ProductId, Package)>, StoreError>>;
 
     /// Tells which accounts' head documents have changed, for caches. A receiver that lags must forget all it has cached.
     fn changes(&self) -> broadcast::Receiver<AccountId>;

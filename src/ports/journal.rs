@@ -108,11 +108,7 @@ pub trait EarlierRuns: Send + Sync {
     fn unsettled(&self) -> Result<Vec<EarlierRun>, JournalError>;
 
     /// Shows every valid record of a run, with the number of its writer, in the order of each writer.
-    fn read(
-        &self,
-        run: &EarlierRun,
-        each: &mut dyn FnMut(u16, Record),
-    ) -> Result<Damage, JournalError>;
+    fn read(&self, run: &EarlierRun, each: &mut dyn FnMut(u16, Record)) -> Result<Damage, JournalError>;
 
     /// Notes that all of a run's use is in the books.
     fn mark_settled(&self, run: &EarlierRun) -> Result<(), JournalError>;
