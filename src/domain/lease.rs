@@ -30,6 +30,21 @@ pub struct LeasePart {
     pub granted: Units,
     /// How many of them are known to be used; only grows.
     pub used: Units,
+    /// How many were given back unused; only grows.
+    #[serde(default, skip_serializing_if = "Units::is_zero")]
+    pub returned: Units,
+}
+
+impl LeasePart {
+    /// A part of which nothing is used yet.
+    pub fn new(package: PackageId, granted: Units) -> Self {
+        Self { package, granted, used: Units::ZERO, returned: Units::ZERO }
+    }
+
+    /// What its gateway still holds: admissible, or set aside for open calls.
+    pub fn outstanding(&self) -> Units {
+        self.granted.saturating_sub(self.used).saturating_sub(self.returned)
+    }
 }
 
 /// A block of quota in the hands of one gateway.

@@ -137,7 +137,7 @@ impl Pool {
             missing = missing.saturating_sub(granted);
             package.leased.put(granted);
             deadline = deadline.min(package.expires_at());
-            parts.push(LeasePart { package: package.id.clone(), granted, used: Units::ZERO });
+            parts.push(LeasePart::new(package.id.clone(), granted));
         }
         if parts.is_empty() {
             return None;

@@ -1,12 +1,12 @@
 //! Booking what gateways report of their leases. The rules that make a lost, repeated or late report harmless:
-//! a report says how much was used *so far*, the document books the difference to what it has; a lease up to
-//! `closed_through` is done with; a lease that the document does not know above it was forgotten by the store.
+//! a report says how much was used and given back *so far*, the document books the difference to what it has; a lease
+//! up to `closed_through` is done with; a lease that the document does not know above it was forgotten by the store.
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::amount::Units;
 use super::event::Event;
-use super::id::Incarnation;
+use super::id::{Incarnation, ProductId};
 use super::lease::{HeldLeases, Lease, LeasePart};
 use super::package::Package;
 use super::pool::Pool;
@@ -14,28 +14,17 @@ use super::pool::Pool;
 /// How long an incarnation that holds nothing is remembered: as long as its journal may be read again.
 const QUIET_KEPT: SignedDuration = SignedDuration::from_hours(7 * 24);
 
-/// Whether a lease goes on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LeaseEnd {
-    /// It may still be used.
-    Open,
-    /// No call will use it any more: what is unused goes back for sale.
-    Closed,
-    /// Its journal may have lost records: what is not known to be used goes into suspense.
-    Lost,
-}
-
-/// What a gateway says of one of its leases.
+/// What a gateway says of one of its leases. Once every unit is used or given back, the lease is closed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeaseReport {
     /// Which of its leases in this pool.
     pub number: u64,
-    /// What was granted and how much is used so far. Empty for a number whose grant never came through.
+    /// What was granted, used and given back so far. Empty for a number whose grant never came through.
     pub parts: Vec<LeasePart>,
     /// Until when it admits calls.
     pub deadline: Timestamp,
-    /// Whether it goes on.
-    pub end: LeaseEnd,
+    /// The journal may have lost records of it: what is neither used nor given back goes into suspense.
+    pub lost: bool,
 }
 
 impl Pool {
@@ -50,7 +39,7 @@ impl Pool {
             for part in &report.parts {
                 enter_again(&mut self.packages, part);
             }
-            let parts = report.parts.iter().map(|part| LeasePart { used: Units::ZERO, ..part.clone() });
+            let parts = report.parts.iter().map(|part| LeasePart::new(part.package.clone(), part.granted));
             Lease { parts: parts.collect(), deadline: report.deadline, closed: false }
         });
         if lease.closed {
@@ -60,32 +49,14 @@ impl Pool {
             let known = lease.parts.iter_mut().find(|part| part.package == reported.package);
             let package = self.packages.iter_mut().find(|package| package.id == reported.package);
             if let (Some(known), Some(package)) = (known, package) {
-                book_use(package, known, reported.used);
-            }
-        }
-        if report.end != LeaseEnd::Open {
-            lease.closed = true;
-            for part in &lease.parts {
-                let unused = part.granted.saturating_sub(part.used);
-                if let Some(package) = self.packages.iter_mut().find(|package| package.id == part.package) {
-                    let unused = package.leased.take_up_to(unused);
-                    let back = if report.end == LeaseEnd::Lost { &mut package.suspense } else { &mut package.free };
-                    back.put(unused);
+                book(package, known, reported, &self.product, events);
+                if report.lost {
+                    suspend(package, known.outstanding(), &self.product, events);
                 }
             }
         }
+        lease.closed = report.lost || lease.parts.iter().all(|part| part.outstanding().is_zero());
         held.advance();
-        let named = |package: &Package| report.parts.iter().any(|part| part.package == package.id);
-        let product = &self.product;
-        for package in self.packages.iter().filter(|package| named(package)) {
-            let (product, id) = (product.clone(), package.id.clone());
-            if !package.overrun.is_zero() {
-                events.push(Event::Overrun { product: product.clone(), package: id.clone(), overrun: package.overrun });
-            }
-            if report.end == LeaseEnd::Lost && !package.suspense.is_zero() {
-                events.push(Event::Suspended { product, package: id, suspense: package.suspense });
-            }
-        }
     }
 
     /// Closes the leases of an incarnation that its journal does not know: they were granted, but never used, since
@@ -97,16 +68,15 @@ impl Pool {
         now: Timestamp,
         events: &mut Vec<Event>,
     ) {
-        let Some(held) = self.held.get(from) else {
-            return;
-        };
+        let Some(held) = self.held.get(from) else { return };
         let unknown = held.leases.iter().filter(|(number, lease)| !lease.closed && !known(**number));
+        let unused = |part: &LeasePart| LeasePart { returned: part.granted, ..part.clone() };
         let reports: Vec<LeaseReport> = unknown
             .map(|(number, lease)| LeaseReport {
                 number: *number,
-                parts: lease.parts.clone(),
+                parts: lease.parts.iter().map(unused).collect(),
                 deadline: lease.deadline,
-                end: LeaseEnd::Closed,
+                lost: false,
             })
             .collect();
         for report in reports {
@@ -121,7 +91,8 @@ impl Pool {
     }
 }
 
-/// Takes a forgotten lease's units out of what is free again. What is no longer free there was sold twice: overrun.
+/// Takes a forgotten lease's units out of what is free again. What is no longer there was sold twice: overrun, as soon
+/// as it is used.
 fn enter_again(packages: &mut [Package], part: &LeasePart) {
     if let Some(package) = packages.iter_mut().find(|package| package.id == part.package) {
         let mut taken = package.free.take_up_to(part.granted);
@@ -132,12 +103,37 @@ fn enter_again(packages: &mut [Package], part: &LeasePart) {
 }
 
 /// Books the difference between what is reported and what is known.
-fn book_use(package: &mut Package, known: &mut LeasePart, reported: Units) {
-    let more = reported.saturating_sub(known.used);
-    let mut booked = package.leased.take_up_to(more);
-    let missing = more.saturating_sub(booked);
+fn book(
+    package: &mut Package,
+    known: &mut LeasePart,
+    reported: &LeasePart,
+    product: &ProductId,
+    events: &mut Vec<Event>,
+) {
+    let used = reported.used.saturating_sub(known.used);
+    let mut booked = package.leased.take_up_to(used);
+    let missing = used.saturating_sub(booked);
     booked.put(package.suspense.take_up_to(missing));
     package.settled.put(booked);
-    package.overrun.put(more.saturating_sub(booked));
-    known.used = known.used.max(reported);
+    let overrun = used.saturating_sub(booked);
+    if !overrun.is_zero() {
+        package.overrun.put(overrun);
+        let (product, id) = (product.clone(), package.id.clone());
+        events.push(Event::Overrun { product, package: id, overrun: package.overrun });
+    }
+    known.used = known.used.max(reported.used);
+
+    let returned = reported.returned.saturating_sub(known.returned);
+    let back = package.leased.take_up_to(returned);
+    package.free.put(back);
+    known.returned = known.returned.max(reported.returned);
+}
+
+fn suspend(package: &mut Package, units: Units, product: &ProductId, events: &mut Vec<Event>) {
+    let units = package.leased.take_up_to(units);
+    if !units.is_zero() {
+        package.suspense.put(units);
+        let (product, id) = (product.clone(), package.id.clone());
+        events.push(Event::Suspended { product, package: id, suspense: package.suspense });
+    }
 }
