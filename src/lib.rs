@@ -3,3 +3,5 @@ pub mod config;
 pub mod domain;
 pub mod ports;
 pub mod protocol;
+pub mod service;
+pub mod telemetry;

@@ -31,7 +31,6 @@ pub struct LeasePart {
     /// How many of them are known to be used; only grows.
     pub used: Units,
     /// How many were given back unused; only grows.
-    #[serde(default, skip_serializing_if = "Units::is_zero")]
     pub returned: Units,
 }
 

@@ -15,4 +15,5 @@ pub mod offer;
 pub mod package;
 pub mod pool;
 pub mod settle;
+pub mod time;
 pub mod usage;

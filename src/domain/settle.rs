@@ -19,12 +19,19 @@ const QUIET_KEPT: SignedDuration = SignedDuration::from_hours(7 * 24);
 pub struct LeaseReport {
     /// Which of its leases in this pool.
     pub number: u64,
-    /// What was granted, used and given back so far. Empty for a number whose grant never came through.
+    /// What was granted, used and given back so far. Empty: nothing of it was or will be used, if it was granted at all.
     pub parts: Vec<LeasePart>,
     /// Until when it admits calls.
     pub deadline: Timestamp,
     /// The journal may have lost records of it: what is neither used nor given back goes into suspense.
     pub lost: bool,
+}
+
+impl LeaseReport {
+    /// Says that nothing of a lease was or will be used: its grant never came through, or was never written down.
+    pub fn unused(number: u64, now: Timestamp) -> Self {
+        Self { number, parts: Vec::new(), deadline: now, lost: false }
+    }
 }
 
 impl Pool {
@@ -45,7 +52,12 @@ impl Pool {
         if lease.closed {
             return; // a late repetition
         }
-        for reported in &report.parts {
+        let unused = |part: &LeasePart| LeasePart { returned: part.granted, ..part.clone() };
+        let parts = match report.parts.as_slice() {
+            [] => lease.parts.iter().map(unused).collect(),
+            parts => parts.to_vec(),
+        };
+        for reported in &parts {
             let known = lease.parts.iter_mut().find(|part| part.package == reported.package);
             let package = self.packages.iter_mut().find(|package| package.id == reported.package);
             if let (Some(known), Some(package)) = (known, package) {
@@ -70,15 +82,7 @@ impl Pool {
     ) {
         let Some(held) = self.held.get(from) else { return };
         let unknown = held.leases.iter().filter(|(number, lease)| !lease.closed && !known(**number));
-        let unused = |part: &LeasePart| LeasePart { returned: part.granted, ..part.clone() };
-        let reports: Vec<LeaseReport> = unknown
-            .map(|(number, lease)| LeaseReport {
-                number: *number,
-                parts: lease.parts.iter().map(unused).collect(),
-                deadline: lease.deadline,
-                lost: false,
-            })
-            .collect();
+        let reports: Vec<LeaseReport> = unknown.map(|(number, _)| LeaseReport::unused(*number, now)).collect();
         for report in reports {
             self.settle(from, &report, now, events);
         }

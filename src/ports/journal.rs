@@ -23,6 +23,7 @@ pub struct Grant {
     /// What was granted.
     pub parts: Vec<LeasePart>,
     /// Until when it admits calls.
+    #[serde(with = "crate::domain::time")]
     pub deadline: Timestamp,
 }
 
@@ -36,6 +37,7 @@ pub struct CallEnd {
     /// False when the charge was taken back.
     pub billed: bool,
     /// When.
+    #[serde(with = "crate::domain::time")]
     pub at: Timestamp,
 }
 

@@ -1,0 +1,196 @@
+//! One call's quota, from admission to its end: set aside, charged when the seller's status is billable, or given back.
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use super::ledger::Ledger;
+use super::supply::{Dry, Hold, LocalPool};
+use crate::domain::amount::Units;
+use crate::domain::billable;
+use crate::domain::id::KeyId;
+use crate::domain::pool::Shortage;
+use crate::domain::usage::{Charge, ChargePart, Ending};
+use crate::ports::journal::{CallEnd, Journal, JournalError, Position, Record};
+
+/// A call waits at most this long for the store to say whether there is quota.
+const ADMIT_WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// Why a call got no quota.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AdmitError {
+    /// There is none.
+    #[error("no quota: {0:?}")]
+    Empty(Shortage),
+    /// The store did not answer in time.
+    #[error("the store does not answer")]
+    Unavailable,
+    /// A charge could not be written down.
+    #[error("the journal cannot be written")]
+    Journal,
+}
+
+/// Meters the calls of one core.
+pub struct Meter {
+    ledger: Arc<Ledger>,
+    journal: Arc<dyn Journal>,
+    calls: Cell<u64>,
+}
+
+/// What is known of a call when its seller has answered.
+#[derive(Debug)]
+pub struct Answered<'a> {
+    /// The client's id or ours.
+    pub request_id: &'a str,
+    /// When the call came.
+    pub arrived: Timestamp,
+    /// With which key.
+    pub key: Option<&'a KeyId>,
+    /// The seller's status.
+    pub status: u16,
+    /// Whether an event stream follows.
+    pub streamed: bool,
+    /// How often the request was sent.
+    pub attempts: u8,
+}
+
+/// A call with quota set aside. It ends in exactly one way: [`OpenCall::end`], charged or not.
+#[derive(Debug)]
+#[must_use = "a dropped call keeps its unit from being sold until the gateway restarts"]
+pub struct OpenCall {
+    pool: Arc<LocalPool>,
+    hold: Hold,
+    charged: Option<Charged>,
+}
+
+/// A charge that is written down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Charged {
+    call: u64,
+    /// How much.
+    pub units: Units,
+    /// What the account has left of the product.
+    pub remaining: u64,
+    /// Where the charge stands in the journal.
+    pub position: Position,
+}
+
+impl Meter {
+    /// A meter that writes to this core's journal.
+    pub fn new(ledger: Arc<Ledger>, journal: Arc<dyn Journal>) -> Self {
+        Self { ledger, journal, calls: Cell::new(0) }
+    }
+
+    /// The journal of this core.
+    pub fn journal(&self) -> &Arc<dyn Journal> {
+        &self.journal
+    }
+
+    /// Sets one unit aside. Waits only if this gateway has none at hand.
+    pub async fn admit(&self, pool: &Arc<LocalPool>) -> Result<OpenCall, AdmitError> {
+        // Room for the charge first: what cannot be written down must not be forwarded.
+        self.journal.reserve().map_err(|_| AdmitError::Journal)?;
+        let taken = match self.take(pool) {
+            Some(hold) => Ok(hold),
+            None => {
+                let waited = tokio::time::timeout(ADMIT_WAIT_MAX, self.wait(pool)).await;
+                waited.unwrap_or(Err(AdmitError::Unavailable))
+            }
+        };
+        match taken {
+            Ok(hold) => Ok(OpenCall { pool: Arc::clone(pool), hold, charged: None }),
+            Err(error) => {
+                self.journal.release();
+                Err(error)
+            }
+        }
+    }
+
+    fn take(&self, pool: &LocalPool) -> Option<Hold> {
+        let now = Instant::now();
+        let (hold, low) = pool.take(now)?;
+        if low && pool.known_dry(now).is_none() {
+            self.ledger.nudge(pool);
+        }
+        Some(hold)
+    }
+
+    async fn wait(&self, pool: &LocalPool) -> Result<Hold, AdmitError> {
+        loop {
+            let mut waiting = pool.wait();
+            if let Some(hold) = self.take(pool) {
+                return Ok(hold);
+            }
+            match pool.known_dry(Instant::now()) {
+                Some(Dry::Short(shortage)) => return Err(AdmitError::Empty(shortage)),
+                Some(Dry::Unavailable) => return Err(AdmitError::Unavailable),
+                None => {}
+            }
+            self.ledger.nudge(pool);
+            waiting.refilled().await;
+        }
+    }
+
+    /// The seller has answered: charges the call if its package's terms say so. The charge is in the journal when this
+    /// returns; only then may the head go to the client. `None`: the status is not billable.
+    pub fn charge(&self, call: &mut OpenCall, answered: &Answered<'_>) -> Result<Option<Charged>, JournalError> {
+        let Some(part) = call.hold.part() else { return Ok(None) };
+        let units = billable::charge(&part.billable, answered.arrived, Some(answered.status));
+        if units.is_zero() {
+            return Ok(None);
+        }
+        let number = self.calls.get().wrapping_add(1);
+        self.calls.set(number);
+        let position = self.journal.append(&Record::Charge(Charge {
+            call: number,
+            request_id: answered.request_id.to_owned(),
+            arrived: answered.arrived,
+            account: call.pool.account.clone(),
+            key: answered.key.cloned(),
+            product: call.pool.product.clone(),
+            parts: vec![ChargePart { lease: call.hold.lease(), package: part.package.clone(), units }],
+            status: answered.status,
+            streamed: answered.streamed,
+            attempts: answered.attempts,
+        }))?;
+        let charged = Charged { call: number, units, remaining: call.pool.charge(), position };
+        call.charged = Some(charged);
+        Ok(Some(charged))
+    }
+
+    /// Ends a call. A charge stands unless `billed` is false; a call that was never charged costs nothing.
+    pub fn end(&self, call: OpenCall, ending: Ending, billed: bool, at: Timestamp) {
+        if let Some(Charged { call: number, .. }) = call.charged {
+            let end = Record::End(CallEnd { call: number, ending, billed, at });
+            if billed {
+                // If this record is lost the call counts all the same: only the explanation is missing.
+                self.journal.append_soon(&end);
+            } else if let Err(error) = self.journal.append(&end) {
+                tracing::error!(%error, "a charge was taken back, but the journal does not say so");
+            }
+        }
+        match call.charged {
+            Some(_) if billed => call.pool.settle(&call.hold),
+            Some(_) => {
+                call.pool.uncharge();
+                call.pool.give_back(&call.hold);
+            }
+            None => call.pool.give_back(&call.hold),
+        }
+        self.journal.release();
+    }
+}
+
+impl OpenCall {
+    /// The charge, once there is one.
+    pub fn charged(&self) -> Option<Charged> {
+        self.charged
+    }
+
+    /// Who pays.
+    pub fn pool(&self) -> &LocalPool {
+        &self.pool
+    }
+}

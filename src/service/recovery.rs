@@ -1,0 +1,186 @@
+//! At start: brings into the books what the journals of earlier runs know and the store does not.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::ledger::random;
+use crate::domain::account::{Sync, sync};
+use crate::domain::amount::Units;
+use crate::domain::event::Event;
+use crate::domain::id::{AccountId, ProductId};
+use crate::domain::lease::LeasePart;
+use crate::domain::settle::LeaseReport;
+use crate::domain::usage::ChargePart;
+use crate::ports::account_store::{AccountStore, Commit, CommitError, Loaded, Stamp, StoreError, Write};
+use crate::ports::clock::{Clock, Entropy};
+use crate::ports::journal::{EarlierRun, EarlierRuns, Grant, JournalError, Record};
+
+/// A commit that meets this many conflicts in a row is given up: nobody else should be writing at start.
+const COMMIT_ATTEMPTS_MAX: usize = 8;
+
+/// Why the books could not be brought up to date. The gateway must not start: it would sell what is sold.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoveryError {
+    /// A journal could not be read.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The store did not take it.
+    #[error(transparent)]
+    Store(#[from] CommitError),
+}
+
+/// What was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Recovered {
+    /// Runs whose journals were read.
+    pub runs: usize,
+    /// Calls that were charged and whose end is not in the journal: counted.
+    pub interrupted: usize,
+    /// Bytes that were no valid record.
+    pub damaged_bytes: u64,
+    /// Units that went into suspense, because a journal may lack records.
+    pub suspended: u64,
+}
+
+/// What a run's journal says of one pool: its leases by number.
+type Leases = BTreeMap<u64, Grant>;
+
+/// A run's journal, added up.
+#[derive(Default)]
+struct Added {
+    pools: BTreeMap<(AccountId, ProductId), Leases>,
+    /// Charges whose end has not been seen, by core and call.
+    open: HashMap<(u16, u64), (AccountId, ProductId, Vec<ChargePart>)>,
+    closed: bool,
+}
+
+impl Added {
+    fn add(&mut self, writer: u16, record: Record) {
+        match record {
+            Record::Grant(grant) => {
+                let pool = self.pools.entry((grant.account.clone(), grant.product.clone())).or_default();
+                pool.insert(grant.number, grant);
+            }
+            Record::Charge(charge) => {
+                self.open.insert((writer, charge.call), (charge.account, charge.product, charge.parts));
+            }
+            Record::End(end) => {
+                if let Some(charge) = self.open.remove(&(writer, end.call))
+                    && end.billed
+                {
+                    self.count(charge);
+                }
+            }
+            Record::Close => self.closed = true,
+        }
+    }
+
+    fn count(&mut self, (account, product, parts): (AccountId, ProductId, Vec<ChargePart>)) {
+        let pool = self.pools.entry((account, product)).or_default();
+        for charged in parts {
+            let lease = pool.get_mut(&charged.lease);
+            let part = lease.and_then(|lease| lease.parts.iter_mut().find(|part| part.package == charged.package));
+            match part {
+                Some(part) => part.used.put(charged.units),
+                None => {
+                    tracing::error!(lease = charged.lease, package = %charged.package, "a charge draws on a lease that the journal does not know")
+                }
+            }
+        }
+    }
+}
+
+/// Reads every journal that is not settled, books what the store lacks, and notes that it is settled.
+pub async fn recover(
+    runs: &dyn EarlierRuns,
+    store: &Arc<dyn AccountStore>,
+    clock: &dyn Clock,
+    entropy: &dyn Entropy,
+) -> Result<Recovered, RecoveryError> {
+    let mut found = Recovered::default();
+    for run in runs.unsettled()? {
+        let mut added = Added::default();
+        let damage = runs.read(&run, &mut |writer, record| added.add(writer, record))?;
+        // The client may have received these heads: they count.
+        let open: Vec<_> = added.open.drain().map(|(_, charge)| charge).collect();
+        found.interrupted = found.interrupted.saturating_add(open.len());
+        open.into_iter().for_each(|charge| added.count(charge));
+        let lost = damage.bytes > 0 || !(run.same_boot || added.closed);
+        for ((account, product), leases) in added.pools {
+            let reports: Vec<_> = leases.into_values().map(|lease| report(lease, lost)).collect();
+            let suspended = book(store, &run, (&account, &product), reports, clock, entropy).await?;
+            found.suspended = found.suspended.saturating_add(suspended);
+        }
+        runs.mark_settled(&run)?;
+        found.runs = found.runs.saturating_add(1);
+        found.damaged_bytes = found.damaged_bytes.saturating_add(damage.bytes);
+        tracing::info!(run = %run.incarnation, damaged_bytes = damage.bytes, lost, "an earlier run's journal is settled");
+    }
+    Ok(found)
+}
+
+fn report(lease: Grant, lost: bool) -> LeaseReport {
+    let whole = |part: LeasePart| {
+        let returned = if lost { Units::ZERO } else { part.granted.saturating_sub(part.used) };
+        LeasePart { returned, ..part }
+    };
+    LeaseReport {
+        number: lease.number,
+        parts: lease.parts.into_iter().map(whole).collect(),
+        deadline: lease.deadline,
+        lost,
+    }
+}
+
+/// Books one pool's reports; returns how many units went into suspense.
+async fn book(
+    store: &Arc<dyn AccountStore>,
+    run: &EarlierRun,
+    (account, product): (&AccountId, &ProductId),
+    reports: Vec<LeaseReport>,
+    clock: &dyn Clock,
+    entropy: &dyn Entropy,
+) -> Result<u64, RecoveryError> {
+    let mut loaded = store.load(account).await.map_err(CommitError::from)?;
+    for _ in 0..COMMIT_ATTEMPTS_MAX {
+        let pool = loaded.as_ref().and_then(|loaded: &Loaded| loaded.pools.get(product));
+        let Some(known) = pool else {
+            tracing::error!(%account, %product, "a journal knows of use in a pool that the store does not have");
+            return Ok(0);
+        };
+        let asked =
+            Sync { incarnation: run.incarnation.clone(), reports: reports.clone(), complete: true, grant: None };
+        let now: Timestamp = clock.now();
+        let (change, _) = sync(&known.value, &asked, now);
+        let suspended = change.events.iter().filter(|event| matches!(event, Event::Suspended { .. }));
+        let suspended: u64 = suspended.filter_map(suspended_units).sum();
+        let Some(value) = change.pool else { return Ok(0) };
+        let stamp = Stamp::next(Some(known.stamp), random(entropy));
+        let commit = Commit {
+            account: account.clone(),
+            head: None,
+            pool: Some(Write { expected: Some(known.stamp), stamp, value }),
+            ended: change.ended,
+            events: change.events,
+            durable: true,
+        };
+        match store.commit(commit).await {
+            Ok(_) => return Ok(suspended),
+            Err(CommitError::Conflict(current)) => loaded = current.map(|current| *current),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(CommitError::Store(StoreError::Unavailable(format!("{account}/{product} keeps changing"))).into())
+}
+
+fn suspended_units(event: &Event) -> Option<u64> {
+    match event {
+        Event::Suspended { suspense, .. } => Some(suspense.get()),
+        Event::PackageAdded { .. }
+        | Event::PackageUsedUp { .. }
+        | Event::PackageExpired { .. }
+        | Event::Overrun { .. } => None,
+    }
+}

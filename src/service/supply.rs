@@ -1,0 +1,353 @@
+//! A pool as this gateway sees it: the leases it holds, drawn on by all cores without a lock. What is free here may be
+//! admitted at once; everything else is asked of the ledger (`ledger`).
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use jiff::Timestamp;
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
+
+use crate::domain::amount::Units;
+use crate::domain::billable::BillableStatuses;
+use crate::domain::id::{AccountId, PackageId, ProductId};
+use crate::domain::lease::LeasePart;
+use crate::domain::pool::Shortage;
+use crate::domain::settle::LeaseReport;
+
+/// An empty answer is believed for this long, so that refused calls cost the store nothing.
+const DRY_BELIEVED: Duration = Duration::from_millis(250);
+/// More is asked for when a lease has less than this part of it left (one in four).
+const LOW_WATER_SHARE: u64 = 4;
+/// Set in a part's `left` when no further call may be admitted on it.
+const RETIRED: u64 = 1 << 63;
+
+/// One package's share of a lease.
+#[derive(Debug)]
+pub struct LocalPart {
+    /// Who pays.
+    pub package: PackageId,
+    /// Which answers count: the package's own terms.
+    pub billable: Arc<BillableStatuses>,
+    granted: u64,
+    left: AtomicU64,
+    used: AtomicU64,
+}
+
+impl LocalPart {
+    fn take(&self) -> Option<u64> {
+        let one_less = |left: u64| if left & RETIRED == 0 { left.checked_sub(1) } else { None };
+        self.left.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_less).ok()
+    }
+
+    fn report(&self) -> LeasePart {
+        // `used` before `left`: a call takes its unit out of `left` first, so the two never exceed what was granted.
+        let used = self.used.load(Ordering::Acquire);
+        let left = self.left.load(Ordering::Acquire);
+        let returned = if left & RETIRED == 0 { 0 } else { left & !RETIRED };
+        LeasePart {
+            package: self.package.clone(),
+            granted: Units::new(self.granted),
+            used: Units::new(used),
+            returned: Units::new(returned),
+        }
+    }
+}
+
+/// A lease in this gateway's hands.
+#[derive(Debug)]
+pub struct LocalLease {
+    /// Within the pool and this incarnation.
+    pub number: u64,
+    parts: Vec<LocalPart>,
+    deadline: Timestamp,
+    admits_until: Instant,
+}
+
+/// One unit set aside for one call. Ends by [`LocalPool::settle`] or [`LocalPool::give_back`].
+#[derive(Debug)]
+#[must_use = "a dropped hold keeps its unit from being sold until the gateway restarts"]
+pub struct Hold {
+    lease: Arc<LocalLease>,
+    part: usize,
+}
+
+impl Hold {
+    /// The lease's number.
+    pub fn lease(&self) -> u64 {
+        self.lease.number
+    }
+
+    /// The part it was taken from; always there, since a hold is only made from one.
+    pub fn part(&self) -> Option<&LocalPart> {
+        self.lease.parts.get(self.part)
+    }
+}
+
+/// A lease as it was granted, with the terms of each part.
+#[derive(Debug)]
+pub struct Granted {
+    /// Within the pool and this incarnation.
+    pub number: u64,
+    /// In the order of draw-down.
+    pub parts: Vec<(LeasePart, Arc<BillableStatuses>)>,
+    /// The store's deadline.
+    pub deadline: Timestamp,
+    /// The same on this machine's monotonic clock, counted from before the lease was asked for.
+    pub admits_until: Instant,
+}
+
+/// Why a pool has no supply at the moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Dry {
+    /// There is nothing to be had.
+    Short(Shortage),
+    /// The store or the journal failed: nobody knows what there is.
+    Unavailable,
+}
+
+/// What the documents say of a pool, as far as answers show it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// What is left in the documents, plus what this gateway has reported used.
+    pub base: i64,
+    /// The last second of the package that is drawn next.
+    pub expires: Option<Timestamp>,
+}
+
+/// One account's pool for one product.
+#[derive(Debug)]
+pub struct LocalPool {
+    /// Whose.
+    pub account: AccountId,
+    /// For what.
+    pub product: ProductId,
+    open: ArcSwap<Vec<Arc<LocalLease>>>,
+    /// Leases that the store has not acknowledged as closed.
+    held: Mutex<BTreeMap<u64, Arc<LocalLease>>>,
+    standing: ArcSwap<Standing>,
+    /// Units charged so far, less those taken back.
+    charged: AtomicI64,
+    /// Units taken so far: the rate is read off it.
+    drawn: AtomicU64,
+    waiting: AtomicU64,
+    nudged: AtomicBool,
+    news: AtomicBool,
+    dry: ArcSwapOption<(Instant, Dry)>,
+    refilled: Notify,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner) // the map is valid between any two of its operations
+}
+
+impl LocalPool {
+    /// A pool with nothing leased yet.
+    pub fn new(account: AccountId, product: ProductId) -> Self {
+        Self {
+            account,
+            product,
+            open: ArcSwap::default(),
+            held: Mutex::default(),
+            standing: ArcSwap::from_pointee(Standing { base: 0, expires: None }),
+            charged: AtomicI64::new(0),
+            drawn: AtomicU64::new(0),
+            waiting: AtomicU64::new(0),
+            nudged: AtomicBool::new(false),
+            news: AtomicBool::new(false),
+            dry: ArcSwapOption::empty(),
+            refilled: Notify::new(),
+        }
+    }
+
+    /// Takes one unit if one is here: the whole of a warm call's admission. The second value says that more should be
+    /// asked for, so that the next calls need not wait.
+    pub fn take(&self, now: Instant) -> Option<(Hold, bool)> {
+        let open = self.open.load();
+        for lease in open.iter().filter(|lease| now < lease.admits_until) {
+            for (index, part) in lease.parts.iter().enumerate() {
+                if let Some(before) = part.take() {
+                    self.drawn.fetch_add(1, Ordering::Relaxed);
+                    let low = before <= part.granted / LOW_WATER_SHARE;
+                    let last = open.last().is_some_and(|last| Arc::ptr_eq(last, lease));
+                    return Some((Hold { lease: Arc::clone(lease), part: index }, low && last));
+                }
+            }
+        }
+        None
+    }
+
+    /// Puts a unit back: its call costs nothing. It can be taken again at once, or returns to the store if its lease's
+    /// time is over.
+    pub fn give_back(&self, hold: &Hold) {
+        if let Some(part) = hold.part() {
+            let before = part.left.fetch_add(1, Ordering::AcqRel);
+            if before & RETIRED != 0 || hold.lease.admits_until <= Instant::now() {
+                self.news.store(true, Ordering::Release);
+            }
+            // Whoever was refused for want of this unit may now ask again.
+            if self.dry.load().is_some() {
+                self.dry.store(None);
+            }
+        }
+    }
+
+    /// Notes that a unit's call counts and has ended.
+    pub fn settle(&self, hold: &Hold) {
+        if let Some(part) = hold.part() {
+            part.used.fetch_add(1, Ordering::AcqRel);
+            self.news.store(true, Ordering::Release);
+        }
+    }
+
+    /// Counts a charge; returns what is left after it.
+    pub fn charge(&self) -> u64 {
+        self.charged.fetch_add(1, Ordering::AcqRel);
+        self.remaining()
+    }
+
+    /// Takes a charge back.
+    pub fn uncharge(&self) {
+        self.charged.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// What is left: in the documents, less what was charged here and is not booked yet.
+    pub fn remaining(&self) -> u64 {
+        let left = self.standing.load().base.saturating_sub(self.charged.load(Ordering::Acquire));
+        u64::try_from(left).unwrap_or(0)
+    }
+
+    /// The last second of the package that is drawn next.
+    pub fn expires(&self) -> Option<Timestamp> {
+        self.standing.load().expires
+    }
+
+    /// Why there is nothing, if the last answer said so a moment ago.
+    pub fn known_dry(&self, now: Instant) -> Option<Dry> {
+        let known = self.dry.load();
+        known.as_ref().filter(|known| now < known.0).map(|known| known.1.clone())
+    }
+
+    /// Forgets an empty answer: something was bought, or changed by hand.
+    pub fn forget_dry(&self) {
+        self.dry.store(None);
+    }
+
+    /// True for the first caller since the last answer: it must ask the ledger.
+    pub fn nudge(&self) -> bool {
+        !self.nudged.swap(true, Ordering::AcqRel)
+    }
+
+    /// A call begins to wait for supply. Look for supply once more before awaiting [`Waiting::refilled`]: an answer that
+    /// comes in between is not missed.
+    pub fn wait(&self) -> Waiting<'_> {
+        self.waiting.fetch_add(1, Ordering::AcqRel);
+        Waiting { pool: self, refilled: Box::pin(self.refilled.notified()) }
+    }
+
+    /// How many calls wait.
+    pub fn waiting(&self) -> u64 {
+        self.waiting.load(Ordering::Acquire)
+    }
+
+    /// Units taken since the start.
+    pub fn drawn(&self) -> u64 {
+        self.drawn.load(Ordering::Relaxed)
+    }
+
+    /// Whether there is anything the store does not know, or a lease whose time is over.
+    pub fn has_news(&self, now: Instant) -> bool {
+        self.news.load(Ordering::Acquire) || locked(&self.held).values().any(|lease| lease.admits_until <= now)
+    }
+
+    /// Whether it holds any lease that is not closed.
+    pub fn holds_any(&self) -> bool {
+        !locked(&self.held).is_empty()
+    }
+
+    /// Begins an exchange with the store: whatever happens from now on is news for the next one. Ends admission on
+    /// leases whose time is over. Returns whether more supply was asked for.
+    pub fn begin_sync(&self, now: Instant) -> bool {
+        let nudged = self.nudged.swap(false, Ordering::AcqRel);
+        self.news.store(false, Ordering::Release);
+        for lease in locked(&self.held).values().filter(|lease| lease.admits_until <= now) {
+            for part in &lease.parts {
+                part.left.fetch_or(RETIRED, Ordering::AcqRel);
+            }
+        }
+        nudged
+    }
+
+    /// Ends admission for good: the gateway stops.
+    pub fn retire(&self) {
+        for part in locked(&self.held).values().flat_map(|lease| &lease.parts) {
+            part.left.fetch_or(RETIRED, Ordering::AcqRel);
+        }
+        self.news.store(true, Ordering::Release);
+    }
+
+    /// All leases that the store has not acknowledged as closed, as they stand.
+    pub fn reports(&self) -> Vec<LeaseReport> {
+        let held = locked(&self.held);
+        let report = |lease: &Arc<LocalLease>| LeaseReport {
+            number: lease.number,
+            parts: lease.parts.iter().map(LocalPart::report).collect(),
+            deadline: lease.deadline,
+            lost: false,
+        };
+        held.values().map(report).collect()
+    }
+
+    /// Takes in what an exchange brought: a lease perhaps, the acknowledged reports, how the pool stands.
+    pub fn accept(&self, granted: Option<Granted>, reported: &[LeaseReport], standing: Standing) {
+        let closed = |report: &&LeaseReport| report.parts.iter().all(|part| part.outstanding().is_zero());
+        let mut held = locked(&self.held);
+        for report in reported.iter().filter(closed) {
+            held.remove(&report.number);
+        }
+        if let Some(granted) = granted {
+            let part = |(part, billable): (LeasePart, Arc<BillableStatuses>)| LocalPart {
+                package: part.package,
+                billable,
+                granted: part.granted.get(),
+                left: AtomicU64::new(part.granted.get()),
+                used: AtomicU64::new(0),
+            };
+            let parts = granted.parts.into_iter().map(part).collect();
+            let (number, deadline, admits_until) = (granted.number, granted.deadline, granted.admits_until);
+            held.insert(number, Arc::new(LocalLease { number, parts, deadline, admits_until }));
+        }
+        self.standing.store(Arc::new(standing));
+        self.open.store(Arc::new(held.values().map(Arc::clone).collect()));
+    }
+
+    /// Wakes all who wait: there is supply, or a reason why there is none.
+    pub fn answer(&self, dry: Option<Dry>) {
+        self.dry.store(dry.map(|dry| Arc::new((Instant::now() + DRY_BELIEVED, dry))));
+        self.refilled.notify_waiters();
+    }
+}
+
+/// A call that waits for supply.
+#[derive(Debug)]
+pub struct Waiting<'a> {
+    pool: &'a LocalPool,
+    refilled: Pin<Box<Notified<'a>>>,
+}
+
+impl Waiting<'_> {
+    /// Until the next answer since this guard was made.
+    pub async fn refilled(&mut self) {
+        self.refilled.as_mut().await;
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.pool.waiting.fetch_sub(1, Ordering::AcqRel);
+    }
+}

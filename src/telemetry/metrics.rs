@@ -1,0 +1,228 @@
+//! Every metric, declared once. Labels take their values from enums and from the configuration, never from a request.
+
+use prometheus::core::Collector;
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+};
+
+use crate::domain::usage::Ending;
+
+/// Upper bounds of the duration buckets, in seconds: an LLM call may take minutes.
+const DURATION_BUCKETS: [f64; 14] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 120.0, 600.0];
+
+/// All metrics of the process.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    /// What `/metrics` prints.
+    pub registry: Registry,
+    calls: IntCounterVec,
+    durations: HistogramVec,
+    endings: IntCounterVec,
+    charged: IntCounterVec,
+    voided: IntCounterVec,
+    retries: IntCounterVec,
+    connects: IntCounterVec,
+    rejections: IntCounterVec,
+    /// Client connections that are open.
+    pub connections: IntGauge,
+    /// Calls that are under way.
+    pub calls_open: IntGauge,
+    /// Pools on which this gateway holds leases.
+    pub pools_leased: IntGauge,
+    /// Units that went into suspense when the journals of earlier runs were read.
+    pub units_suspended: IntGauge,
+    /// Commits to the store, by result.
+    pub commits: CommitMetrics,
+    /// 1 while calls are refused because the journal's disk has no room.
+    pub journal_full: IntGauge,
+    /// Bytes of earlier journals that were no valid record.
+    pub journal_damaged_bytes: IntGauge,
+    /// Access log lines that were dropped because their sink was too slow.
+    pub access_dropped: IntCounter,
+    /// 1 if the last reload of the configuration succeeded.
+    pub reload_success: IntGauge,
+}
+
+/// The store's commits by result.
+#[derive(Debug, Clone)]
+pub struct CommitMetrics {
+    /// Done.
+    pub done: IntCounter,
+    /// Someone else was first; tried again.
+    pub conflict: IntCounter,
+    /// The store failed.
+    pub failed: IntCounter,
+}
+
+/// The metrics of one product, looked up once.
+#[derive(Debug, Clone)]
+pub struct ProductMetrics {
+    by_class: [IntCounter; 6],
+    /// From a call's arrival to its end, in seconds.
+    pub duration: Histogram,
+    by_ending: [IntCounter; Ending::ALL.len()],
+    /// Units charged.
+    pub charged: IntCounter,
+    /// Units whose charge was taken back.
+    pub voided: IntCounter,
+    /// Requests sent to the seller again.
+    pub retries: IntCounter,
+    /// Connections opened to the seller.
+    pub connects: IntCounter,
+}
+
+impl ProductMetrics {
+    /// The counter of calls that ended with a status of this class.
+    pub fn calls(&self, status: u16) -> &IntCounter {
+        let [other, classes @ ..] = &self.by_class;
+        classes.get(usize::from(status / 100).wrapping_sub(1)).unwrap_or(other)
+    }
+
+    /// The counter of forwarded calls that ended this way.
+    pub fn ending(&self, ending: Ending) -> &IntCounter {
+        let [complete, gone, broke, timed_out, interrupted] = &self.by_ending;
+        match ending {
+            Ending::Complete => complete,
+            Ending::ClientGone => gone,
+            Ending::SellerBroke => broke,
+            Ending::TimedOut => timed_out,
+            Ending::Interrupted => interrupted,
+        }
+    }
+}
+
+/// Declares metrics and registers them; a name that is taken or malformed is a bug that the first start shows.
+struct Declare<'a>(&'a Registry);
+
+impl Declare<'_> {
+    fn add<C: Collector + Clone + 'static>(&self, made: prometheus::Result<C>) -> prometheus::Result<C> {
+        let collector = made?;
+        self.0.register(Box::new(collector.clone()))?;
+        Ok(collector)
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCounterVec> {
+        self.add(IntCounterVec::new(Opts::new(name, help), labels))
+    }
+
+    fn counter(&self, name: &str, help: &str) -> prometheus::Result<IntCounter> {
+        self.add(IntCounter::new(name, help))
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> prometheus::Result<IntGauge> {
+        self.add(IntGauge::new(name, help))
+    }
+}
+
+impl Metrics {
+    /// Declares everything. An error is a bug in this file.
+    pub fn new() -> prometheus::Result<Self> {
+        let registry = Registry::new();
+        let declare = Declare(&registry);
+        let buckets = DURATION_BUCKETS.to_vec();
+        let duration = HistogramOpts::new(
+            "tollgate_call_duration_seconds",
+            "From a call's arrival to the last byte of its answer.",
+        );
+        let commits = declare.counters("tollgate_store_commits_total", "Commits to the account store.", &["result"])?;
+        let build: IntGaugeVec = declare.add(IntGaugeVec::new(
+            Opts::new("tollgate_build_info", "Always 1; the label tells the version."),
+            &["version"],
+        ))?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        Ok(Self {
+            calls: declare.counters(
+                "tollgate_calls_total",
+                "Calls answered, by status class.",
+                &["product", "class"],
+            )?,
+            durations: declare.add(HistogramVec::new(duration.buckets(buckets), &["product"]))?,
+            endings: declare.counters(
+                "tollgate_call_endings_total",
+                "Calls that a seller answered, by how they ended.",
+                &["product", "ending"],
+            )?,
+            charged: declare.counters("tollgate_units_charged_total", "Units charged to packages.", &["product"])?,
+            voided: declare.counters(
+                "tollgate_units_voided_total",
+                "Units whose charge was taken back because the seller broke off.",
+                &["product"],
+            )?,
+            retries: declare.counters(
+                "tollgate_upstream_retries_total",
+                "Requests sent to a seller again.",
+                &["product"],
+            )?,
+            connects: declare.counters(
+                "tollgate_upstream_connects_total",
+                "Connections opened to sellers.",
+                &["product"],
+            )?,
+            rejections: declare.counters(
+                "tollgate_rejections_total",
+                "Calls that the gateway itself refused or failed, by code.",
+                &["code"],
+            )?,
+            connections: declare.gauge("tollgate_connections_open", "Client connections that are open.")?,
+            calls_open: declare.gauge("tollgate_calls_open", "Calls that are under way.")?,
+            pools_leased: declare.gauge("tollgate_pools_leased", "Pools on which this gateway holds leases.")?,
+            units_suspended: declare
+                .gauge("tollgate_units_suspended", "Units put into suspense at start, for an operator to resolve.")?,
+            commits: CommitMetrics {
+                done: commits.with_label_values(&["done"]),
+                conflict: commits.with_label_values(&["conflict"]),
+                failed: commits.with_label_values(&["failed"]),
+            },
+            journal_full: declare.gauge("tollgate_journal_full", "1 while the journal's disk has no room.")?,
+            journal_damaged_bytes: declare.gauge(
+                "tollgate_journal_damaged_bytes",
+                "Bytes of earlier journals that were no valid record, as found at start.",
+            )?,
+            access_dropped: declare.counter(
+                "tollgate_access_log_dropped_total",
+                "Access log lines dropped because their sink was too slow.",
+            )?,
+            reload_success: declare.gauge(
+                "tollgate_config_reload_success",
+                "1 if the configuration was loaded when it was last asked for.",
+            )?,
+            registry: registry.clone(),
+        })
+    }
+
+    /// The metrics of a product, with its label filled in.
+    pub fn product(&self, product: &str) -> ProductMetrics {
+        let class = |class| self.calls.with_label_values(&[product, class]);
+        let ending = |ending: Ending| self.endings.with_label_values(&[product, ending.name()]);
+        ProductMetrics {
+            by_class: ["other", "1xx", "2xx", "3xx", "4xx", "5xx"].map(class),
+            duration: self.durations.with_label_values(&[product]),
+            by_ending: Ending::ALL.map(ending),
+            charged: self.charged.with_label_values(&[product]),
+            voided: self.voided.with_label_values(&[product]),
+            retries: self.retries.with_label_values(&[product]),
+            connects: self.connects.with_label_values(&[product]),
+        }
+    }
+
+    /// The counter of rejections with this code; codes come from one enum.
+    pub fn rejection(&self, code: &'static str) -> IntCounter {
+        self.rejections.with_label_values(&[code])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_counted_in_its_class() {
+        let metrics = Metrics::new().unwrap().product("p");
+        for status in [200, 299, 404, 599, 99, 600] {
+            metrics.calls(status).inc();
+        }
+        let counts = metrics.by_class.each_ref().map(IntCounter::get);
+        assert_eq!(counts, [2, 0, 2, 0, 1, 1]);
+    }
+}
