@@ -4,5 +4,7 @@
 //! it neither panics nor holds more than its named bounds, however the bytes are cut.
 
 mod class;
+pub mod framing;
 pub mod head;
 pub mod request_id;
+pub mod target;
