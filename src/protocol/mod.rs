@@ -3,8 +3,10 @@
 //! No I/O, no async, no clock and no rule of metering live here. Every parser meets hostile input:
 //! it neither panics nor holds more than its named bounds, however the bytes are cut.
 
+pub mod api_key;
 pub mod chat;
 mod class;
+pub mod credential;
 pub mod framing;
 pub mod head;
 pub mod request_id;
