@@ -7,6 +7,8 @@ use hmac::{Hmac, KeyInit, Mac};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::Sha256;
 
+use crate::domain::key::KeyHash;
+
 /// What every key begins with.
 pub const KEY_PREFIX: &str = "sk-tg-";
 
@@ -114,10 +116,6 @@ fn checksum(text: &str) -> impl Iterator<Item = char> + use<> {
 fn base62(number: u32) -> char {
     BASE62.get(number as usize % BASE62.len()).copied().map_or('0', char::from)
 }
-
-/// What a key is stored and found under: HMAC-SHA256 of its text. Tells nothing without the secret.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct KeyHash(pub [u8; 32]);
 
 /// Hashes keys with the operator's secret, whose own part of the work is done once.
 #[derive(Clone)]

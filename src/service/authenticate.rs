@@ -1,0 +1,164 @@
+//! Who calls? Finds the caller behind an API key, from memory if it has called lately, and forgets within a moment
+//! what a command has changed.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use dashmap::DashMap;
+use jiff::Timestamp;
+use tokio::sync::broadcast;
+
+use super::ledger::Ledger;
+use super::supply::LocalPool;
+use crate::domain::id::{AccountId, ProductId};
+use crate::domain::key::{ApiKey, KeyHash, KeyState};
+use crate::ports::account_store::{AccountStore, StoreError};
+use crate::protocol::api_key::{ApiKeyText, KeyFault, KeyHasher};
+
+/// Keys that are remembered; above it, the least lucky are forgotten.
+const CALLERS_MAX: usize = 100_000;
+/// An unknown key is believed to be unknown for this long.
+const UNKNOWN_BELIEVED: Duration = Duration::from_secs(1);
+
+/// The authenticated key and its account.
+#[derive(Debug)]
+pub struct Caller {
+    /// Whose key it is.
+    pub account: AccountId,
+    /// The key.
+    pub key: ApiKey,
+    /// The pools it has drawn on, so that a warm call finds its own without hashing two names.
+    pools: RwLock<Vec<Arc<LocalPool>>>,
+}
+
+impl Caller {
+    /// The caller's pool for a product.
+    pub fn pool(&self, product: &ProductId, ledger: &Ledger) -> Arc<LocalPool> {
+        let known = self.pools.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pool) = known.iter().find(|pool| pool.product == *product) {
+            return Arc::clone(pool);
+        }
+        drop(known);
+        let pool = ledger.pool(&self.account, product);
+        let mut known = self.pools.write().unwrap_or_else(PoisonError::into_inner);
+        known.push(Arc::clone(&pool)); // one per product at most twice: bounded by the catalogue
+        pool
+    }
+}
+
+/// Why a credential opens nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AuthError {
+    /// It has not the form of a key: a typo, or another product's key.
+    #[error("{0}")]
+    Malformed(KeyFault),
+    /// No account has it.
+    #[error("the key is not known")]
+    Unknown,
+    /// It is switched off.
+    #[error("the key is disabled")]
+    Disabled,
+    /// Its time is over.
+    #[error("the key has expired")]
+    Expired,
+    /// The store did not say.
+    #[error("the store does not answer: {0}")]
+    Unavailable(String),
+}
+
+#[derive(Debug)]
+enum Remembered {
+    Known(Arc<Caller>),
+    Unknown(Instant),
+}
+
+/// Finds callers.
+pub struct Authenticator {
+    store: Arc<dyn AccountStore>,
+    hasher: KeyHasher,
+    callers: DashMap<KeyHash, Remembered>,
+    /// Counts changes, so that an answer that was read before a change is not remembered after it.
+    changes: AtomicU64,
+}
+
+impl Authenticator {
+    /// Remembers nobody yet.
+    pub fn new(store: Arc<dyn AccountStore>, hasher: KeyHasher) -> Self {
+        Self { store, hasher, callers: DashMap::new(), changes: AtomicU64::new(0) }
+    }
+
+    /// The caller behind a key's text, if the key can be used now.
+    pub async fn caller(&self, text: &str, now: Timestamp) -> Result<Arc<Caller>, AuthError> {
+        let key = ApiKeyText::parse(text).map_err(AuthError::Malformed)?;
+        let hash = self.hasher.hash(key.expose());
+        let caller = match self.remembered(hash) {
+            Some(found) => found?,
+            None => self.look_up(hash).await?,
+        };
+        match caller.key.state_at(now) {
+            KeyState::Usable => Ok(caller),
+            KeyState::Disabled => Err(AuthError::Disabled),
+            KeyState::Expired => Err(AuthError::Expired),
+        }
+    }
+
+    fn remembered(&self, hash: KeyHash) -> Option<Result<Arc<Caller>, AuthError>> {
+        match self.callers.get(&hash)?.value() {
+            Remembered::Known(caller) => Some(Ok(Arc::clone(caller))),
+            Remembered::Unknown(until) if Instant::now() < *until => Some(Err(AuthError::Unknown)),
+            Remembered::Unknown(_) => None,
+        }
+    }
+
+    async fn look_up(&self, hash: KeyHash) -> Result<Arc<Caller>, AuthError> {
+        let before = self.changes.load(Ordering::Acquire);
+        let unavailable = |error: StoreError| AuthError::Unavailable(error.to_string());
+        let mut found = None;
+        if let Some(account) = self.store.account_of(hash).await.map_err(unavailable)? {
+            let loaded = self.store.load(&account).await.map_err(unavailable)?;
+            let key = loaded.and_then(|loaded| loaded.head.value.keys.into_iter().find(|key| key.hash == hash));
+            found = key.map(|key| Arc::new(Caller { account, key, pools: RwLock::default() }));
+        }
+        let remembered = match &found {
+            Some(caller) => Remembered::Known(Arc::clone(caller)),
+            None => Remembered::Unknown(Instant::now() + UNKNOWN_BELIEVED),
+        };
+        if self.changes.load(Ordering::Acquire) == before {
+            self.make_room();
+            self.callers.insert(hash, remembered);
+        }
+        found.ok_or(AuthError::Unknown)
+    }
+
+    /// Forgets some when there are too many: first the unknown ones, then whatever comes first.
+    fn make_room(&self) {
+        if self.callers.len() < CALLERS_MAX {
+            return;
+        }
+        self.callers.retain(|_, remembered| matches!(remembered, Remembered::Known(_)));
+        let mut surplus = self.callers.len().saturating_sub(CALLERS_MAX / 2);
+        self.callers.retain(|_, _| {
+            let keep = surplus == 0;
+            surplus = surplus.saturating_sub(1);
+            keep
+        });
+    }
+
+    /// Forgets what commands change, until the store is closed.
+    pub async fn follow(&self, mut changes: broadcast::Receiver<AccountId>) {
+        loop {
+            let changed = match changes.recv().await {
+                Ok(account) => Some(account),
+                Err(broadcast::error::RecvError::Lagged(_)) => None,
+                Err(broadcast::error::RecvError::Closed) => return,
+            };
+            self.changes.fetch_add(1, Ordering::AcqRel);
+            self.callers.retain(|_, remembered| match (remembered, &changed) {
+                (Remembered::Known(caller), Some(account)) => caller.account != *account,
+                // A new key may be one that was unknown a moment ago; after a lag anything may have changed.
+                (Remembered::Unknown(_), _) | (_, None) => false,
+            });
+        }
+    }
+}
