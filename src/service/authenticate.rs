@@ -124,9 +124,10 @@ impl Authenticator {
             Some(caller) => Remembered::Known(Arc::clone(caller)),
             None => Remembered::Unknown(Instant::now() + UNKNOWN_BELIEVED),
         };
-        if self.changes.load(Ordering::Acquire) == before {
-            self.make_room();
-            self.callers.insert(hash, remembered);
+        self.make_room();
+        self.callers.insert(hash, remembered);
+        if self.changes.load(Ordering::Acquire) != before {
+            self.callers.remove(&hash); // what was read may be older than the change
         }
         found.ok_or(AuthError::Unknown)
     }

@@ -1,0 +1,162 @@
+//! What the parts of one client connection share: where it comes from, what the gate said of its heads, and its
+//! deadlines. Deadlines are plain cells that a sweep looks at a few times a second: a call that is not late pays nothing.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::rc::{Rc, Weak};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use crate::protocol::head::HeadFault;
+
+/// How often deadlines are looked at; they are late by at most this much.
+pub const SWEEP_EVERY: Duration = Duration::from_millis(100);
+
+/// One client connection.
+#[derive(Debug)]
+pub struct Conn {
+    /// The other end.
+    pub peer: SocketAddr,
+    /// Between two requests.
+    idle_timeout: Duration,
+    /// Heads that the gate has let through, the one that stands for a refused head included.
+    passed: Cell<u64>,
+    /// Calls that have begun.
+    begun: Cell<u64>,
+    refused: Cell<Option<(u64, HeadFault)>>,
+    /// For the next bytes of a head, or the next request.
+    read_deadline: Cell<Option<Instant>>,
+    read_expired: Cell<bool>,
+    /// For the current step of the current call.
+    call_deadline: Cell<Option<Instant>>,
+    call_expired: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+}
+
+/// A step took longer than it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expired;
+
+impl Conn {
+    /// A connection that has sent nothing yet.
+    pub fn new(peer: SocketAddr, idle_timeout: Duration) -> Rc<Self> {
+        let conn = Self {
+            peer,
+            idle_timeout,
+            passed: Cell::new(0),
+            begun: Cell::new(0),
+            refused: Cell::new(None),
+            read_deadline: Cell::new(None),
+            read_expired: Cell::new(false),
+            call_deadline: Cell::new(None),
+            call_expired: Cell::new(false),
+            waker: RefCell::new(None),
+        };
+        conn.await_request();
+        Rc::new(conn)
+    }
+
+    /// The gate lets a head through.
+    pub fn pass(&self) {
+        self.passed.set(self.passed.get().wrapping_add(1));
+        self.read_deadline.set(None);
+    }
+
+    /// The gate lets a harmless head through in place of one that it refuses.
+    pub fn refuse(&self, fault: HeadFault) {
+        self.pass();
+        self.refused.set(Some((self.passed.get(), fault)));
+    }
+
+    /// A call begins: returns why it must be refused, if the gate said so of its head.
+    pub fn begin_call(&self) -> Option<HeadFault> {
+        let number = self.begun.get().wrapping_add(1);
+        self.begun.set(number);
+        self.refused.get().filter(|(refused, _)| *refused == number).map(|(_, fault)| fault)
+    }
+
+    /// A call has ended: the next may come.
+    pub fn end_call(&self) {
+        self.call_deadline.set(None);
+        self.await_request();
+    }
+
+    fn await_request(&self) {
+        self.read_deadline.set(Some(Instant::now() + self.idle_timeout));
+    }
+
+    /// The gate waits for the next bytes until then.
+    pub fn set_read_deadline(&self, deadline: Instant) {
+        self.read_deadline.set(Some(deadline));
+    }
+
+    /// Whether the gate has waited too long; otherwise it is woken when it has.
+    pub fn poll_read_expired(&self, cx: &Context<'_>) -> bool {
+        self.keep_waker(cx);
+        self.read_expired.get()
+    }
+
+    /// The current step of the call may take until then.
+    pub fn set_call_deadline(&self, deadline: Instant) {
+        self.call_deadline.set(Some(deadline));
+        self.call_expired.set(false);
+    }
+
+    /// Whether the current step took too long; otherwise the task is woken when it has.
+    pub fn poll_call_expired(&self, cx: &Context<'_>) -> bool {
+        self.keep_waker(cx);
+        self.call_expired.get()
+    }
+
+    fn keep_waker(&self, cx: &Context<'_>) {
+        let mut waker = self.waker.borrow_mut();
+        if !waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
+    }
+
+    /// Runs one step of the call, until `deadline` at most.
+    pub async fn within<T>(&self, deadline: Instant, step: impl Future<Output = T>) -> Result<T, Expired> {
+        self.set_call_deadline(deadline);
+        let mut step = pin!(step);
+        poll_fn(|cx| match step.as_mut().poll(cx) {
+            Poll::Ready(done) => Poll::Ready(Ok(done)),
+            Poll::Pending if self.poll_call_expired(cx) => Poll::Ready(Err(Expired)),
+            Poll::Pending => Poll::Pending,
+        })
+        .await
+    }
+
+    fn sweep(&self, now: Instant) {
+        let passed = |deadline: &Cell<Option<Instant>>| deadline.get().is_some_and(|deadline| deadline <= now);
+        let (read, call) = (passed(&self.read_deadline), passed(&self.call_deadline));
+        self.read_expired.set(self.read_expired.get() || read);
+        self.call_expired.set(self.call_expired.get() || call);
+        if (read || call)
+            && let Some(waker) = self.waker.borrow().as_ref()
+        {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+/// The connections of one core.
+#[derive(Debug, Default)]
+pub struct Conns(RefCell<Vec<Weak<Conn>>>);
+
+impl Conns {
+    /// Adds one; it leaves by being dropped.
+    pub fn add(&self, conn: &Rc<Conn>) {
+        self.0.borrow_mut().push(Rc::downgrade(conn));
+    }
+
+    /// Wakes whoever is late.
+    pub fn sweep(&self, now: Instant) {
+        self.0.borrow_mut().retain(|conn| conn.upgrade().is_some_and(|conn| {
+            conn.sweep(now);
+            true
+        }));
+    }
+}
