@@ -10,12 +10,11 @@ use std::time::Duration;
 /// /proc counts CPU time in hundredths of a second on every architecture that we build for (USER_HZ).
 const TICK: Duration = Duration::from_millis(10);
 
-/// Where things run: the target on one core, stub and driver on another.
+/// Where things run: the target on one core, stub and driver on another; the same one when there is one.
 #[derive(Clone, Copy)]
 pub(crate) struct Cores {
-    /// `None` when there is one core only and nothing is pinned.
-    pub(crate) target: Option<usize>,
-    pub(crate) driver: Option<usize>,
+    pub(crate) target: usize,
+    pub(crate) driver: usize,
 }
 
 impl Cores {
@@ -23,21 +22,16 @@ impl Cores {
     pub(crate) fn choose() -> Result<Self> {
         let allowed = sched_getaffinity(None)?;
         let mut cores = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core));
-        match (cores.next(), cores.next()) {
-            (Some(target), Some(driver)) => Ok(Self { target: Some(target), driver: Some(driver) }),
-            _ => Ok(Self { target: None, driver: None }),
-        }
+        let target = cores.next().ok_or("no core is allowed")?;
+        Ok(Self { target, driver: cores.next().unwrap_or(target) })
     }
 }
 
 /// Pins the calling thread, and with it the processes that it starts, to one core.
-pub(crate) fn pin(core: Option<usize>) -> Result<()> {
-    if let Some(core) = core {
-        let mut set = CpuSet::new();
-        set.set(core);
-        sched_setaffinity(None, &set)?;
-    }
-    Ok(())
+pub(crate) fn pin(core: usize) -> Result<()> {
+    let mut set = CpuSet::new();
+    set.set(core);
+    Ok(sched_setaffinity(None, &set)?)
 }
 
 /// Raises the limit of open files as far as it goes and returns it; children inherit it.
@@ -48,30 +42,34 @@ pub(crate) fn raise_open_files() -> Result<u64> {
     Ok(limit.maximum.unwrap_or(u64::MAX))
 }
 
-/// CPU time of the cores in use: what ran, and what the host took for other guests.
+/// CPU time of the cores in use, since the machine started.
 #[derive(Clone, Copy)]
 pub(crate) struct CoreTimes {
-    pub(crate) busy: Duration,
+    /// Idle time and not busy time: it is measured, while busy time is sampled by a clock with which a
+    /// load at a fixed rate runs in step.
+    pub(crate) idle: Duration,
+    /// Taken by the host for other guests.
     pub(crate) stolen: Duration,
+    /// How many cores these are.
+    pub(crate) cores: u32,
 }
 
 impl CoreTimes {
     pub(crate) fn read(cores: Cores) -> Result<Self> {
-        let mut times = Self { busy: Duration::ZERO, stolen: Duration::ZERO };
-        let wanted = [cores.target, cores.driver].map(|core| core.map(|core| format!("cpu{core}")));
+        let mut times = Self { idle: Duration::ZERO, stolen: Duration::ZERO, cores: 0 };
+        let wanted = [cores.target, cores.driver].map(|core| format!("cpu{core}"));
         for line in fs::read_to_string("/proc/stat")?.lines() {
             let mut fields = line.split_whitespace();
             let name = fields.next().unwrap_or_default();
-            // Unpinned there is one core, and the first line is the sum of all.
-            let ours = name == "cpu" && cores.target.is_none() || wanted.iter().flatten().any(|core| core == name);
-            if !ours {
+            if !wanted.iter().any(|core| core == name) {
                 continue;
             }
-            let ticks = fields.map(str::parse).collect::<std::result::Result<Vec<u32>, _>>()?;
+            let ticks: std::result::Result<Vec<u32>, _> = fields.map(str::parse).collect();
             // user nice system idle iowait irq softirq steal
-            if let [user, nice, system, _, _, irq, softirq, steal, ..] = ticks[..] {
-                times.busy += TICK * (user + nice + system + irq + softirq);
+            if let [_, _, _, idle, iowait, _, _, steal, ..] = ticks?[..] {
+                times.idle += TICK * (idle + iowait);
                 times.stolen += TICK * steal;
+                times.cores += 1;
             }
         }
         Ok(times)
@@ -125,12 +123,12 @@ pub(crate) fn describe(cores: Cores) -> String {
         .find_map(|line| line.strip_prefix("model name"))
         .map_or("unknown CPU", |model| model.trim_start_matches(['\t', ' ', ':']));
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let count = std::thread::available_parallelism().map_or(1, usize::from);
-    let pinned = match (cores.target, cores.driver) {
-        (Some(target), Some(driver)) => {
-            format!("target pinned to core {target}, stub and driver to core {driver}")
-        }
-        _ => "ONE CORE ONLY: nothing is pinned, targets share it with stub and driver".to_owned(),
+    let count = cpuinfo.lines().filter(|line| line.starts_with("processor")).count();
+    let Cores { target, driver } = cores;
+    let pinned = if target == driver {
+        "ONE CORE ONLY: targets share it with stub and driver, no ratio here means much".to_owned()
+    } else {
+        format!("target pinned to core {target}, stub and driver to core {driver}")
     };
     format!("{model}, {count} cores, Linux {}; {pinned}", kernel.trim())
 }

@@ -29,10 +29,12 @@ mod wire;
 use clap::{Parser, Subcommand};
 use machine::Cores;
 use report::Results;
+use rustix::process::{Signal, set_parent_process_death_signal};
 use scenario::{Amount, Session};
 use std::net::SocketAddr;
 use std::time::Duration;
 use target::{Kind, Target};
+use tokio::signal::unix::{SignalKind, signal};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -108,17 +110,27 @@ impl Arguments {
 async fn main() -> Result<()> {
     let arguments = Arguments::parse();
     match arguments.role {
-        Some(Role::Stub) => stub::serve().await,
-        Some(Role::Bare { upstream }) => bare::serve(upstream).await,
+        Some(role) => {
+            // Also when the parent is killed and cannot end its children.
+            set_parent_process_death_signal(Some(Signal::KILL))?;
+            match role {
+                Role::Stub => stub::serve().await,
+                Role::Bare { upstream } => bare::serve(upstream).await,
+            }
+        }
         None if !arguments.bench => {
             println!("load: nothing is measured outside `cargo bench`");
             Ok(())
         }
-        None => tokio::select! {
-            // Dropping the session ends the processes that it started.
-            result = measure(&arguments) => result,
-            _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
-        },
+        None => {
+            let mut terminated = signal(SignalKind::terminate())?;
+            tokio::select! {
+                // Dropping the session ends the processes that it started.
+                result = measure(&arguments) => result,
+                _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
+                _ = terminated.recv() => Err("terminated".into()),
+            }
+        }
     }
 }
 
@@ -129,6 +141,7 @@ async fn measure(arguments: &Arguments) -> Result<()> {
     if files < needed {
         return Err(format!("{files} open files are allowed, {needed} are needed: raise ulimit -n").into());
     }
+    process::adopt_orphans()?;
     let cores = Cores::choose()?;
     machine::pin(cores.driver)?;
     println!("## Load: {}", machine::describe(cores));
@@ -167,7 +180,8 @@ async fn start_targets(arguments: &Arguments, session: &Session) -> Result<(Vec<
 async fn run(arguments: &Arguments, session: &Session, targets: &[Target]) -> Result<Results> {
     let mut results = Results::default();
     for target in targets {
-        results.memory.push(session.warm_up(target).await?);
+        let connections = arguments.connections.iter().copied().max().unwrap_or_default();
+        results.memory.push(session.warm_up(target, connections).await?);
     }
     if arguments.wants_scenario("closed") {
         for connections in &arguments.connections {

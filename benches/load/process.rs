@@ -3,7 +3,7 @@
 
 use crate::machine::{self, Cores};
 use crate::{Result, SETTLE_POLL};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process_group, set_child_subreaper, waitpgid};
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -20,15 +20,14 @@ pub(crate) struct Process {
     output: PathBuf,
 }
 
+/// Makes this process the parent of its children's orphans, so that none is left behind.
+pub(crate) fn adopt_orphans() -> Result<()> {
+    Ok(set_child_subreaper(Some(getpid()))?)
+}
+
 impl Process {
     /// Starts the command on one core, its output in a file of `dir`.
-    pub(crate) fn start(
-        name: &str,
-        command: &mut Command,
-        core: Option<usize>,
-        cores: Cores,
-        dir: &Path,
-    ) -> Result<Self> {
+    pub(crate) fn start(name: &str, command: &mut Command, core: usize, cores: Cores, dir: &Path) -> Result<Self> {
         let output = dir.join(format!("{name}.log"));
         let file = File::create(&output)?;
         command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).process_group(0);
@@ -91,5 +90,7 @@ impl Drop for Process {
         // It may have ended by itself; there is nobody to tell.
         kill_process_group(Pid::from_child(&self.child), Signal::KILL).ok();
         self.child.wait().ok();
+        // Its workers are ours to bury, see `adopt_orphans`.
+        while waitpgid(Pid::from_child(&self.child), WaitOptions::empty()).is_ok() {}
     }
 }

@@ -24,8 +24,7 @@ const STEADY_INTERVAL_US: u64 = 20_000;
 const HELD_INTERVAL_US: u64 = 1_000_000;
 /// Time for a few events on every held stream before its memory is read.
 const HELD: Duration = Duration::from_secs(3);
-/// Calls before memory is first read, on one connection where streams are held afterwards.
-const WARM_CONNECTIONS: usize = 64;
+/// Calls, on one connection, before streams are held.
 const HELD_WARM_CALLS: u64 = 2_000;
 /// What a run may take beyond its planned time.
 const OVERTIME_MAX: Duration = Duration::from_secs(30);
@@ -119,10 +118,12 @@ impl Session {
         Target::start(kind, &place).await
     }
 
-    /// Makes the first calls and reads the memory before and after them.
-    pub(crate) async fn warm_up(&self, target: &Target) -> Result<Memory> {
+    /// Makes the first calls and streams, as many at a time as later, and reads the memory before and
+    /// after them: what grows from here on grows with the number of calls.
+    pub(crate) async fn warm_up(&self, target: &Target, connections: usize) -> Result<Memory> {
         let idle_kib = target.process.pss_kib()?;
-        self.calls(target, WARM_CONNECTIONS, self.amount.warm_calls).await?;
+        self.calls(target, connections, self.amount.warm_calls).await?;
+        self.steady_run(target, STEADY_EVENTS_PER_SECOND).await?;
         tokio::time::sleep(QUIET).await;
         let warm_kib = target.process.pss_kib()?;
         Ok(Memory { kind: target.kind, idle_kib, warm_kib, end_kib: warm_kib })
@@ -168,11 +169,12 @@ impl Session {
 
     pub(crate) async fn steady_streams(&self, targets: &[Target]) -> Result<Vec<Row>> {
         let events = STEADY_EVENTS_PER_SECOND * self.amount.duration.as_secs();
-        self.take_turns(targets, async |target| {
-            let request = target.stream(events, STEADY_INTERVAL_US);
-            open_loop(target.endpoint.address, &request, STEADY).await
-        })
-        .await
+        self.take_turns(targets, async |target| self.steady_run(target, events).await).await
+    }
+
+    async fn steady_run(&self, target: &Target, events: u64) -> Result<Tally> {
+        let request = target.stream(events, STEADY_INTERVAL_US);
+        open_loop(target.endpoint.address, &request, STEADY).await
     }
 
     fn for_the_duration(&self, plan: Plan) -> Plan {
@@ -232,19 +234,20 @@ impl Session {
         let tally = tokio::time::timeout(self.amount.duration + OVERTIME_MAX, load)
             .await
             .map_err(|_| format!("{} does not end its answers", target.kind.name()))??;
-        let seconds = start.elapsed().as_secs_f64();
+        let elapsed = start.elapsed();
         let cpu = target.process.cpu()?.saturating_sub(cpu);
         let ours = self.own_cpu(running)?.saturating_sub(ours);
         let cores_after = CoreTimes::read(self.cores)?;
-        let busy = cores_after.busy.saturating_sub(cores.busy);
+        let idle = cores_after.idle.saturating_sub(cores.idle);
         let stolen = cores_after.stolen.saturating_sub(cores.stolen);
+        let others = (elapsed * cores.cores).saturating_sub(idle + stolen + ours);
         let answered = self.ask(target.upstream, "/stub/count").await? - answered;
         Ok(Measure {
             lost: answered - i64::try_from(tally.ok)?,
             tally,
             cpu,
-            foreign: busy.saturating_sub(ours).as_secs_f64() / seconds,
-            stolen: stolen.as_secs_f64() / seconds,
+            foreign: others.as_secs_f64() / elapsed.as_secs_f64(),
+            stolen: stolen.as_secs_f64() / elapsed.as_secs_f64(),
             pss_kib: target.process.pss_kib()?,
         })
     }

@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
 
 /// What an answer to a small call weighs: a chat completion with its usage.
 pub(crate) const ANSWER_BYTES: usize = 613;
@@ -129,9 +130,13 @@ async fn send_events(stream: &mut TcpStream, plan: Stream) -> Result<()> {
         "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\n\
          transfer-encoding: chunked\r\n\r\n",
     );
-    let mut ticks = tokio::time::interval(plan.interval.max(Duration::from_micros(1)));
+    let interval = plan.interval.max(Duration::from_micros(1));
+    let mut ticks = tokio::time::interval_at(Instant::now() + interval, interval);
     for number in 0..plan.chunks {
-        ticks.tick().await;
+        // Timers are exact to the millisecond only; the first event goes at once.
+        if number > 0 {
+            ticks.tick().await;
+        }
         stamp(&mut event[digits..digits + SENT_DIGITS]);
         if number == 0 {
             first.extend_from_slice(&event);

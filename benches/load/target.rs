@@ -133,12 +133,7 @@ fn printed_port(line: &str) -> Option<u16> {
 }
 
 /// Starts a stub on the given core.
-pub(crate) async fn start_stub(
-    name: &str,
-    core: Option<usize>,
-    cores: Cores,
-    dir: &Path,
-) -> Result<(Process, Endpoint)> {
+pub(crate) async fn start_stub(name: &str, core: usize, cores: Cores, dir: &Path) -> Result<(Process, Endpoint)> {
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("stub");
     let mut process = Process::start(name, &mut command, core, cores, dir)?;
