@@ -1,7 +1,8 @@
 //! The load runner: puts the same calls through no proxy, nginx, a bare hyper proxy, and Tollgate plain
 //! and metered, in one session on one machine, and prints their figures side by side.
 //!
-//! `cargo bench --bench load -- [--seconds 4] [--runs 3] [--connections 64] [--only NAME,NAME] [--quick]`
+//! `cargo bench --bench load -- [--seconds 4] [--runs 3] [--repeats 1] [--connections 64]
+//! [--only NAME,NAME] [--quick]`
 //!
 //! Every part is a process of its own: this program starts itself again as the stub and as the bare
 //! proxy. The target has one core, stub and driver share another. Absolute figures are worth little on a
@@ -54,6 +55,9 @@ struct Arguments {
     /// Rounds; each target has one run in each, and medians are printed.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
     runs: u16,
+    /// How often a run that other processes disturbed is made again; the quieter one counts.
+    #[arg(long, default_value_t = 1)]
+    repeats: u8,
     /// Targets (direct, nginx, bare, plain, metered) and scenarios (closed, rate, short, steady, hold):
     /// of each sort the named ones, or all when none is named.
     #[arg(long, value_delimiter = ',', value_parser = known_name)]
@@ -90,6 +94,7 @@ impl Arguments {
         Amount {
             duration: Duration::from_secs(if self.quick { 1 } else { self.seconds }),
             runs: if self.quick { 1 } else { self.runs.into() },
+            repeats: if self.quick { 0 } else { self.repeats.into() },
             held_streams: if self.quick { 200 } else { 2_000 },
             warm_calls: if self.quick { 2_000 } else { 50_000 },
         }

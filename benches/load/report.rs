@@ -1,11 +1,10 @@
 //! The figures as Markdown tables: medians of the runs, and the ratios that have goals. Ratios of CPU are
 //! taken within each round and then their median, as neighbours in time share the machine's mood.
 
-use crate::scenario::{Held, Measure, Memory, RATE, Row, SHORT, SHORT_EVENTS, STEADY, STEADY_EVENTS_PER_SECOND};
+use crate::scenario::{
+    FOREIGN_MAX, Held, Measure, Memory, RATE, Row, SHORT, SHORT_EVENTS, STEADY, STEADY_EVENTS_PER_SECOND,
+};
 use crate::target::Kind;
-
-/// Above this many cores of foreign CPU a row is not to be trusted.
-const FOREIGN_MAX: f64 = 0.3;
 
 /// All that was measured; what was left out is empty.
 #[derive(Default)]
