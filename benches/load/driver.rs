@@ -1,0 +1,260 @@
+//! The load: a closed loop (each connection sends its next call when it has its answer) and an open loop
+//! (calls fall due at a fixed rate whatever the answers do). What is not a 2xx answer read to its end is
+//! counted apart and never among the latencies.
+
+use crate::Result;
+use crate::histogram::Histogram;
+use crate::stub::{SENT_DIGITS, SENT_MARK, unix_nanos};
+use crate::wire::Connection;
+use memchr::memmem;
+use std::net::SocketAddr;
+use std::num::NonZeroU64;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+/// How long streams may take to open or to end before a run is given up.
+const STREAMS_SECONDS_MAX: u64 = 30;
+/// Streams that are being opened at one time, so that no accept queue overflows.
+const OPENING_MAX: usize = 64;
+
+/// What one run saw.
+#[derive(Default)]
+pub(crate) struct Tally {
+    /// 2xx answers read to their end.
+    pub(crate) ok: u64,
+    /// Whole answers with another status.
+    pub(crate) not_2xx: u64,
+    /// Calls whose connection failed or ended early.
+    pub(crate) broken: u64,
+    pub(crate) events: u64,
+    pub(crate) elapsed: Duration,
+    /// From the call's start (closed loop) or due time (open loop) to the end of its answer.
+    pub(crate) latency: Histogram,
+    /// From the same instant to the first byte of the body.
+    pub(crate) first_byte: Histogram,
+    /// From the stub's writing of an event to its arrival here.
+    pub(crate) delay: Histogram,
+}
+
+type Shared = Arc<Mutex<Tally>>;
+
+/// An open loop: `total` calls at `rate` a second on at most `connections` connections.
+#[derive(Clone, Copy)]
+pub(crate) struct Plan {
+    pub(crate) rate: u64,
+    pub(crate) total: usize,
+    pub(crate) connections: usize,
+}
+
+/// Splits a stream into events and finds when each was sent.
+#[derive(Default)]
+struct Events {
+    unread: Vec<u8>,
+}
+
+impl Events {
+    /// Calls `on_event` for each whole event with its sending time, if it carries one.
+    fn push(&mut self, data: &[u8], mut on_event: impl FnMut(Option<u64>)) {
+        self.unread.extend_from_slice(data);
+        let mut used = 0;
+        while let Some(length) = memmem::find(&self.unread[used..], b"\n\n") {
+            on_event(sent_nanos(&self.unread[used..used + length]));
+            used += length + 2;
+        }
+        self.unread.drain(..used);
+    }
+}
+
+fn sent_nanos(event: &[u8]) -> Option<u64> {
+    let digits = memmem::find(event, SENT_MARK)? + SENT_MARK.len();
+    let digits = event.get(digits..digits + SENT_DIGITS)?;
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+fn lock(tally: &Shared) -> MutexGuard<'_, Tally> {
+    tally.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn connect(address: SocketAddr, count: usize) -> Result<Vec<Connection>> {
+    let mut connections = Vec::with_capacity(count);
+    for _ in 0..count {
+        connections.push(Connection::open(address).await?);
+    }
+    Ok(connections)
+}
+
+/// Makes one call and enters it into the tally, timed from `start`; opens a broken connection anew.
+async fn call(connection: &mut Connection, address: SocketAddr, request: &[u8], start: Instant, tally: &Shared) {
+    let mut first = None;
+    let mut events = Events::default();
+    let mut streaming = false;
+    let result = connection
+        .call(request, |data| {
+            if first.is_none() {
+                first = Some(start.elapsed());
+                streaming = data.starts_with(b"data:");
+            }
+            if streaming {
+                let now = unix_nanos();
+                events.push(data, |sent| record_event(tally, now, sent));
+            }
+        })
+        .await;
+    let latency = start.elapsed();
+    let broken = result.is_err();
+    record_answer(tally, result, latency, first);
+    if broken && let Ok(fresh) = Connection::open(address).await {
+        *connection = fresh;
+    }
+}
+
+fn record_answer(tally: &Shared, result: Result<u16>, latency: Duration, first: Option<Duration>) {
+    let mut tally = lock(tally);
+    match result {
+        Ok(200..=299) => {
+            tally.ok += 1;
+            tally.latency.record(latency);
+            if let Some(first) = first {
+                tally.first_byte.record(first);
+            }
+        }
+        Ok(_) => tally.not_2xx += 1,
+        Err(_) => tally.broken += 1,
+    }
+}
+
+fn record_event(tally: &Shared, now: u64, sent: Option<u64>) {
+    if let Some(sent) = sent {
+        let mut tally = lock(tally);
+        tally.events += 1;
+        tally.delay.record(Duration::from_nanos(now.saturating_sub(sent)));
+    }
+}
+
+async fn finish(mut tasks: JoinSet<()>, tally: &Shared, start: Instant) -> Result<Tally> {
+    while let Some(task) = tasks.join_next().await {
+        task?;
+    }
+    let mut tally = std::mem::take(&mut *lock(tally));
+    tally.elapsed = start.elapsed();
+    Ok(tally)
+}
+
+/// Calls on every connection, one after the other, until the time is over or `calls_max` were begun.
+/// Calls that were begun are finished, so that every answer the stub gave can be accounted for.
+pub(crate) async fn closed_loop(
+    address: SocketAddr,
+    request: &Arc<[u8]>,
+    connections: usize,
+    duration: Duration,
+    calls_max: u64,
+) -> Result<Tally> {
+    let connections = connect(address, connections).await?;
+    let tally = Shared::default();
+    let begun = Arc::new(AtomicU64::new(0));
+    let mut tasks = JoinSet::new();
+    let start = Instant::now();
+    for mut connection in connections {
+        let (request, tally, begun) = (Arc::clone(request), Arc::clone(&tally), Arc::clone(&begun));
+        tasks.spawn(async move {
+            let mut now = Instant::now();
+            while now.duration_since(start) < duration && begun.fetch_add(1, Relaxed) < calls_max {
+                call(&mut connection, address, &request, now, &tally).await;
+                now = Instant::now();
+            }
+        });
+    }
+    finish(tasks, &tally, start).await
+}
+
+/// Makes each call when it falls due, or as soon afterwards as a connection is free, and times it from
+/// when it fell due: a target that stalls is charged for the calls that it kept waiting.
+pub(crate) async fn open_loop(address: SocketAddr, request: &Arc<[u8]>, plan: Plan) -> Result<Tally> {
+    let connections = connect(address, plan.connections).await?;
+    let tally = Shared::default();
+    let due = Arc::new(Semaphore::new(0));
+    let next = Arc::new(AtomicUsize::new(0));
+    let mut tasks = JoinSet::new();
+    let start = Instant::now();
+    let due_time = move |index: usize| start + Duration::from_nanos(index as u64 * 1_000_000_000 / plan.rate);
+    for mut connection in connections {
+        let (request, tally) = (Arc::clone(request), Arc::clone(&tally));
+        let (due, next) = (Arc::clone(&due), Arc::clone(&next));
+        tasks.spawn(async move {
+            while let Ok(permit) = due.acquire().await {
+                permit.forget();
+                let index = next.fetch_add(1, Relaxed);
+                if index >= plan.total {
+                    return;
+                }
+                call(&mut connection, address, &request, due_time(index), &tally).await;
+            }
+        });
+    }
+    // A thread of its own: the runtime's timers are exact to the millisecond only.
+    let pacer = std::thread::spawn(move || {
+        // Wake at the instant asked for, not up to 50 us later as is the default.
+        let slack = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
+        for index in 0..plan.total {
+            let mut wait = due_time(index).saturating_duration_since(Instant::now());
+            while !wait.is_zero() {
+                std::thread::park_timeout(wait);
+                wait = due_time(index).saturating_duration_since(Instant::now());
+            }
+            due.add_permits(1);
+        }
+        // One more for each task: the one that tells it to stop.
+        due.add_permits(plan.connections);
+        slack
+    });
+    let tally = finish(tasks, &tally, start).await?;
+    pacer.join().map_err(|_| "the pacer panicked")??;
+    Ok(tally)
+}
+
+/// Streams that are held open; dropping it closes them.
+pub(crate) struct HeldStreams {
+    _tasks: JoinSet<()>,
+    tally: Shared,
+}
+
+impl HeldStreams {
+    /// Opens this many streams, each on its own connection, and returns when all had their first event.
+    pub(crate) async fn open(address: SocketAddr, request: &Arc<[u8]>, count: usize) -> Result<Self> {
+        let mut tasks = JoinSet::new();
+        let tally = Shared::default();
+        let opening = Arc::new(Semaphore::new(OPENING_MAX));
+        for _ in 0..count {
+            let permit = Arc::clone(&opening).acquire_owned().await?;
+            let (request, tally) = (Arc::clone(request), Arc::clone(&tally));
+            tasks.spawn(async move {
+                let mut permit = Some(permit);
+                let result = async {
+                    let mut connection = Connection::open(address).await?;
+                    connection.call(&request, |_| drop(permit.take())).await
+                };
+                // A held stream has no end: that it ended at all is the failure.
+                let status: Result<u16> = result.await;
+                let mut tally = lock(&tally);
+                match status {
+                    Ok(200..=299) | Err(_) => tally.broken += 1,
+                    Ok(_) => tally.not_2xx += 1,
+                }
+            });
+        }
+        // All permits are back when every stream had its first event or failed.
+        let all = u32::try_from(OPENING_MAX)?;
+        let wait = Duration::from_secs(STREAMS_SECONDS_MAX);
+        let _permits = tokio::time::timeout(wait, opening.acquire_many(all)).await??;
+        Ok(Self { _tasks: tasks, tally })
+    }
+
+    /// Streams that failed or ended so far.
+    pub(crate) fn lost(&self) -> u64 {
+        let tally = lock(&self.tally);
+        tally.broken + tally.not_2xx
+    }
+}

@@ -1,0 +1,221 @@
+//! The load runner: puts the same calls through no proxy, nginx, a bare hyper proxy, and Tollgate plain
+//! and metered, in one session on one machine, and prints their figures side by side.
+//!
+//! `cargo bench --bench load -- [--seconds 4] [--runs 3] [--repeats 1] [--connections 64]
+//! [--only NAME,NAME] [--quick]`
+//!
+//! Every part is a process of its own: this program starts itself again as the stub and as the bare
+//! proxy. The target has one core, stub and driver share another. Absolute figures are worth little on a
+//! shared machine; compare ratios of one session. PSS counts shared pages in parts: stub, driver and bare
+//! proxy are one program, as are both Tollgates, so a few MiB of code are split between them.
+#![expect(clippy::print_stdout, reason = "a command-line tool: its tables go to stdout")]
+#![expect(
+    clippy::indexing_slicing,
+    clippy::float_arithmetic,
+    reason = "a measuring tool on its own input: a panic ends it loudly, and its figures are no amounts"
+)]
+
+mod bare;
+mod driver;
+mod histogram;
+mod machine;
+mod process;
+mod report;
+mod scenario;
+mod stub;
+mod target;
+mod tollgate;
+mod wire;
+
+use clap::{Parser, Subcommand};
+use machine::Cores;
+use report::Results;
+use rustix::process::{Signal, set_parent_process_death_signal};
+use scenario::{Amount, Session};
+use std::net::SocketAddr;
+use std::time::Duration;
+use target::{Kind, Target};
+use tokio::signal::unix::{SignalKind, signal};
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// How often a state that must come about is looked at.
+const SETTLE_POLL: Duration = Duration::from_millis(20);
+/// Files that a process needs beside one or two for each stream.
+const FILES_SPARE: u64 = 200;
+
+const SCENARIOS: [&str; 5] = ["closed", "rate", "short", "steady", "hold"];
+
+/// Measures Tollgate beside nginx and a bare hyper proxy.
+#[derive(Parser)]
+struct Arguments {
+    /// Length of each run.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=600))]
+    seconds: u64,
+    /// Rounds; each target has one run in each, and medians are printed.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
+    runs: u16,
+    /// How often a run that other processes disturbed is made again; the quieter one counts.
+    #[arg(long, default_value_t = 1)]
+    repeats: u8,
+    /// Targets (direct, nginx, bare, plain, metered) and scenarios (closed, rate, short, steady, hold):
+    /// of each sort the named ones, or all when none is named.
+    #[arg(long, value_delimiter = ',', value_parser = known_name)]
+    only: Vec<String>,
+    /// Connections of the closed loop; several make a table each.
+    #[arg(long, value_delimiter = ',', default_value = "64")]
+    connections: Vec<usize>,
+    /// One short round, 200 held streams: shows that it runs, not how fast.
+    #[arg(long)]
+    quick: bool,
+    /// Given by `cargo bench`; without it (`cargo test` starts benches too) nothing is measured.
+    #[arg(long, hide = true)]
+    bench: bool,
+    #[command(subcommand)]
+    role: Option<Role>,
+}
+
+/// What this program does when it starts itself.
+#[derive(Subcommand)]
+enum Role {
+    #[command(hide = true)]
+    Stub,
+    #[command(hide = true)]
+    Bare { upstream: SocketAddr },
+}
+
+fn known_name(name: &str) -> std::result::Result<String, String> {
+    let known = Kind::ALL.map(Kind::name).contains(&name) || SCENARIOS.contains(&name);
+    known.then(|| name.to_owned()).ok_or("neither a target nor a scenario".to_owned())
+}
+
+impl Arguments {
+    fn amount(&self) -> Amount {
+        Amount {
+            duration: Duration::from_secs(if self.quick { 1 } else { self.seconds }),
+            runs: if self.quick { 1 } else { self.runs.into() },
+            repeats: if self.quick { 0 } else { self.repeats.into() },
+            held_streams: if self.quick { 200 } else { 2_000 },
+            warm_calls: if self.quick { 2_000 } else { 50_000 },
+        }
+    }
+
+    /// Whether `name` is among the named of its sort, or its sort has none.
+    fn wants(&self, sort: &[&str], name: &str) -> bool {
+        let mut named = self.only.iter().filter(|only| sort.contains(&only.as_str())).peekable();
+        named.peek().is_none() || named.any(|only| only == name)
+    }
+
+    fn wants_scenario(&self, name: &str) -> bool {
+        self.wants(&SCENARIOS, name)
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    match arguments.role {
+        Some(role) => {
+            // Also when the parent is killed and cannot end its children.
+            set_parent_process_death_signal(Some(Signal::KILL))?;
+            match role {
+                Role::Stub => stub::serve().await,
+                Role::Bare { upstream } => bare::serve(upstream).await,
+            }
+        }
+        None if !arguments.bench => {
+            println!("load: nothing is measured outside `cargo bench`");
+            Ok(())
+        }
+        None => {
+            let mut terminated = signal(SignalKind::terminate())?;
+            tokio::select! {
+                // Dropping the session ends the processes that it started.
+                result = measure(&arguments) => result,
+                _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
+                _ = terminated.recv() => Err("terminated".into()),
+            }
+        }
+    }
+}
+
+async fn measure(arguments: &Arguments) -> Result<()> {
+    let amount = arguments.amount();
+    let files = machine::raise_open_files()?;
+    let needed = 2 * amount.held_streams as u64 + FILES_SPARE;
+    if files < needed {
+        return Err(format!("{files} open files are allowed, {needed} are needed: raise ulimit -n").into());
+    }
+    process::adopt_orphans()?;
+    let cores = Cores::choose()?;
+    machine::pin(cores.driver)?;
+    println!("## Load: {}", machine::describe(cores));
+    println!("\nMedians of {} runs of {:?}.", amount.runs, amount.duration);
+    let session = Session::start(cores, amount).await?;
+    let (targets, failures) = start_targets(arguments, &session).await?;
+    let results = run(arguments, &session, &targets).await?;
+    report::print_goals(&results, amount.held_streams);
+    match failures.is_empty() {
+        true => Ok(()),
+        false => Err(failures.join("; ").into()),
+    }
+}
+
+/// Starts what is wanted. A target that does not start is skipped loudly and fails the session at its
+/// end; nginx that is not installed is skipped loudly only.
+async fn start_targets(arguments: &Arguments, session: &Session) -> Result<(Vec<Target>, Vec<String>)> {
+    let (mut targets, mut failures) = (Vec::new(), Vec::new());
+    for kind in Kind::ALL {
+        let name = kind.name();
+        if !arguments.wants(&Kind::ALL.map(Kind::name), name) {
+            continue;
+        }
+        match session.start_target(kind).await {
+            Ok(Some(target)) => targets.push(target),
+            Ok(None) => println!("\n**SKIPPED {name}: not installed.**"),
+            Err(error) => {
+                println!("\n**SKIPPED {name}: {error}**");
+                failures.push(format!("{name} did not start"));
+            }
+        }
+    }
+    Ok((targets, failures))
+}
+
+async fn run(arguments: &Arguments, session: &Session, targets: &[Target]) -> Result<Results> {
+    let mut results = Results::default();
+    for target in targets {
+        let connections = arguments.connections.iter().copied().max().unwrap_or_default();
+        results.memory.push(session.warm_up(target, connections).await?);
+    }
+    if arguments.wants_scenario("closed") {
+        for connections in &arguments.connections {
+            let rows = session.closed(targets, *connections).await?;
+            report::print_closed(*connections, &rows);
+            results.closed.push((*connections, rows));
+        }
+    }
+    if arguments.wants_scenario("rate") {
+        results.rate = session.rate(targets).await?;
+        report::print_rate(&results.rate);
+    }
+    if arguments.wants_scenario("short") {
+        results.short = session.short_streams(targets).await?;
+        report::print_short(&results.short);
+    }
+    if arguments.wants_scenario("steady") {
+        results.steady = session.steady_streams(targets).await?;
+        report::print_steady(&results.steady);
+    }
+    session.read_memory_again(targets, &mut results.memory).await?;
+    report::print_memory(&results.memory);
+    if arguments.wants_scenario("hold") {
+        let connections = arguments.connections.first().copied().unwrap_or(64);
+        // A direct stream costs no proxy anything.
+        for target in targets.iter().filter(|target| target.kind != Kind::Direct) {
+            results.held.extend(session.hold(target.kind, connections).await?);
+        }
+        report::print_held(session.amount.held_streams, &results.held);
+    }
+    Ok(results)
+}

@@ -1,0 +1,214 @@
+//! What is measured, except Tollgate: the stub itself (no proxy), nginx, and the bare hyper proxy.
+
+use crate::machine::Cores;
+use crate::process::{Process, START_MAX};
+use crate::{Result, SETTLE_POLL, stub, tollgate, wire};
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::net::{TcpListener, TcpStream};
+
+/// The body of every small call.
+const REQUEST_BYTES: usize = 170;
+/// Where Debian keeps nginx when the search path of a user does not name it.
+const NGINX_OUTSIDE_PATH: &str = "/usr/sbin/nginx";
+
+/// The targets, in the order of the report.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The stub on the target's core, without a proxy: what is left for a proxy to add to.
+    Direct,
+    Nginx,
+    Bare,
+    /// Tollgate, an open product that is not metered.
+    Plain,
+    /// Tollgate, key checked, quota drawn, calls counted.
+    Metered,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Self; 5] = [Self::Direct, Self::Nginx, Self::Bare, Self::Plain, Self::Metered];
+
+    /// The name on the command line and in tables.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Nginx => "nginx",
+            Self::Bare => "bare",
+            Self::Plain => "plain",
+            Self::Metered => "metered",
+        }
+    }
+}
+
+/// Where processes are started and what they proxy to.
+pub(crate) struct Place<'a> {
+    pub(crate) cores: Cores,
+    pub(crate) upstream: SocketAddr,
+    /// A directory of its own for this target.
+    pub(crate) dir: &'a Path,
+}
+
+/// How a target is called: its address, path, and headers as whole lines.
+pub(crate) struct Endpoint {
+    pub(crate) address: SocketAddr,
+    pub(crate) path: String,
+    pub(crate) headers: Vec<String>,
+}
+
+/// A running target.
+pub(crate) struct Target {
+    pub(crate) kind: Kind,
+    pub(crate) process: Process,
+    pub(crate) endpoint: Endpoint,
+    /// The stub that answers its calls.
+    pub(crate) upstream: SocketAddr,
+}
+
+impl Target {
+    /// Starts the target and makes one call through it. `None`: nginx is not installed.
+    pub(crate) async fn start(kind: Kind, place: &Place<'_>) -> Result<Option<Self>> {
+        let (process, endpoint) = match kind {
+            Kind::Direct => start_stub("direct", place.cores.target, place.cores, place.dir).await?,
+            Kind::Nginx => match start_nginx(place).await? {
+                Some(started) => started,
+                None => return Ok(None),
+            },
+            Kind::Bare => start_bare(place).await?,
+            Kind::Plain => tollgate::start(place, false).await?,
+            Kind::Metered => tollgate::start(place, true).await?,
+        };
+        let upstream = match kind {
+            Kind::Direct => endpoint.address,
+            Kind::Nginx | Kind::Bare | Kind::Plain | Kind::Metered => place.upstream,
+        };
+        let target = Self { kind, process, endpoint, upstream };
+        let (status, body) = wire::fetch(target.endpoint.address, &target.call()).await?;
+        if status != 200 || body.len() != stub::ANSWER_BYTES {
+            let body = String::from_utf8_lossy(&body);
+            return Err(format!("{} answers {status}: {body}", kind.name()).into());
+        }
+        Ok(Some(target))
+    }
+
+    /// A small call.
+    pub(crate) fn call(&self) -> Arc<[u8]> {
+        self.render("", &[])
+    }
+
+    /// A call that is answered by this many events, this far apart.
+    pub(crate) fn stream(&self, chunks: u64, interval_us: u64) -> Arc<[u8]> {
+        let headers = [format!("x-stub-chunks: {chunks}"), format!("x-stub-interval-us: {interval_us}")];
+        self.render("\"stream\":true,", &headers)
+    }
+
+    fn render(&self, fields: &str, headers: &[String]) -> Arc<[u8]> {
+        let body = |content: &str| {
+            format!(
+                "{{\"model\":\"bench-small\",{fields}\"max_tokens\":100,\
+                 \"messages\":[{{\"role\":\"user\",\"content\":\"{content}\"}}]}}"
+            )
+        };
+        let padding = REQUEST_BYTES.saturating_sub(body("").len());
+        let body = body(&"x".repeat(padding));
+        let endpoint = &self.endpoint;
+        let headers = [&endpoint.headers, headers].concat();
+        wire::render("POST", &endpoint.path, endpoint.address, &headers, &body).into()
+    }
+}
+
+fn direct_endpoint(port: u16) -> Endpoint {
+    Endpoint {
+        address: (Ipv4Addr::LOCALHOST, port).into(),
+        path: "/v1/chat/completions".to_owned(),
+        headers: Vec::new(),
+    }
+}
+
+fn printed_port(line: &str) -> Option<u16> {
+    line.strip_prefix("port ")?.parse().ok()
+}
+
+/// Starts a stub on the given core.
+pub(crate) async fn start_stub(name: &str, core: usize, cores: Cores, dir: &Path) -> Result<(Process, Endpoint)> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg("stub");
+    let mut process = Process::start(name, &mut command, core, cores, dir)?;
+    let port = process.wait_line(printed_port).await?;
+    Ok((process, direct_endpoint(port)))
+}
+
+async fn start_bare(place: &Place<'_>) -> Result<(Process, Endpoint)> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg("bare").arg(place.upstream.to_string());
+    let mut process = Process::start("bare", &mut command, place.cores.target, place.cores, place.dir)?;
+    let port = process.wait_line(printed_port).await?;
+    Ok((process, direct_endpoint(port)))
+}
+
+async fn start_nginx(place: &Place<'_>) -> Result<Option<(Process, Endpoint)>> {
+    let found =
+        ["nginx", NGINX_OUTSIDE_PATH].into_iter().find(|program| Command::new(program).arg("-v").output().is_ok());
+    let Some(program) = found else {
+        return Ok(None);
+    };
+    // nginx cannot be given port 0: ask for a free one and hope that it stays free for a moment.
+    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let endpoint = direct_endpoint(free.local_addr()?.port());
+    drop(free);
+    let dir = place.dir;
+    let config = dir.join("nginx.conf");
+    fs::write(&config, nginx_config(place, endpoint.address))?;
+    let mut command = Command::new(program);
+    command.arg("-p").arg(dir).arg("-c").arg(&config);
+    command.arg("-e").arg(dir.join("error.log"));
+    let mut process = Process::start("nginx", &mut command, place.cores.target, place.cores, dir)?;
+    let deadline = Instant::now() + START_MAX;
+    while TcpStream::connect(endpoint.address).await.is_err() {
+        process.still_starting(deadline)?;
+        tokio::time::sleep(SETTLE_POLL).await;
+    }
+    Ok(Some((process, endpoint)))
+}
+
+/// One worker, kept upstream connections, nothing buffered, nothing logged. Request bodies of the size
+/// used here fit the default buffer.
+fn nginx_config(place: &Place<'_>, listen: SocketAddr) -> String {
+    let (dir, upstream) = (place.dir.display(), place.upstream);
+    // Started as root it would run its worker as a user that may not enter the directory.
+    let user = if rustix::process::geteuid().is_root() { "user root;" } else { "" };
+    format!(
+        "{user}
+worker_processes 1;
+daemon off;
+pid {dir}/nginx.pid;
+events {{ worker_connections 16384; }}
+http {{
+    access_log off;
+    keepalive_requests 1000000000;
+    client_body_temp_path {dir}/client_body;
+    proxy_temp_path {dir}/proxy;
+    fastcgi_temp_path {dir}/fastcgi;
+    uwsgi_temp_path {dir}/uwsgi;
+    scgi_temp_path {dir}/scgi;
+    upstream stub {{
+        server {upstream};
+        keepalive 4096;
+        keepalive_requests 1000000000;
+    }}
+    server {{
+        listen {listen} backlog=4096;
+        location / {{
+            proxy_pass http://stub;
+            proxy_http_version 1.1;
+            proxy_set_header Connection \"\";
+            proxy_buffering off;
+        }}
+    }}
+}}
+"
+    )
+}

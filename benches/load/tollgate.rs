@@ -1,0 +1,99 @@
+//! Everything that this load runner knows of Tollgate: its configuration, how it says where it listens,
+//! and the administrator's calls that make an account which may call.
+
+use crate::process::{Process, START_MAX};
+use crate::target::{Endpoint, Place};
+use crate::{Result, SETTLE_POLL, wire};
+use serde_json::{Value, json};
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+const ADMIN_TOKEN: &str = "bench-admin-token-0123456789";
+
+/// Starts a gateway of one worker in front of the stub. The metered product is sold to one account with
+/// more calls than any run makes.
+pub(crate) async fn start(place: &Place<'_>, metered: bool) -> Result<(Process, Endpoint)> {
+    let (name, config) = (if metered { "metered" } else { "plain" }, place.dir.join("tollgate.yaml"));
+    fs::write(&config, configuration(place.upstream, place.dir))?;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+    command.arg("serve").arg("--config").arg(&config);
+    let mut process = Process::start(name, &mut command, place.cores.target, place.cores, place.dir)?;
+    let (data, admin) = process.wait_line(listening).await?;
+    wait_ready(&mut process, admin).await?;
+    let headers = if metered { vec![format!("authorization: Bearer {}", buy_calls(admin).await?)] } else { Vec::new() };
+    let path = format!("/v1/infers/{name}/v1/chat/completions");
+    let endpoint = Endpoint { address: data, path, headers };
+    Ok((process, endpoint))
+}
+
+fn configuration(upstream: SocketAddr, dir: &Path) -> String {
+    let data_dir = dir.join("data");
+    let product = |id: &str, access: &str, meter: &str| {
+        json!({
+            "id": id, "kind": "llm", "deployment": id, "access": access, "meter": meter,
+            "upstream": { "base_url": format!("http://{upstream}/v1") },
+        })
+    };
+    // JSON is YAML too.
+    json!({
+        "workers": 1,
+        "listeners": { "data": "127.0.0.1:0", "admin": "127.0.0.1:0" },
+        "admin": { "token": ADMIN_TOKEN },
+        "secrets": { "hash_key": "0123456789abcdef0123456789abcdef" },
+        "data_dir": data_dir,
+        "products": [product("plain", "open", "none"), product("metered", "keys", "calls")],
+        "offers": [{
+            "id": "big", "product": "metered", "kind": "per_call",
+            "calls": 100_000_000, "validity": "1y",
+        }],
+    })
+    .to_string()
+}
+
+/// The bound addresses, from the log line that tells them: first the buyers', then the administrator's.
+fn listening(line: &str) -> Option<(SocketAddr, SocketAddr)> {
+    let line: Value = serde_json::from_str(line).ok()?;
+    if line.get("message")?.as_str()? != "listening" {
+        return None;
+    }
+    let address = |name: &str| line.get(name)?.as_str()?.parse().ok();
+    Some((address("data")?, address("admin")?))
+}
+
+async fn wait_ready(process: &mut Process, admin: SocketAddr) -> Result<()> {
+    let deadline = Instant::now() + START_MAX;
+    let request = wire::render("GET", "/readyz", admin, &[], "");
+    while !matches!(wire::fetch(admin, &request).await, Ok((200, _))) {
+        process.still_starting(deadline)?;
+        tokio::time::sleep(SETTLE_POLL).await;
+    }
+    Ok(())
+}
+
+/// Makes an account with a package of calls and returns a key to call with.
+async fn buy_calls(admin: SocketAddr) -> Result<String> {
+    let account = post(admin, "/admin/v1/accounts", &json!({ "name": "bench" })).await?;
+    let account = format!("/admin/v1/accounts/{}", text(&account, "id")?);
+    post(admin, &format!("{account}/packages"), &json!({ "offer": "big" })).await?;
+    let key = post(admin, &format!("{account}/keys"), &json!({ "description": "bench" })).await?;
+    text(&key, "key")
+}
+
+async fn post(admin: SocketAddr, path: &str, body: &Value) -> Result<Value> {
+    let headers = [format!("authorization: Bearer {ADMIN_TOKEN}")];
+    let request = wire::render("POST", path, admin, &headers, &body.to_string());
+    let (status, body) = wire::fetch(admin, &request).await?;
+    if !(200..300).contains(&status) {
+        let body = String::from_utf8_lossy(&body);
+        return Err(format!("POST {path} answers {status}: {body}").into());
+    }
+    Ok(serde_json::from_slice(&body)?)
+}
+
+fn text(value: &Value, field: &str) -> Result<String> {
+    let found = value.get(field).and_then(Value::as_str);
+    Ok(found.ok_or_else(|| format!("no {field} in {value}"))?.to_owned())
+}
