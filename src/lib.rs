@@ -3,5 +3,6 @@ pub mod config;
 pub mod domain;
 pub mod ports;
 pub mod protocol;
+pub mod proxy;
 pub mod service;
 pub mod telemetry;

@@ -111,12 +111,12 @@ pub enum Dry {
 }
 
 /// What the documents say of a pool, as far as answers show it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Standing {
     /// What is left in the documents, plus what this gateway has reported used.
     pub base: i64,
-    /// The last second of the package that is drawn next.
-    pub expires: Option<Timestamp>,
+    /// The last second of the package that is drawn next, as text.
+    pub expires: Option<Arc<str>>,
 }
 
 /// One account's pool for one product.
@@ -221,9 +221,9 @@ impl LocalPool {
         u64::try_from(left).unwrap_or(0)
     }
 
-    /// The last second of the package that is drawn next.
-    pub fn expires(&self) -> Option<Timestamp> {
-        self.standing.load().expires
+    /// The last second of the package that is drawn next, as text.
+    pub fn expires(&self) -> Option<Arc<str>> {
+        self.standing.load().expires.clone()
     }
 
     /// Why there is nothing, if the last answer said so a moment ago.
