@@ -1,0 +1,3 @@
+//! The outside world, one technology each: implementations of the ports. No rule of the marketplace is decided here.
+
+pub mod clock;
