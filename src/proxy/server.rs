@@ -7,8 +7,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -196,7 +196,8 @@ struct Lane {
 
 /// The data plane.
 pub struct Server {
-    lanes: Vec<Lane>,
+    /// Empty once it is drained.
+    lanes: Mutex<Vec<Lane>>,
     draining: watch::Sender<bool>,
     permits: Arc<Semaphore>,
     metrics: Metrics,
@@ -220,7 +221,7 @@ impl Server {
             lanes.push(Lane { to_core, open, thread });
         }
         let permits = Arc::new(Semaphore::new(shared.limits.connections));
-        Ok(Self { lanes, draining, permits, metrics: shared.metrics.clone() })
+        Ok(Self { lanes: Mutex::new(lanes), draining, permits, metrics: shared.metrics.clone() })
     }
 
     /// Deals connections to the cores until `stop` resolves. Above the connection limit none is accepted.
@@ -253,7 +254,7 @@ impl Server {
 
     /// To the core with the fewest open connections.
     fn deal(&self, stream: std::net::TcpStream, peer: SocketAddr, permit: OwnedSemaphorePermit) {
-        if let Some(lane) = self.lanes.iter().min_by_key(|lane| lane.open.load(Ordering::Relaxed)) {
+        if let Some(lane) = self.lanes().iter().min_by_key(|lane| lane.open.load(Ordering::Relaxed)) {
             lane.open.fetch_add(1, Ordering::Relaxed);
             self.metrics.connections.inc();
             // Fails only if the core is gone, with all it served: then so is this connection.
@@ -263,25 +264,35 @@ impl Server {
 
     /// Gives every core a new catalogue.
     pub fn stock(&self, shelf: &Arc<Shelf>) {
-        for lane in &self.lanes {
+        for lane in self.lanes().iter() {
             let _ = lane.to_core.send(ToCore::Shelf(Arc::clone(shelf))); // as above
         }
     }
 
-    /// Lets open calls end, at most for `timeout`; then ends the cores. Returns whether every call had ended.
-    pub async fn drain(self, timeout: Duration) -> bool {
+    /// Lets open calls end, until `give_up` resolves at most; then ends the cores. Returns whether every call had ended.
+    pub async fn drain(&self, give_up: impl Future<Output = ()>) -> bool {
         let _ = self.draining.send(true); // fails only if no core is left
-        let deadline = Instant::now() + timeout;
-        let all_closed = || self.lanes.iter().all(|lane| lane.open.load(Ordering::Acquire) == 0);
-        while !all_closed() && Instant::now() < deadline {
-            tokio::time::sleep(SWEEP_EVERY).await;
+        let lanes = std::mem::take(&mut *self.lanes());
+        let all_closed = || lanes.iter().all(|lane| lane.open.load(Ordering::Acquire) == 0);
+        let wait = async {
+            while !all_closed() {
+                tokio::time::sleep(SWEEP_EVERY).await;
+            }
+        };
+        tokio::select! {
+            () = wait => {}
+            () = give_up => {}
         }
         let ended = all_closed();
-        for lane in self.lanes {
+        for lane in lanes {
             drop(lane.to_core); // the core's task ends, and with it whatever was still open
             let _ = lane.thread.join();
         }
         ended
+    }
+
+    fn lanes(&self) -> MutexGuard<'_, Vec<Lane>> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner) // the list is whole between any two of its operations
     }
 }
 
