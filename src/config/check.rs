@@ -171,7 +171,10 @@ fn log(raw: RawLog, cx: Cx<'_>) -> Option<Log> {
             path if path.contains('/') => Some(AccessLog::File(cx.folder.join(path))),
             other => {
                 let hint = hint(other, ["off", "stdout"]);
-                let message = format!("`{other}` is no place for the access log{hint}; write `off`, `stdout` or the path of a file with a slash in it");
+                let message = format!(
+                    "`{other}` is no place for the access log{hint}; write `off`, `stdout` or \
+                     the path of a file with a slash in it"
+                );
                 cx.report.note(at.place, message);
                 None
             }

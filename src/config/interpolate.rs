@@ -87,7 +87,8 @@ fn value(inside: &str, sources: &Sources<'_>, place: PlaceId, report: &Report<'_
         (Some(found), _) => Ok(found),
         (None, Some(default)) => Ok(default.to_owned()),
         (None, None) => Err(format!(
-            "the environment variable {name} is not set or empty; set it, or give a default as in `${{{name}:-default}}`"
+            "the environment variable {name} is not set or empty; set it, or give a default as in \
+                 `${{{name}:-default}}`"
         )),
     }
 }

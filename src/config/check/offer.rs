@@ -115,7 +115,8 @@ fn product_of(at: At<String>, known: &Known<'_>, cx: Cx<'_>) -> Option<ProductId
     };
     if found.meter == Some(Meter::None) {
         let message = format!(
-            "the product `{}` has `meter: none`, so nothing of it can be sold; take the offer out or write `meter: calls`",
+            "the product `{}` has `meter: none`, so nothing of it can be sold; take the offer out or write \
+                 `meter: calls`",
             at.value
         );
         cx.report.note(at.place, message);

@@ -76,7 +76,8 @@ fn product(at: At<RawProduct>, cx: Cx<'_>) -> Sold {
     let access = raw.access.or(RawAccess::Keys);
     let meter = raw.meter.or(RawMeter::Calls);
     if (access, meter) == (Some(RawAccess::Open), Some(RawMeter::Calls)) {
-        let message = "an anonymous caller has no package that calls could be taken from; with `access: open` write `meter: none`";
+        let message = "an anonymous caller has no package that calls could be taken from; with `access: open` \
+             write `meter: none`";
         cx.report.note(access_place, message);
     }
     let meter = meter.map(|meter| match meter {

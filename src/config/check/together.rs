@@ -24,7 +24,8 @@ pub(super) fn check(sold: &[Sold], buffered_bytes: Option<u64>, report: &Report<
     for body_max in sold.iter().filter_map(|sold| sold.body_max.as_ref()) {
         if let Some(all) = buffered_bytes.filter(|all| body_max.value > *all) {
             let message = format!(
-                "a body of {} never fits into `limits.buffered_bytes`, which is {}; make that larger or `body_max` smaller",
+                "a body of {} never fits into `limits.buffered_bytes`, which is {}; make that larger or \
+                     `body_max` smaller",
                 size_text(body_max.value),
                 size_text(all)
             );
@@ -59,8 +60,8 @@ fn deployments_and_models(routes: &[&Route], report: &Report<'_>) {
     let models = routes.iter().flat_map(|route| route.models.iter().map(|(name, place)| (name.clone(), *place)));
     each_once(models, report, |name, line| {
         format!(
-            "the model name `{name}` is already sold on line {line}, and under `/v1` the name alone says what is called; \
-             rename one of the two, for instance `{name}-2: <the seller's name>`"
+            "the model name `{name}` is already sold on line {line}, and under `/v1` the name alone says what \
+             is called; rename one of the two, for instance `{name}-2: <the seller's name>`"
         )
     });
 }
@@ -74,8 +75,8 @@ fn hosts_and_paths(routes: &[&Route], report: &Report<'_>) {
         seen.push((format!("{}{}", host.as_deref().unwrap_or("any host, path "), or_slash(path)), route.place));
         if llm && host.is_none() && overlap(path, LLM_PATH) {
             let message = format!(
-                "the path `{}` overlaps `{LLM_PATH}`, where products of `kind: llm` are found; give this product a `host` \
-                 or another path, as in `/weather`",
+                "the path `{}` overlaps `{LLM_PATH}`, where products of `kind: llm` are found; give this \
+                 product a `host` or another path, as in `/weather`",
                 or_slash(path)
             );
             report.note(route.place, message);
