@@ -456,17 +456,18 @@ mod tests {
             kind: "invalid_request_error",
             param: None,
             code: Some("invalid_api_key"),
+            reason: "api_key_expired",
             apig_code: "APIG.0303",
             request_id: "r-1",
         };
         assert_eq!(
             String::from_utf8(error_body_llm(&fields)).unwrap(),
-            r#"{"error":{"message":"the key is \"unknown\"","type":"invalid_request_error","param":null,"code":"invalid_api_key"},"error_code":"APIG.0303","error_msg":"the key is \"unknown\"","request_id":"r-1"}"#
+            r#"{"error":{"message":"the key is \"unknown\"","type":"invalid_request_error","param":null,"code":"invalid_api_key","reason":"api_key_expired"},"error_code":"APIG.0303","error_msg":"the key is \"unknown\"","request_id":"r-1"}"#
         );
         let fields = ErrorFields { param: Some("model"), code: None, message: "no\n", ..fields };
         assert_eq!(
             String::from_utf8(error_body_llm(&fields)).unwrap(),
-            r#"{"error":{"message":"no\n","type":"invalid_request_error","param":"model","code":null},"error_code":"APIG.0303","error_msg":"no\n","request_id":"r-1"}"#
+            r#"{"error":{"message":"no\n","type":"invalid_request_error","param":"model","code":null,"reason":"api_key_expired"},"error_code":"APIG.0303","error_msg":"no\n","request_id":"r-1"}"#
         );
         assert_eq!(
             String::from_utf8(error_body_api(&fields)).unwrap(),

@@ -83,30 +83,20 @@ pub fn to_seller(headers: &mut HeaderMap, sold: &Sold, client: IpAddr, request_i
 /// A product's rule for a seller's headers, ready for look-up.
 #[derive(Debug)]
 pub struct Filter {
-    all: bool,
+    /// Those that are allowed by their full names: nearly all that sellers send.
     names: HashSet<HeaderName>,
-    prefixes: Vec<String>,
-    denied: Vec<String>,
+    rule: HeaderRule,
 }
 
 impl Filter {
     /// Prepares a rule.
     pub fn new(rule: &HeaderRule) -> Self {
-        let (prefixes, names): (Vec<_>, Vec<_>) = rule.allowed.iter().partition(|name| name.ends_with('*'));
-        let prefixes = prefixes.iter().map(|prefix| prefix.trim_end_matches('*').to_owned());
-        Self {
-            all: rule.allowed.iter().any(|name| name == "*"),
-            names: names.iter().filter_map(|name| name.parse().ok()).collect(),
-            prefixes: prefixes.filter(|prefix| !prefix.is_empty()).collect(),
-            denied: rule.denied.clone(),
-        }
+        let names = rule.allowed.iter().filter(|name| !name.contains('*'));
+        Self { names: names.filter_map(|name| name.parse().ok()).collect(), rule: rule.clone() }
     }
 
     fn passes(&self, name: &HeaderName) -> bool {
-        let text = name.as_str();
-        self.names.contains(name)
-            || self.prefixes.iter().any(|prefix| text.starts_with(prefix))
-            || (self.all && !self.denied.iter().any(|denied| matches(denied, text)))
+        self.names.contains(name) || self.rule.allows(name.as_str())
     }
 
     /// Leaves of a seller's headers what may reach the buyer.
@@ -119,12 +109,5 @@ impl Filter {
         for name in stopped {
             headers.remove(name);
         }
-    }
-}
-
-fn matches(pattern: &str, name: &str) -> bool {
-    match pattern.strip_suffix('*') {
-        Some(prefix) => name.starts_with(prefix),
-        None => name == pattern,
     }
 }
