@@ -41,6 +41,16 @@ pub struct CallEnd {
     pub at: Timestamp,
 }
 
+/// Says that a lease may be asked for: written before the store is asked, so that a grant whose reply never came is
+/// looked for after a crash.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ask {
+    /// Whose pool.
+    pub account: AccountId,
+    /// For which product.
+    pub product: ProductId,
+}
+
 /// One record. New kinds are added at the end: the position is part of the format.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Record {
@@ -52,6 +62,8 @@ pub enum Record {
     End(CallEnd),
     /// The gateway stopped in order: nothing is missing from this run.
     Close,
+    /// Before the first lease of a pool is asked for.
+    Ask(Ask),
 }
 
 /// Where a record ends in its writer's file sequence; grows.
