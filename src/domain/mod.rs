@@ -11,6 +11,7 @@ pub mod event;
 pub mod id;
 pub mod key;
 pub mod lease;
+pub mod moment;
 pub mod offer;
 pub mod package;
 pub mod pool;
