@@ -23,7 +23,7 @@ pub struct Grant {
     /// What was granted.
     pub parts: Vec<LeasePart>,
     /// Until when it admits calls.
-    #[serde(with = "crate::domain::time")]
+    #[serde(with = "crate::domain::moment")]
     pub deadline: Timestamp,
 }
 
@@ -37,7 +37,7 @@ pub struct CallEnd {
     /// False when the charge was taken back.
     pub billed: bool,
     /// When.
-    #[serde(with = "crate::domain::time")]
+    #[serde(with = "crate::domain::moment")]
     pub at: Timestamp,
 }
 
@@ -71,7 +71,7 @@ pub enum Record {
 pub struct Position(pub u64);
 
 /// Why a record was not written.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JournalError {
     /// The disk has no room; calls are refused until it has.
     #[error("the journal's disk is full")]
@@ -114,6 +114,8 @@ pub struct EarlierRun {
 pub struct Damage {
     /// Bytes that are no valid record, other than the unused end of a file.
     pub bytes: u64,
+    /// Files that are missing from a writer's sequence.
+    pub missing_files: u64,
 }
 
 /// The journals of earlier runs.

@@ -299,15 +299,8 @@ impl Ledger {
     }
 
     fn write(&self, record: &Record) -> Result<(), JournalError> {
-        let grants = &self.parts.grants;
-        let written = grants.reserve().and_then(|()| {
-            let written = grants.append(record);
-            grants.release();
-            written
-        });
-        written
-            .map(|_| ())
-            .inspect_err(|error| tracing::warn!(%error, "no lease is used, for it cannot be written down"))
+        let written = self.parts.grants.append(record).map(|_| ());
+        written.inspect_err(|error| tracing::warn!(%error, "no lease is used, for it cannot be written down"))
     }
 
     /// Writes a grant down before it is used. If that fails, the lease is reported unused next time.
