@@ -1,1 +1,14 @@
-//! Bytes in, values out.
+//! Bytes in, values out: what a call's raw bytes say, and the few bytes we write ourselves.
+//!
+//! No I/O, no async, no clock and no rule of metering live here. Every parser meets hostile input:
+//! it neither panics nor holds more than its named bounds, however the bytes are cut.
+
+pub mod api_key;
+pub mod chat;
+mod class;
+pub mod credential;
+pub mod framing;
+pub mod head;
+pub mod request_id;
+pub mod sse;
+pub mod target;

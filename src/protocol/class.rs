@@ -1,0 +1,128 @@
+//! Which bytes may stand where in HTTP/1, as one table that is built at compile time.
+//! What a field means is not decided here.
+
+const NAME: u8 = 1;
+const TOKEN: u8 = 1 << 1;
+const TARGET: u8 = 1 << 2;
+const HOST: u8 = 1 << 3;
+
+static CLASSES: [u8; 256] = classes();
+
+#[expect(clippy::indexing_slicing, reason = "runs at compile time, where a wrong index does not build")]
+const fn classes() -> [u8; 256] {
+    let mut table = [0; 256];
+    let mut at = 0;
+    while at < 256 {
+        let byte = at as u8;
+        let mut bits = 0;
+        if byte.is_ascii_alphanumeric() {
+            bits |= NAME | TOKEN | HOST;
+        }
+        // RFC 9110 section 5.6.2; the underscore is a token byte, but not one of ours in a name.
+        if matches!(
+            byte,
+            b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'`' | b'|' | b'~'
+        ) {
+            bits |= NAME | TOKEN;
+        }
+        if byte == b'_' {
+            bits |= TOKEN;
+        }
+        if matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            bits |= HOST;
+        }
+        // The engine's own parser knows no `"`, `<`, `>` or backtick in a target: refused here, so
+        // that the refusal is ours. A fragment (`#`) never travels.
+        if byte.is_ascii_graphic() && !matches!(byte, b'#' | b'"' | b'<' | b'>' | b'`') {
+            bits |= TARGET;
+        }
+        table[at] = bits;
+        at += 1;
+    }
+    table
+}
+
+#[inline]
+fn has(byte: u8, class: u8) -> bool {
+    CLASSES.get(usize::from(byte)).is_some_and(|bits| bits & class != 0)
+}
+
+/// Whether the byte may stand in a field name: a token byte that is no underscore.
+#[inline]
+pub(super) fn is_name(byte: u8) -> bool {
+    has(byte, NAME)
+}
+
+/// Whether the byte may stand in a token (a method, a connection option).
+#[inline]
+pub(super) fn is_token(byte: u8) -> bool {
+    has(byte, TOKEN)
+}
+
+/// Whether the byte may stand in a request target.
+#[inline]
+pub(super) fn is_target(byte: u8) -> bool {
+    has(byte, TARGET)
+}
+
+/// Whether the byte may stand in a host name or an IPv4 address.
+#[inline]
+pub(super) fn is_host(byte: u8) -> bool {
+    has(byte, HOST)
+}
+
+/// Whether the byte may stand in a field value: no control byte but the tab; 0x80 and above may.
+#[inline]
+pub(super) fn is_value(byte: u8) -> bool {
+    (byte >= b' ' && byte != 0x7f) || byte == b'\t'
+}
+
+/// The text without the spaces and tabs around it.
+pub(super) fn trim(mut text: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = text {
+        text = rest;
+    }
+    text
+}
+
+/// Headers that the gateway itself reads, adds or signs over. A client may neither strike one out
+/// by naming it in `Connection` nor slip one in as a trailer. `name` is in lower case.
+pub(super) fn is_guarded(name: &[u8]) -> bool {
+    matches!(
+        name,
+        b"host" | b"authorization" | b"content-length" | b"content-type" | b"cookie" | b"x-request-id" | b"x-api-key"
+    ) || [b"x-apig-".as_slice(), b"x-sdk-", b"x-tollgate-"].iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// Bytes kept of a name that is compared with the guarded ones: more than the longest has.
+pub(super) const NAME_KEPT_BYTES: usize = 24;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_hold_the_bytes_of_their_rules() {
+        let count = |member: fn(u8) -> bool| (0..=u8::MAX).filter(|byte| member(*byte)).count();
+        assert_eq!(count(is_token), 77);
+        assert_eq!(count(is_name), 76);
+        assert_eq!(count(is_target), 94 - 5);
+        assert_eq!(count(is_host), 62 + 4);
+        assert_eq!(count(is_value), 256 - 33 + 1);
+    }
+
+    #[test]
+    fn trims_both_ends_only() {
+        assert_eq!(trim(b" \t a b \t"), b"a b");
+        assert_eq!(trim(b" \t "), b"");
+        assert_eq!(trim(b""), b"");
+    }
+
+    #[test]
+    fn every_guarded_name_fits_what_is_kept() {
+        assert!(is_guarded(b"x-tollgate-anything"));
+        assert!(!is_guarded(b"x-tollgate"));
+        assert!(!is_guarded(b"accept"));
+        assert!(b"proxy-authorization".len() < NAME_KEPT_BYTES);
+    }
+}

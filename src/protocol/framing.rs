@@ -1,0 +1,481 @@
+//! Follows a request body's framing over whatever reads it arrives in, so that the gate knows where
+//! the next head begins. The body's bytes are neither kept nor changed; memory is constant.
+
+use super::class;
+use super::head::{Framing, LENGTH_MAX};
+
+/// Most digits of a chunk's size: a 64-bit number in hexadecimal.
+pub const SIZE_DIGITS_MAX: u32 = 16;
+
+/// Most bytes of chunk extensions in one body. Nobody uses them; half of what the engine takes.
+pub const EXTENSION_BYTES_MAX: u32 = 8 * 1024;
+
+/// Largest trailer section, in bytes, without the empty line that closes it.
+pub const TRAILER_BYTES_MAX: u32 = 8 * 1024;
+
+/// Most trailer lines.
+pub const TRAILER_FIELDS_MAX: u32 = 32;
+
+/// How far a body got with the bytes it was fed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fed {
+    /// How many of the bytes belong to the body and its framing.
+    pub consumed: usize,
+    /// Whether the body has ended: what was not consumed begins the next head.
+    pub done: bool,
+}
+
+/// Why a chunked body is refused. The connection is not used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FramingFault {
+    /// No digit, or a byte that is none.
+    #[error("a chunk size is not a plain hexadecimal number; send digits, then carriage return and line feed")]
+    Size,
+    /// More than [`SIZE_DIGITS_MAX`] digits, or more than [`LENGTH_MAX`].
+    #[error("a chunk size is too large; send smaller chunks")]
+    SizeTooLarge,
+    /// An empty extension, or a byte in it that is not visible ASCII, a space or a tab.
+    #[error("a chunk extension is malformed; send chunks without extensions")]
+    Extension,
+    /// More than [`EXTENSION_BYTES_MAX`] in one body.
+    #[error("the chunk extensions are too long; send chunks without extensions")]
+    ExtensionsTooLong,
+    /// A line or a chunk's data that does not end with exactly one CRLF.
+    #[error("a chunk line or chunk does not end with carriage return and line feed where its size says")]
+    LineEnd,
+    /// A trailer line that is not name, colon and value.
+    #[error("a trailer line is malformed; send name, colon and value, or no trailers")]
+    Trailer,
+    /// A trailer that frames, routes or authenticates.
+    #[error("a trailer holds a field that belongs into the head; send it there or not at all")]
+    TrailerForbidden,
+    /// More than [`TRAILER_BYTES_MAX`] or [`TRAILER_FIELDS_MAX`].
+    #[error("the trailers are too large; send fewer")]
+    TrailersTooLarge,
+}
+
+/// Follows one body. After a fault every further call returns that fault.
+#[derive(Clone, Debug)]
+pub struct BodyFollower {
+    state: State,
+    extension_bytes: u32,
+    trailers: Trailers,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum State {
+    /// So many bytes are left of a body with a length.
+    Length(u64),
+    /// In a chunk's size: what its digits say so far, and how many there were.
+    Size {
+        size: u64,
+        digits: u32,
+    },
+    /// In the extension of a chunk of this size.
+    Extension {
+        size: u64,
+        empty: bool,
+    },
+    /// The line feed of a chunk line must come.
+    SizeLineFeed {
+        size: u64,
+    },
+    /// So many bytes are left of the chunk.
+    Data(u64),
+    /// The CRLF after a chunk's data must come.
+    DataReturn,
+    DataLineFeed,
+    Trailers(TrailerState),
+    Done,
+    Faulted(FramingFault),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum TrailerState {
+    LineStart,
+    Name,
+    Value,
+    LineFeed,
+    /// The line feed of the closing empty line must come.
+    LastLineFeed,
+}
+
+/// What is counted and kept of a trailer section.
+#[derive(Clone, Debug, Default)]
+struct Trailers {
+    bytes: u32,
+    fields: u32,
+    name: [u8; class::NAME_KEPT_BYTES],
+    name_bytes: usize,
+}
+
+impl BodyFollower {
+    /// Follows the body of a head with this framing, from its first byte.
+    pub fn new(framing: Framing) -> Self {
+        let state = match framing {
+            Framing::None | Framing::Length(0) => State::Done,
+            Framing::Length(length) => State::Length(length),
+            Framing::Chunked => State::Size { size: 0, digits: 0 },
+        };
+        Self { state, extension_bytes: 0, trailers: Trailers::default() }
+    }
+
+    /// Takes the next bytes of the connection, as many of them as belong to this body.
+    ///
+    /// # Errors
+    /// The first [`FramingFault`]; it is the same however the bytes were cut.
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<Fed, FramingFault> {
+        let mut rest = bytes;
+        loop {
+            match self.state {
+                State::Done => break,
+                State::Faulted(fault) => return Err(fault),
+                State::Length(left) => {
+                    let left = skip(&mut rest, left);
+                    self.state = if left == 0 { State::Done } else { State::Length(left) };
+                }
+                State::Data(left) => {
+                    let left = skip(&mut rest, left);
+                    self.state = if left == 0 { State::DataReturn } else { State::Data(left) };
+                }
+                State::Size { .. }
+                | State::Extension { .. }
+                | State::SizeLineFeed { .. }
+                | State::DataReturn
+                | State::DataLineFeed
+                | State::Trailers(_) => {
+                    let Some((byte, after)) = rest.split_first() else {
+                        break;
+                    };
+                    rest = after;
+                    self.state = self.step(*byte).unwrap_or_else(State::Faulted);
+                }
+            }
+            if rest.is_empty() && !matches!(self.state, State::Faulted(_)) {
+                break;
+            }
+        }
+        Ok(Fed { consumed: bytes.len() - rest.len(), done: matches!(self.state, State::Done) })
+    }
+
+    /// Takes one byte of the chunks' own lines, or of the trailers.
+    fn step(&mut self, byte: u8) -> Result<State, FramingFault> {
+        match self.state {
+            State::Size { size, digits } => size_step(size, digits, byte),
+            State::Extension { size, empty } => self.extension_step(size, empty, byte),
+            State::SizeLineFeed { size: 0 } => line_feed(byte, State::Trailers(TrailerState::LineStart)),
+            State::SizeLineFeed { size } => line_feed(byte, State::Data(size)),
+            State::DataReturn if byte == b'\r' => Ok(State::DataLineFeed),
+            State::DataReturn => Err(FramingFault::LineEnd),
+            State::DataLineFeed => line_feed(byte, State::Size { size: 0, digits: 0 }),
+            State::Trailers(state) => self.trailers.step(state, byte),
+            state @ (State::Length(_) | State::Data(_) | State::Done | State::Faulted(_)) => Ok(state),
+        }
+    }
+
+    fn extension_step(&mut self, size: u64, empty: bool, byte: u8) -> Result<State, FramingFault> {
+        match byte {
+            b'\r' if empty => Err(FramingFault::Extension),
+            b'\r' => Ok(State::SizeLineFeed { size }),
+            b' '..=b'~' | b'\t' => {
+                self.extension_bytes += 1;
+                if self.extension_bytes > EXTENSION_BYTES_MAX {
+                    return Err(FramingFault::ExtensionsTooLong);
+                }
+                Ok(State::Extension { size, empty: false })
+            }
+            _ => Err(FramingFault::Extension),
+        }
+    }
+}
+
+/// Skips what is there of the `left` bytes; returns how many are still to come.
+fn skip(rest: &mut &[u8], left: u64) -> u64 {
+    let here = usize::try_from(left).unwrap_or(usize::MAX).min(rest.len());
+    *rest = rest.get(here..).unwrap_or_default();
+    left - here as u64
+}
+
+fn line_feed(byte: u8, next: State) -> Result<State, FramingFault> {
+    if byte == b'\n' { Ok(next) } else { Err(FramingFault::LineEnd) }
+}
+
+fn size_step(size: u64, digits: u32, byte: u8) -> Result<State, FramingFault> {
+    if let Some(digit) = char::from(byte).to_digit(16) {
+        // Sixteen digits are 64 bits: the shift loses nothing.
+        let size = size << 4 | u64::from(digit);
+        if digits == SIZE_DIGITS_MAX || size > LENGTH_MAX {
+            return Err(FramingFault::SizeTooLarge);
+        }
+        return Ok(State::Size { size, digits: digits + 1 });
+    }
+    match byte {
+        _ if digits == 0 => Err(FramingFault::Size),
+        b'\r' => Ok(State::SizeLineFeed { size }),
+        b';' => Ok(State::Extension { size, empty: true }),
+        b'\n' => Err(FramingFault::LineEnd),
+        _ => Err(FramingFault::Size),
+    }
+}
+
+impl Trailers {
+    fn step(&mut self, state: TrailerState, byte: u8) -> Result<State, FramingFault> {
+        let next = match (state, byte) {
+            (TrailerState::LastLineFeed, _) => return line_feed(byte, State::Done),
+            (TrailerState::LineStart, b'\r') => {
+                return Ok(State::Trailers(TrailerState::LastLineFeed));
+            }
+            (TrailerState::LineStart, _) => {
+                self.fields += 1;
+                self.name_bytes = 0;
+                self.keep(byte)?
+            }
+            (TrailerState::Name, b':') => {
+                self.judge_name()?;
+                TrailerState::Value
+            }
+            (TrailerState::Name, _) => self.keep(byte)?,
+            (TrailerState::Value, b'\r') => TrailerState::LineFeed,
+            (TrailerState::Value, _) if class::is_value(byte) => TrailerState::Value,
+            (TrailerState::Value, b'\n') => return Err(FramingFault::LineEnd),
+            (TrailerState::Value, _) => return Err(FramingFault::Trailer),
+            (TrailerState::LineFeed, b'\n') => TrailerState::LineStart,
+            (TrailerState::LineFeed, _) => return Err(FramingFault::LineEnd),
+        };
+        self.bytes += 1;
+        if self.bytes > TRAILER_BYTES_MAX || self.fields > TRAILER_FIELDS_MAX {
+            return Err(FramingFault::TrailersTooLarge);
+        }
+        Ok(State::Trailers(next))
+    }
+
+    /// Takes a byte of a name; what is longer than the kept bytes is like no forbidden name.
+    fn keep(&mut self, byte: u8) -> Result<TrailerState, FramingFault> {
+        if !class::is_name(byte) {
+            return Err(if byte == b'\n' { FramingFault::LineEnd } else { FramingFault::Trailer });
+        }
+        if let Some(place) = self.name.get_mut(self.name_bytes) {
+            *place = byte.to_ascii_lowercase();
+        }
+        self.name_bytes += 1;
+        Ok(TrailerState::Name)
+    }
+
+    fn judge_name(&self) -> Result<(), FramingFault> {
+        let name = self.name.get(..self.name_bytes).unwrap_or(&self.name);
+        if class::is_guarded(name) || is_of_the_head(name) {
+            return Err(FramingFault::TrailerForbidden);
+        }
+        Ok(())
+    }
+}
+
+/// Fields besides the guarded ones that mean nothing good after a body (RFC 9110 section 6.5.1).
+/// `name` is in lower case.
+fn is_of_the_head(name: &[u8]) -> bool {
+    matches!(
+        name,
+        b"transfer-encoding"
+            | b"connection"
+            | b"upgrade"
+            | b"trailer"
+            | b"te"
+            | b"expect"
+            | b"keep-alive"
+            | b"max-forwards"
+            | b"range"
+            | b"content-encoding"
+            | b"content-range"
+            | b"cache-control"
+            | b"proxy-authorization"
+            | b"proxy-authenticate"
+            | b"proxy-connection"
+            | b"set-cookie"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use FramingFault as F;
+    use proptest::prelude::*;
+
+    /// Feeds the pieces; returns how much was consumed and whether the body ended.
+    fn follow<'a>(framing: Framing, pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<Fed, FramingFault> {
+        let mut follower = BodyFollower::new(framing);
+        let mut total = follower.feed(b"")?;
+        for piece in pieces {
+            let fed = follower.feed(piece)?;
+            total = Fed { consumed: total.consumed + fed.consumed, done: fed.done };
+            if fed.done {
+                assert_eq!(follower.feed(b"more"), Ok(Fed { consumed: 0, done: true }));
+                break;
+            }
+            assert_eq!(fed.consumed, piece.len());
+        }
+        Ok(total)
+    }
+
+    /// Feeds the bytes whole, cut in two at every place, and one by one.
+    fn check(framing: Framing, bytes: &[u8], expected: Result<Fed, FramingFault>) {
+        let shown = String::from_utf8_lossy(bytes);
+        assert_eq!(follow(framing, [bytes]), expected, "{shown:?}");
+        for cut in 0..=bytes.len() {
+            let (first, second) = bytes.split_at(cut);
+            assert_eq!(follow(framing, [first, second]), expected, "{shown:?} cut at {cut}");
+        }
+        assert_eq!(follow(framing, bytes.chunks(1)), expected, "{shown:?} byte by byte");
+    }
+
+    /// A chunked body that ends; the text after `|`, if any, is the next head's.
+    fn ends(text: &str) {
+        let (body, next) = text.split_once('|').unwrap_or((text, ""));
+        let expected = Ok(Fed { consumed: body.len(), done: true });
+        check(Framing::Chunked, format!("{body}{next}").as_bytes(), expected);
+    }
+
+    fn refused(text: &str, fault: FramingFault) {
+        check(Framing::Chunked, text.as_bytes(), Err(fault));
+    }
+
+    #[test]
+    fn bodies_without_chunks() {
+        let fed = |consumed, done| Ok(Fed { consumed, done });
+        check(Framing::None, b"GET / HTTP/1.1", fed(0, true));
+        check(Framing::Length(0), b"GET", fed(0, true));
+        check(Framing::Length(3), b"", fed(0, false));
+        check(Framing::Length(3), b"ab", fed(2, false));
+        check(Framing::Length(3), b"abc", fed(3, true));
+        check(Framing::Length(3), b"abcGET", fed(3, true));
+        check(Framing::Length(LENGTH_MAX), b"abc", fed(3, false));
+    }
+
+    #[test]
+    fn chunked_bodies_that_end() {
+        ends("0\r\n\r\n");
+        ends("0\r\n\r\n|GET / HTTP/1.1\r\n");
+        ends("3\r\nabc\r\n0\r\n\r\n|x");
+        ends("3\r\n\r\n\r\r\n0\r\n\r\n");
+        ends("a\r\n0123456789\r\nA\r\n0123456789\r\n000\r\n\r\n");
+        ends("0000000000000003\r\nabc\r\n0\r\n\r\n");
+        ends("3;a\r\nabc\r\n0;b=\"c d\"\r\n\r\n");
+        ends("3; a\t= b\r\nabc\r\n0\r\n\r\n");
+        ends("0\r\nX-Checksum: 1\r\n\r\n|x");
+        ends("0\r\nx:\r\ny:\t\r\nz: a:b \u{e9}\r\n\r\n");
+        ends("0\r\nx-a-name-that-is-longer-than-what-is-kept: 1\r\n\r\n");
+        ends("0\r\nhost-name: 1\r\nx-sdk: 2\r\n\r\n");
+    }
+
+    #[test]
+    fn chunked_bodies_that_go_on() {
+        for text in
+            ["", "3", "3\r", "3\r\n", "3\r\nab", "3\r\nabc", "3\r\nabc\r\n", "0\r\n", "0\r\nx: y\r\n", "0\r\n\r"]
+        {
+            check(Framing::Chunked, text.as_bytes(), Ok(Fed { consumed: text.len(), done: false }));
+        }
+        check(Framing::Chunked, b"7fffffffffffffff\r\nabc", Ok(Fed { consumed: 21, done: false }));
+    }
+
+    #[test]
+    fn chunk_lines_are_strict() {
+        for text in ["\r\n", "0x3\r\nabc", " 3\r\n", "3 \r\n", "3\t;a\r\n", "+3\r\n", "-1\r\n", "g\r\n", ";a\r\n", "\0"]
+        {
+            refused(text, F::Size);
+        }
+        refused("3\r\nabc\r\n\r\n", F::Size); // a blank chunk-size line is no end
+        refused("\n", F::Size);
+        refused("8000000000000000\r\n", F::SizeTooLarge);
+        refused("ffffffffffffffff\r\n", F::SizeTooLarge);
+        refused("00000000000000003\r\n", F::SizeTooLarge);
+        refused("10000000000000000\r\n", F::SizeTooLarge);
+        for text in ["3\nabc", "3\rabc", "3\r\r\n", "3\r\nabc\n", "3\r\nabcd\r\n", "3\r\nabc\rx", "3\r\nabc0\r\n"] {
+            refused(text, F::LineEnd);
+        }
+        refused("0\r\n\rx", F::LineEnd);
+        refused("0\n\n", F::LineEnd);
+        for text in ["3;\r\n", "3;a\nabc", "3;a\0\r\n", "3;a\u{7f}\r\n", "3;\u{e9}\r\n", "3;a\u{1}"] {
+            refused(text, F::Extension);
+        }
+    }
+
+    #[test]
+    fn trailers_are_strict() {
+        for text in [
+            "x\r\n",
+            "x y: 1\r\n",
+            "x : 1\r\n",
+            ": 1\r\n",
+            " x: 1\r\n",
+            "x: 1\r\n y\r\n",
+            "x_y: 1\r\n",
+            "x: \0\r\n",
+            "é: 1\r\n",
+        ] {
+            refused(&format!("0\r\n{text}\r\n"), F::Trailer);
+        }
+        for text in ["x: 1\n", "x\n", "\n", "x: 1\rY: 2\r\n"] {
+            refused(&format!("0\r\n{text}\r\n"), F::LineEnd);
+        }
+        for name in [
+            "Content-Length",
+            "transfer-encoding",
+            "Host",
+            "authorization",
+            "Proxy-Authorization",
+            "cookie",
+            "content-type",
+            "Content-Encoding",
+            "Connection",
+            "Upgrade",
+            "Expect",
+            "TE",
+            "Trailer",
+            "X-Api-Key",
+            "X-Request-Id",
+            "X-Apig-AppCode",
+            "x-sdk-date",
+            "x-sdk-and-more-than-is-kept-of-a-name",
+            "X-Tollgate-Unit",
+        ] {
+            refused(&format!("0\r\n{name}: 1\r\n\r\n"), F::TrailerForbidden);
+        }
+    }
+
+    #[test]
+    fn bounds_hold_on_both_sides() {
+        let chunked = |text: String| follow(Framing::Chunked, [text.as_bytes()]).map(|fed| fed.done);
+        let extension = |bytes: u32| format!("1;{}\r\na\r\n0;a\r\n\r\n", "b".repeat(bytes as usize - 1));
+        assert_eq!(chunked(extension(EXTENSION_BYTES_MAX)), Ok(true));
+        assert_eq!(chunked(extension(EXTENSION_BYTES_MAX + 1)), Err(F::ExtensionsTooLong));
+
+        let trailers = |count: u32| format!("0\r\n{}\r\n", "x: 1\r\n".repeat(count as usize));
+        assert_eq!(chunked(trailers(TRAILER_FIELDS_MAX)), Ok(true));
+        assert_eq!(chunked(trailers(TRAILER_FIELDS_MAX + 1)), Err(F::TrailersTooLarge));
+
+        let trailer = |bytes: u32| format!("0\r\nx:{}\r\n\r\n", "b".repeat(bytes as usize - 4));
+        assert_eq!(chunked(trailer(TRAILER_BYTES_MAX)), Ok(true));
+        assert_eq!(chunked(trailer(TRAILER_BYTES_MAX + 1)), Err(F::TrailersTooLarge));
+    }
+
+    #[test]
+    fn a_fault_stays() {
+        let mut follower = BodyFollower::new(Framing::Chunked);
+        assert_eq!(follower.feed(b"x"), Err(F::Size));
+        assert_eq!(follower.feed(b"0\r\n\r\n"), Err(F::Size));
+        assert_eq!(follower.feed(b""), Err(F::Size));
+    }
+
+    proptest! {
+        #[test]
+        fn any_cut_gives_the_same(
+            pieces in prop::collection::vec(
+                prop_oneof![Just("3"), Just("\r\n"), Just("abc"), Just("0"), Just(";e"), Just("x: y"), Just("\r"), Just("\n")],
+                0..14,
+            ),
+        ) {
+            let bytes = pieces.concat().into_bytes();
+            let whole = follow(Framing::Chunked, [bytes.as_slice()]);
+            check(Framing::Chunked, &bytes, whole);
+        }
+    }
+}

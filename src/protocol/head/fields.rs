@@ -1,0 +1,165 @@
+//! The header lines: their syntax, and the few fields that decide framing, host and connection.
+//! Every other field is only held to the syntax.
+
+use super::host;
+use super::request_line::RequestLine;
+use super::{Framing, HeadFacts, HeadFault, LENGTH_MAX, Malformed, Version};
+use crate::protocol::class;
+
+/// What the header lines have said so far.
+#[derive(Default)]
+pub(super) struct Fields<'a> {
+    host: Option<&'a [u8]>,
+    length: Option<u64>,
+    chunked: bool,
+    authorization: bool,
+    expects_continue: bool,
+    close: bool,
+    keep_alive: bool,
+}
+
+impl<'a> Fields<'a> {
+    /// Takes one header line without its line end.
+    pub(super) fn take(&mut self, line: &'a [u8]) -> Result<(), HeadFault> {
+        let end = line.iter().position(|byte| !class::is_name(*byte)).unwrap_or(line.len());
+        let (name, value) = match line.split_at_checked(end) {
+            Some((name @ [_, ..], [b':', value @ ..])) => (name, value),
+            Some(_) | None => return Err(name_fault(line, end).into()),
+        };
+        // No early end: this way the compiler checks many bytes at once.
+        if value.iter().fold(false, |bad, byte| bad | !class::is_value(*byte)) {
+            let fault = if value.contains(&b'\r') { Malformed::BareCarriageReturn } else { Malformed::ValueByte };
+            return Err(fault.into());
+        }
+        self.note(name, class::trim(value))
+    }
+
+    /// Judges the fields that mean something here; told apart by length first, which is cheap.
+    fn note(&mut self, name: &[u8], value: &'a [u8]) -> Result<(), HeadFault> {
+        match name.len() {
+            4 if name.eq_ignore_ascii_case(b"host") => self.note_host(value),
+            6 if name.eq_ignore_ascii_case(b"expect") => {
+                self.expects_continue = true;
+                let known = value.eq_ignore_ascii_case(b"100-continue");
+                if known { Ok(()) } else { Err(HeadFault::ExpectationUnknown) }
+            }
+            7 if name.eq_ignore_ascii_case(b"upgrade") => Err(HeadFault::UpgradeOffered),
+            10 if name.eq_ignore_ascii_case(b"connection") => self.note_connection(value),
+            13 if name.eq_ignore_ascii_case(b"authorization") => {
+                if std::mem::replace(&mut self.authorization, true) {
+                    return Err(Malformed::AuthorizationRepeated.into());
+                }
+                Ok(())
+            }
+            14 if name.eq_ignore_ascii_case(b"content-length") => self.note_length(value),
+            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => self.note_encoding(value),
+            _ => Ok(()),
+        }
+    }
+
+    fn note_host(&mut self, value: &'a [u8]) -> Result<(), HeadFault> {
+        if self.host.replace(value).is_some() {
+            return Err(Malformed::HostRepeated.into());
+        }
+        if !host::is_host(value) {
+            return Err(Malformed::HostMalformed.into());
+        }
+        Ok(())
+    }
+
+    fn note_length(&mut self, value: &[u8]) -> Result<(), HeadFault> {
+        let leading_zero = matches!(value, [b'0', _, ..]);
+        if value.is_empty() || leading_zero || !value.iter().all(u8::is_ascii_digit) {
+            return Err(Malformed::LengthMalformed.into());
+        }
+        let length = value
+            .iter()
+            .try_fold(0_u64, |sum, digit| sum.checked_mul(10)?.checked_add(u64::from(digit - b'0')))
+            .filter(|length| *length <= LENGTH_MAX)
+            .ok_or(Malformed::LengthTooLarge)?;
+        match self.length.replace(length) {
+            Some(_) => Err(Malformed::LengthRepeated.into()),
+            None => Ok(()),
+        }
+    }
+
+    fn note_encoding(&mut self, value: &[u8]) -> Result<(), HeadFault> {
+        if std::mem::replace(&mut self.chunked, true) {
+            return Err(Malformed::EncodingRepeated.into());
+        }
+        let known = value.eq_ignore_ascii_case(b"chunked");
+        if known { Ok(()) } else { Err(Malformed::EncodingUnknown.into()) }
+    }
+
+    fn note_connection(&mut self, value: &[u8]) -> Result<(), HeadFault> {
+        for option in value.split(|byte| *byte == b',') {
+            let option = class::trim(option);
+            if !option.iter().all(|byte| class::is_token(*byte)) {
+                return Err(Malformed::ConnectionMalformed.into());
+            }
+            if option.eq_ignore_ascii_case(b"upgrade") {
+                return Err(HeadFault::UpgradeOffered);
+            }
+            self.close |= option.eq_ignore_ascii_case(b"close");
+            self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+            let mut lower = [0; class::NAME_KEPT_BYTES];
+            for (to, from) in lower.iter_mut().zip(option) {
+                *to = from.to_ascii_lowercase();
+            }
+            let kept = lower.get(..option.len()).unwrap_or(&lower);
+            if class::is_guarded(kept) {
+                return Err(Malformed::ConnectionNamesGuarded.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Holds the fields against each other and the request line, once all lines were taken.
+    pub(super) fn finish(self, request: &RequestLine<'_>) -> Result<HeadFacts, HeadFault> {
+        let version = request.version;
+        if self.chunked && version == Version::Http10 {
+            return Err(Malformed::EncodingTooOld.into());
+        }
+        let framing = match (self.length, self.chunked) {
+            (Some(_), true) => return Err(Malformed::LengthAndEncoding.into()),
+            (Some(length), false) => Framing::Length(length),
+            (None, true) => Framing::Chunked,
+            (None, false) => Framing::None,
+        };
+        if self.host.is_none() && version == Version::Http11 {
+            return Err(Malformed::HostMissing.into());
+        }
+        if let Some(authority) = request.authority
+            && !self.host.is_some_and(|host| host.eq_ignore_ascii_case(authority))
+        {
+            return Err(Malformed::AuthorityDiffers.into());
+        }
+        let has_body = !matches!(framing, Framing::None | Framing::Length(0));
+        Ok(HeadFacts {
+            version,
+            framing,
+            // RFC 9110 section 10.1.1: ignored in HTTP/1.0, and nobody waits without a body.
+            expects_continue: self.expects_continue && version == Version::Http11 && has_body,
+            keep_alive: !self.close && (version == Version::Http11 || self.keep_alive),
+        })
+    }
+}
+
+/// Says what is wrong with a line whose name ends at `end` without a colon, or is empty.
+fn name_fault(line: &[u8], end: usize) -> Malformed {
+    match line.get(end..) {
+        None | Some([]) => Malformed::ColonMissing,
+        Some([b' ' | b'\t', ..]) if end == 0 => Malformed::ObsoleteFold,
+        Some([b':', ..]) => Malformed::NameEmpty,
+        Some([b'_', ..]) => Malformed::NameUnderscore,
+        Some([b' ' | b'\t', rest @ ..]) => {
+            if rest.contains(&b':') {
+                Malformed::BlankBeforeColon
+            } else {
+                Malformed::ColonMissing
+            }
+        }
+        Some([b'\r', ..]) => Malformed::BareCarriageReturn,
+        Some(_) => Malformed::NameByte,
+    }
+}
