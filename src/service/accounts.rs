@@ -258,8 +258,13 @@ impl Accounts {
         self.entropy.fill(&mut random);
         let text = ApiKeyText::from_random(random).ok_or(ChangeError::NotRandom)?;
         let command = self.command_id(command);
+        let id = ids::key_of(account, &command);
+        // Longer than commands are remembered: a key that is still there is not added again.
+        if let Some(key) = key_in(&self.load(account).await?.head.value, &id) {
+            return Ok(KeyAdded { key, text: None });
+        }
         let key = ApiKey {
-            id: ids::key_of(account, &command),
+            id,
             hash: KeyHash(self.hasher.hash(text.expose()).0),
             hint: text.hint(),
             description: new.description,
@@ -272,10 +277,10 @@ impl Accounts {
         let command = Command { id: command, action: Action::AddKey(key.clone()) };
         match self.apply(account, &command).await? {
             Applied::Now(_) => Ok(KeyAdded { key, text: Some(text) }),
-            Applied::Before(there) => match key_in(&there.head.value, &key.id) {
-                Some(key) => Ok(KeyAdded { key, text: None }),
-                None => Err(ChangeError::CommandReused(command.id)),
-            },
+            Applied::Before(there) => {
+                let key = key_in(&there.head.value, &key.id).ok_or(ChangeError::CommandReused(command.id))?;
+                Ok(KeyAdded { key, text: None })
+            }
         }
     }
 
@@ -334,7 +339,7 @@ impl Accounts {
         let command = Command { id, action };
         match self.apply(account, &command).await? {
             Applied::Now(change) => {
-                let value = package_in_change(change, &package).ok_or(ChangeError::Busy)?;
+                let value = package_in_change(change, &package).ok_or(Refusal::UnknownPackage(package))?;
                 Ok(Done { value, repeated: false })
             }
             Applied::Before(there) => {
@@ -357,8 +362,7 @@ impl Accounts {
     ) -> Result<Done<Package>, ChangeError> {
         let Resolution { package, units, used } = resolution;
         let unknown = || Refusal::UnknownPackage(package.clone());
-        let loaded = self.store.load(account).await?;
-        let loaded = loaded.ok_or_else(|| ChangeError::UnknownAccount(account.clone()))?;
+        let loaded = self.load(account).await?;
         let (product, _) = self.find_package(loaded, |there| there.id == package).await?.ok_or_else(unknown)?;
         let action = Action::ResolveSuspense { product, package: package.clone(), units, used };
         let command = Command { id: self.command_id(command), action };
@@ -376,15 +380,14 @@ impl Accounts {
     }
 
     async fn apply(&self, account: &AccountId, command: &Command) -> Result<Applied, ChangeError> {
-        let unknown = || ChangeError::UnknownAccount(account.clone());
-        let mut loaded = self.store.load(account).await?.ok_or_else(unknown)?;
+        let mut loaded = self.load(account).await?;
         for _ in 0..COMMIT_ATTEMPTS_MAX {
             let change = apply(&books(&loaded), command, loaded.now)?;
             let Some(commit) = self.commit_of(&loaded, &change) else { return Ok(Applied::Before(loaded)) };
             let sent = commit.head.as_ref().map(|head| head.stamp);
             match self.store.commit(commit).await {
                 Ok(_) => return Ok(Applied::Now(change)),
-                Err(CommitError::Conflict(None)) => return Err(unknown()),
+                Err(CommitError::Conflict(None)) => return Err(ChangeError::UnknownAccount(account.clone())),
                 // Our own commit, whose reply was lost.
                 Err(CommitError::Conflict(Some(there))) if Some(there.head.stamp) == sent => {
                     return Ok(Applied::Now(change));
@@ -395,6 +398,10 @@ impl Accounts {
             }
         }
         Err(ChangeError::Busy)
+    }
+
+    async fn load(&self, account: &AccountId) -> Result<Loaded, ChangeError> {
+        self.store.load(account).await?.ok_or_else(|| ChangeError::UnknownAccount(account.clone()))
     }
 
     /// `None` when nothing changes: the command was applied before.
