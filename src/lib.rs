@@ -1,4 +1,5 @@
 //! Tollgate: a reverse proxy that sells API calls.
+pub mod adapter;
 pub mod config;
 pub mod domain;
 pub mod ports;

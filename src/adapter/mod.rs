@@ -1,0 +1,5 @@
+//! The outside world, one technology each: implementations of the ports. No rule of the marketplace is decided here.
+
+pub mod clock;
+mod documents;
+pub mod memory;
