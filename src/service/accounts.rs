@@ -16,7 +16,9 @@ use crate::domain::id::{AccountId, CommandId, KeyId, PackageId, ProductId};
 use crate::domain::key::{ApiKey, KeyHash};
 use crate::domain::offer::Offer;
 use crate::domain::package::Package;
-use crate::ports::account_store::{AccountStore, AccountSummary, Commit, CommitError, Loaded, Stamp, StoreError, Write};
+use crate::ports::account_store::{
+    AccountStore, AccountSummary, Commit, CommitError, Loaded, Stamp, StoreError, Write,
+};
 use crate::ports::clock::{Clock, Entropy};
 use crate::protocol::api_key::{ApiKeyText, KEY_RANDOM_BYTES, KeyHasher};
 
@@ -208,15 +210,15 @@ impl Accounts {
         let commit = Commit { account: id.clone(), head: Some(write), pool, ended, events, durable: true };
         match self.store.commit(commit).await {
             Ok(_) => Ok(Done { value: head, repeated: false }),
-            Err(CommitError::Conflict(Some(there))) if there.head.stamp == stamp => {
-                Ok(Done { value: head, repeated: false })
-            }
             Err(CommitError::Conflict(Some(there))) if !chosen || there.head.value.commands.contains_key(&command) => {
                 Ok(Done { value: there.head.value, repeated: true })
             }
             Err(CommitError::Conflict(_)) => Err(OpenError::Exists(id)),
-            // The name's length keeps a new document far below the limit.
-            Err(CommitError::TooLarge { .. }) => Err(InputFault::Text("name").into()),
+            Err(error @ (CommitError::TooLarge { .. } | CommitError::KeyTaken)) => {
+                // A new document is small and has no keys.
+                let (document, reason) = ("head".to_owned(), error.to_string());
+                Err(StoreError::Broken { account: id, document, reason }.into())
+            }
             Err(CommitError::Store(error)) => Err(error.into()),
         }
     }
@@ -288,12 +290,7 @@ impl Accounts {
     ///
     /// # Errors
     /// See [`ChangeError`].
-    pub async fn change_key(
-        &self,
-        account: &AccountId,
-        key: &KeyId,
-        change: KeyChange,
-    ) -> Result<ApiKey, ChangeError> {
+    pub async fn change_key(&self, account: &AccountId, key: &KeyId, change: KeyChange) -> Result<ApiKey, ChangeError> {
         let (products, models) = (change.products.as_ref(), change.models.as_ref());
         let products = products.and_then(Option::as_deref);
         let models = models.and_then(Option::as_deref);
@@ -384,16 +381,12 @@ impl Accounts {
         for _ in 0..COMMIT_ATTEMPTS_MAX {
             let change = apply(&books(&loaded), command, loaded.now)?;
             let Some(commit) = self.commit_of(&loaded, &change) else { return Ok(Applied::Before(loaded)) };
-            let sent = commit.head.as_ref().map(|head| head.stamp);
             match self.store.commit(commit).await {
                 Ok(_) => return Ok(Applied::Now(change)),
                 Err(CommitError::Conflict(None)) => return Err(ChangeError::UnknownAccount(account.clone())),
-                // Our own commit, whose reply was lost.
-                Err(CommitError::Conflict(Some(there))) if Some(there.head.stamp) == sent => {
-                    return Ok(Applied::Now(change));
-                }
                 Err(CommitError::Conflict(Some(there))) => loaded = *there,
                 Err(CommitError::TooLarge { bytes }) => return Err(ChangeError::TooLarge { bytes }),
+                Err(CommitError::KeyTaken) => return Err(ChangeError::NotRandom),
                 Err(CommitError::Store(error)) => return Err(error.into()),
             }
         }
