@@ -1,5 +1,6 @@
 //! Tollgate: a reverse proxy that sells API calls.
 pub mod adapter;
+pub mod admin;
 pub mod config;
 pub mod domain;
 pub mod ports;

@@ -314,7 +314,7 @@ impl Accounts {
         self.apply(account, &command).await.map(drop)
     }
 
-    /// Puts a package of an offer into the account's pool for the offer's product.
+    /// Puts a package of an offer into the account's pool for the offer's product; returns it with its product.
     ///
     /// # Errors
     /// See [`ChangeError`].
@@ -324,7 +324,7 @@ impl Accounts {
         command: Option<CommandId>,
         offer: &Offer,
         valid_from: Option<Timestamp>,
-    ) -> Result<Done<Package>, ChangeError> {
+    ) -> Result<Done<(ProductId, Package)>, ChangeError> {
         let now = self.clock.now();
         let end = offer.validity.end(valid_from.unwrap_or(now), &offer.zone);
         if let Some(end) = end.filter(|end| *end < now) {
@@ -336,18 +336,18 @@ impl Accounts {
         let command = Command { id, action };
         match self.apply(account, &command).await? {
             Applied::Now(change) => {
-                let value = package_in_change(change, &package).ok_or(Refusal::UnknownPackage(package))?;
-                Ok(Done { value, repeated: false })
+                let added = package_in_change(change, &package).ok_or(Refusal::UnknownPackage(package))?;
+                Ok(Done { value: (offer.product.clone(), added), repeated: false })
             }
             Applied::Before(there) => {
                 let found = self.find_package(there, |package| package.command == command.id).await?;
-                let (_, value) = found.ok_or(ChangeError::CommandReused(command.id))?;
+                let value = found.ok_or(ChangeError::CommandReused(command.id))?;
                 Ok(Done { value, repeated: true })
             }
         }
     }
 
-    /// Books units in suspense as used, or puts them back for sale; returns the package as it is now.
+    /// Books units in suspense as used, or puts them back for sale; returns the package as it is now, with its product.
     ///
     /// # Errors
     /// See [`ChangeError`].
@@ -356,24 +356,29 @@ impl Accounts {
         account: &AccountId,
         command: Option<CommandId>,
         resolution: Resolution,
-    ) -> Result<Done<Package>, ChangeError> {
+    ) -> Result<(ProductId, Package), ChangeError> {
         let Resolution { package, units, used } = resolution;
         let unknown = || Refusal::UnknownPackage(package.clone());
         let loaded = self.load(account).await?;
         let (product, _) = self.find_package(loaded, |there| there.id == package).await?.ok_or_else(unknown)?;
-        let action = Action::ResolveSuspense { product, package: package.clone(), units, used };
-        let command = Command { id: self.command_id(command), action };
-        match self.apply(account, &command).await? {
+        let action = Action::ResolveSuspense { product: product.clone(), package: package.clone(), units, used };
+        // A decision leaves no trace that names its command: an id that did something else must not pass for it.
+        let id = ids::resolution_of(&package, &self.command_id(command));
+        match self.apply(account, &Command { id, action }).await? {
             Applied::Now(change) => {
-                let value = package_in_change(change, &package).ok_or_else(unknown)?;
-                Ok(Done { value, repeated: false })
+                let now = package_in_change(change, &package).ok_or_else(unknown)?;
+                Ok((product, now))
             }
             Applied::Before(there) => {
-                let found = self.find_package(there, |there| there.id == package).await?;
-                let (_, value) = found.ok_or_else(unknown)?;
-                Ok(Done { value, repeated: true })
+                let now = self.find_package(there, |there| there.id == package).await?;
+                Ok(now.ok_or_else(unknown)?)
             }
         }
+    }
+
+    /// Now, by the clock of this process.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     async fn apply(&self, account: &AccountId, command: &Command) -> Result<Applied, ChangeError> {

@@ -29,6 +29,11 @@ pub(super) fn key_of(account: &AccountId, command: &CommandId) -> KeyId {
     well_formed(KeyId::new(&text("key", hashed(&["key", account.as_str(), command.as_str()]))))
 }
 
+/// The id under which a decision on a package's suspense is remembered.
+pub(super) fn resolution_of(package: &PackageId, command: &CommandId) -> CommandId {
+    well_formed(CommandId::new(&text("cmd", hashed(&["resolution", package.as_str(), command.as_str()]))))
+}
+
 #[expect(clippy::expect_used, reason = "a prefix, a hyphen and 16 characters of a-z2-7 always make an id")]
 fn well_formed<T, E: std::fmt::Debug>(id: Result<T, E>) -> T {
     id.expect("a well-formed id")
