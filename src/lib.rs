@@ -1,6 +1,7 @@
 //! Tollgate: a reverse proxy that sells API calls.
 pub mod adapter;
 pub mod admin;
+pub mod cli;
 pub mod config;
 pub mod domain;
 pub mod ports;

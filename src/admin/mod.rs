@@ -12,7 +12,7 @@ mod refusal;
 mod request;
 mod server;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod wire;
 
 use std::sync::Arc;

@@ -24,7 +24,8 @@ use crate::domain::id::{OfferId, ProductId};
 use crate::domain::offer::{Offer, Validity};
 use crate::protocol::api_key::KeyHasher;
 
-const TOKEN: &str = "admin-token-of-the-tests";
+/// Opens the router of a world.
+pub(crate) const TOKEN: &str = "admin-token-of-the-tests";
 
 struct World {
     router: Router,
@@ -98,6 +99,11 @@ impl World {
         assert_eq!((status, code), expected, "{method} {path}: {answer}");
         answer["error"]["message"].as_str().unwrap().to_owned()
     }
+}
+
+/// A world's router, for tests of those who call it. It does not serve calls yet: it is starting.
+pub(crate) fn router_of_a_world() -> Router {
+    World::new().router
 }
 
 fn catalog() -> Catalog {
