@@ -194,3 +194,45 @@ impl AccountStore for MemoryStore {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapter::clock::SystemClock;
+    use crate::ports::account_store::{Stamp, Write};
+
+    fn account() -> AccountId {
+        AccountId::new("a").unwrap()
+    }
+
+    fn renaming(expected: Option<Stamp>, random: u64) -> Commit {
+        let head = Account::open(account(), format!("Name {random}"), Timestamp::UNIX_EPOCH);
+        let write = Write { expected, stamp: Stamp::next(expected, random), value: head };
+        let (ended, events) = (Vec::new(), Vec::new());
+        Commit { account: account(), head: Some(write), pool: None, ended, events, durable: true }
+    }
+
+    #[tokio::test]
+    async fn faults_come_in_their_order_and_once_each() {
+        let store = MemoryStore::new(Arc::new(SystemClock));
+        store.fail_commits([Fault::NotWritten, Fault::ReplyLost]);
+        store.commit(renaming(None, 1)).await.unwrap_err();
+        assert_eq!(store.load(&account()).await.unwrap(), None);
+        store.commit(renaming(None, 1)).await.unwrap_err();
+        assert!(store.load(&account()).await.unwrap().is_some());
+        store.commit(renaming(None, 1)).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_counter_reached_again_after_the_tail_was_lost_does_not_match() {
+        let store = MemoryStore::new(Arc::new(SystemClock));
+        store.commit(renaming(None, 1)).await.unwrap();
+        let kept = store.contents();
+        let first = Some(Stamp { counter: 1, random: 1 });
+        store.commit(renaming(first, 2)).await.unwrap();
+        store.roll_back(kept);
+        store.commit(renaming(first, 3)).await.unwrap();
+        let stale = store.commit(renaming(Some(Stamp { counter: 2, random: 2 }), 4)).await;
+        assert!(matches!(stale, Err(CommitError::Conflict(Some(_)))), "{stale:?}");
+    }
+}
