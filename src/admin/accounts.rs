@@ -22,7 +22,8 @@ pub(super) fn made(repeated: bool) -> StatusCode {
 }
 
 /// Opens an account.
-#[utoipa::path(post, path = "/admin/v1/accounts", tag = "accounts", security(("admin_token" = [])),
+#[utoipa::path(post, path = "/admin/v1/accounts",
+    tag = "accounts", operation_id = "open_account", security(("admin_token" = [])),
     params(Keyed), request_body = OpenAccount, responses(Guarded,
     (status = 200, description = "Opened before by the same Idempotency-Key", body = OpenedAccount),
     (status = 201, description = "Opened", body = OpenedAccount),
@@ -53,7 +54,8 @@ pub(super) struct ListQuery {
 }
 
 /// Lists accounts, a page at a time.
-#[utoipa::path(get, path = "/admin/v1/accounts", tag = "accounts", security(("admin_token" = [])),
+#[utoipa::path(get, path = "/admin/v1/accounts",
+    tag = "accounts", operation_id = "list_accounts", security(("admin_token" = [])),
     params(ListQuery), responses(Guarded,
     (status = 200, description = "A page of accounts", body = AccountList),
     (status = 400, description = "A bad query", body = ErrorBody),
@@ -70,7 +72,8 @@ pub(super) async fn list(
 }
 
 /// Shows an account with its keys and packages.
-#[utoipa::path(get, path = "/admin/v1/accounts/{account}", tag = "accounts", security(("admin_token" = [])),
+#[utoipa::path(get, path = "/admin/v1/accounts/{account}",
+    tag = "accounts", operation_id = "show_account", security(("admin_token" = [])),
     params(("account" = String, Path, description = "The account's id")), responses(Guarded,
     (status = 200, description = "The account", body = AccountView),
     (status = 404, description = "No such account", body = ErrorBody),

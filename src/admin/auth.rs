@@ -43,17 +43,12 @@ pub(super) async fn require(
     request: Request,
     next: Next,
 ) -> Result<Response, Refusal> {
-    let refuse = |code, message| Err(Refusal::new(StatusCode::UNAUTHORIZED, code, message));
-    match bearer(&headers) {
-        None => refuse(
-            "no_token",
-            "send the admin token as `Authorization: Bearer <token>`; it is the token that `admin` has in the configuration",
-        ),
-        Some(token) if admin.token.opens(token) => Ok(next.run(request).await),
-        Some(_) => {
-            refuse("wrong_token", "this is not the admin token; take the one that the running process was started with")
-        }
-    }
+    let (code, message) = match bearer(&headers) {
+        Some(token) if admin.token.opens(token) => return Ok(next.run(request).await),
+        Some(_) => ("wrong_token", "this is not the admin token; take the one that the running process started with"),
+        None => ("no_token", "send the admin token of the configuration as `Authorization: Bearer <token>`"),
+    };
+    Err(Refusal::new(StatusCode::UNAUTHORIZED, code, message))
 }
 
 /// What follows `Bearer` in the only Authorization header.

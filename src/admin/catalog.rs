@@ -13,7 +13,8 @@ use crate::config::{Access, Meter, Product, ProductKind, Upstream};
 use crate::domain::offer::Offer;
 
 /// Lists products.
-#[utoipa::path(get, path = "/admin/v1/products", tag = "catalog", security(("admin_token" = [])),
+#[utoipa::path(get, path = "/admin/v1/products",
+    tag = "catalog", operation_id = "list_products", security(("admin_token" = [])),
     responses(Guarded, (status = 200, description = "The products", body = ProductList)))]
 pub(super) async fn products(State(admin): State<Shared>) -> Json<ProductList> {
     let products = admin.catalog.load().products.values().map(|product| product_view(product)).collect();
@@ -21,14 +22,16 @@ pub(super) async fn products(State(admin): State<Shared>) -> Json<ProductList> {
 }
 
 /// Lists offers.
-#[utoipa::path(get, path = "/admin/v1/offers", tag = "catalog", security(("admin_token" = [])),
+#[utoipa::path(get, path = "/admin/v1/offers",
+    tag = "catalog", operation_id = "list_offers", security(("admin_token" = [])),
     responses(Guarded, (status = 200, description = "The offers", body = OfferList)))]
 pub(super) async fn offers(State(admin): State<Shared>) -> Json<OfferList> {
     Json(OfferList { offers: admin.catalog.load().offers.values().map(|offer| offer_view(offer)).collect() })
 }
 
 /// Reads the configuration anew: all of it, or nothing.
-#[utoipa::path(post, path = "/admin/v1/reload", tag = "catalog", security(("admin_token" = [])),
+#[utoipa::path(post, path = "/admin/v1/reload",
+    tag = "catalog", operation_id = "reload", security(("admin_token" = [])),
     responses(Guarded,
     (status = 204, description = "In force"),
     (status = 422, description = "Not taken over; the last good configuration stays", body = ErrorBody),

@@ -15,7 +15,8 @@ use crate::domain::id::{AccountId, KeyId, ProductId};
 use crate::service::accounts::NewKey;
 
 /// Adds an API key. The answer is the only one that holds the key itself.
-#[utoipa::path(post, path = "/admin/v1/accounts/{account}/keys", tag = "keys", security(("admin_token" = [])),
+#[utoipa::path(post, path = "/admin/v1/accounts/{account}/keys",
+    tag = "keys", operation_id = "add_key", security(("admin_token" = [])),
     params(("account" = String, Path, description = "The account's id"), Keyed), request_body = AddKey,
     responses(Guarded,
     (status = 200, description = "Added before by the same Idempotency-Key; without the key itself", body = AddedKey),
@@ -43,7 +44,8 @@ pub(super) async fn add(
 }
 
 /// Lists an account's API keys.
-#[utoipa::path(get, path = "/admin/v1/accounts/{account}/keys", tag = "keys", security(("admin_token" = [])),
+#[utoipa::path(get, path = "/admin/v1/accounts/{account}/keys",
+    tag = "keys", operation_id = "list_keys", security(("admin_token" = [])),
     params(("account" = String, Path, description = "The account's id")), responses(Guarded,
     (status = 200, description = "The keys, without the keys themselves", body = KeyList),
     (status = 404, description = "No such account", body = ErrorBody),
@@ -58,7 +60,8 @@ pub(super) async fn list(
 }
 
 /// Changes what is given of an API key.
-#[utoipa::path(patch, path = "/admin/v1/accounts/{account}/keys/{key}", tag = "keys", security(("admin_token" = [])),
+#[utoipa::path(patch, path = "/admin/v1/accounts/{account}/keys/{key}",
+    tag = "keys", operation_id = "change_key", security(("admin_token" = [])),
     params(("account" = String, Path, description = "The account's id"),
         ("key" = String, Path, description = "The key's id")),
     request_body = ChangeKey, responses(Guarded,
@@ -83,7 +86,8 @@ pub(super) async fn change(
 }
 
 /// Revokes an API key for ever.
-#[utoipa::path(delete, path = "/admin/v1/accounts/{account}/keys/{key}", tag = "keys", security(("admin_token" = [])),
+#[utoipa::path(delete, path = "/admin/v1/accounts/{account}/keys/{key}",
+    tag = "keys", operation_id = "revoke_key", security(("admin_token" = [])),
     params(("account" = String, Path, description = "The account's id"),
         ("key" = String, Path, description = "The key's id")),
     responses(Guarded,

@@ -63,7 +63,8 @@ pub fn document() -> Document {
 }
 
 /// This document.
-#[utoipa::path(get, path = "/admin/v1/openapi.json", tag = "health", responses(
+#[utoipa::path(get, path = "/admin/v1/openapi.json",
+    tag = "health", operation_id = "openapi",responses(
     (status = 200, description = "The OpenAPI document", body = Object, content_type = "application/json"),
 ))]
 pub(super) async fn show() -> Json<Document> {

@@ -24,7 +24,8 @@ pub(super) fn views(packages: impl IntoIterator<Item = (ProductId, Package)>) ->
 }
 
 /// Adds a package of an offer.
-#[utoipa::path(post, path = "/admin/v1/accounts/{account}/packages", tag = "packages", security(("admin_token" = [])),
+#[utoipa::path(post, path = "/admin/v1/accounts/{account}/packages",
+    tag = "packages", operation_id = "add_package", security(("admin_token" = [])),
     params(("account" = String, Path, description = "The account's id"), Keyed), request_body = AddPackage,
     responses(Guarded,
     (status = 200, description = "Added before by the same Idempotency-Key", body = PackageView),
@@ -49,7 +50,8 @@ pub(super) async fn add(
 }
 
 /// Lists an account's packages.
-#[utoipa::path(get, path = "/admin/v1/accounts/{account}/packages", tag = "packages", security(("admin_token" = [])),
+#[utoipa::path(get, path = "/admin/v1/accounts/{account}/packages",
+    tag = "packages", operation_id = "list_packages", security(("admin_token" = [])),
     params(("account" = String, Path, description = "The account's id")), responses(Guarded,
     (status = 200, description = "The packages", body = PackageList),
     (status = 404, description = "No such account", body = ErrorBody),
@@ -67,8 +69,8 @@ pub(super) async fn list(
 }
 
 /// Decides on units in suspense: used, or back for sale.
-#[utoipa::path(post, path = "/admin/v1/accounts/{account}/packages/{package}/resolve", tag = "packages",
-    security(("admin_token" = [])),
+#[utoipa::path(post, path = "/admin/v1/accounts/{account}/packages/{package}/resolve",
+    tag = "packages", operation_id = "resolve_suspense", security(("admin_token" = [])),
     params(("account" = String, Path, description = "The account's id"),
         ("package" = String, Path, description = "The package's id"), Keyed),
     request_body = ResolveSuspense, responses(Guarded,

@@ -52,9 +52,7 @@ pub(super) enum ClientError {
         message: String,
     },
     /// The answer is not what the admin API says.
-    #[error(
-        "{at} answers {status}, but not as Tollgate's admin API: {cause}; does --admin name the admin listener of this version?"
-    )]
+    #[error("{at} answers {status}, but not as the admin API: {cause}; does --admin name the admin listener?")]
     Strange {
         /// Where.
         at: String,
