@@ -23,7 +23,7 @@ use crate::service::accounts::NewKey;
     (status = 201, description = "Added; holds the key itself", body = AddedKey),
     (status = 400, description = "No JSON, or a bad Idempotency-Key", body = ErrorBody),
     (status = 404, description = "No such account", body = ErrorBody),
-    (status = 409, description = "The account has 20 keys, or the Idempotency-Key did something else", body = ErrorBody),
+    (status = 409, description = "It has 20 keys, or the Idempotency-Key did something else", body = ErrorBody),
     (status = 413, description = "More than 64 KiB", body = ErrorBody),
     (status = 415, description = "Not sent as application/json", body = ErrorBody),
     (status = 422, description = "A field is unknown or not accepted; the message names it", body = ErrorBody),
