@@ -4,22 +4,22 @@
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 use tokio::task::JoinHandle;
 
 use crate::adapter::clock::{SystemClock, SystemEntropy};
-use crate::adapter::journal::{DataDir, OpenError as DataDirError, Run};
+use crate::adapter::journal::{DataDir, OpenError as DataDirError, Run, RunOptions};
 use crate::adapter::sqlite::{OpenError as StoreOpenError, SqliteStore};
 use crate::admin::health::{Readiness, Unready};
-use crate::admin::{AdminParts, Reload, router};
+use crate::admin::{self, AdminState, AdminToken, Reload, router};
 use crate::config::{AccessLog as AccessTarget, Catalog, Config, Problems};
+use crate::domain::id::AccountId;
 use crate::ports::account_store::AccountStore;
 use crate::ports::clock::{Clock, Entropy};
 use crate::ports::journal::{Journal, JournalError, Record};
@@ -29,7 +29,7 @@ use crate::proxy::request_body::Held;
 use crate::proxy::server::{OwnParts, Server, Shared};
 use crate::service::accounts::Accounts;
 use crate::service::authenticate::Authenticator;
-use crate::service::ledger::{self, Ledger};
+use crate::service::ledger::{self, Ledger, Nudges};
 use crate::service::meter::Meter;
 use crate::service::recovery::{RecoveryError, recover};
 use crate::telemetry::access::AccessLog;
@@ -56,14 +56,16 @@ pub enum StartError {
     Journal(#[from] JournalError),
     #[error("listeners.{which}: {address} cannot be listened on: {error}; stop what uses it or choose another address")]
     Listener { which: &'static str, address: SocketAddr, error: io::Error },
-    #[error("log.access: {path} cannot be written: {error}")]
-    AccessLog { path: String, error: io::Error },
+    #[error("log.access: {target} cannot be written: {error}")]
+    AccessLog { target: String, error: io::Error },
     #[error("{0}")]
     Catalog(#[from] ShelfError),
     #[error("secrets.hash_key: {0}")]
     HashKey(SecretTooShort),
     #[error("{0}")]
     Os(#[from] io::Error),
+    #[error("the journal has no writer for grants, which is a bug")]
+    NoWriter,
     #[error("a metric is declared wrongly, which is a bug: {0}")]
     Metrics(#[from] prometheus::Error),
 }
@@ -77,37 +79,44 @@ pub struct Gateway {
     pub data_address: SocketAddr,
     /// Where operators call.
     pub admin_address: SocketAddr,
-    config: Config,
-    run: Run,
+    drain_timeout: Duration,
+    run: Arc<Run>,
+    server: Arc<Server>,
     ledger: Arc<Ledger>,
     access: Option<AccessLog>,
     reloader: Arc<Reloader>,
     readiness: Arc<Readiness>,
-    stop: watch::Sender<bool>,
+    /// Ends the listener.
+    stop_listening: watch::Sender<bool>,
     listening: JoinHandle<()>,
+    /// Ends the exchange with the store.
+    stop_syncing: watch::Sender<bool>,
     syncing: JoinHandle<()>,
+    /// End with the process: what they look after is gone by then.
     others: Vec<JoinHandle<()>>,
 }
 
 impl Gateway {
-    /// Starts everything; returns once calls are served.
+    /// Starts everything; returns once calls are served. Must run on the control runtime.
     pub async fn start(config: Config, load: LoadConfig) -> Result<Self, StartError> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
         let metrics = Metrics::new()?;
-        let dir = DataDir::open(&config.data_dir, &config.gateway)?;
+        let dir = DataDir::open(&config.data_dir, &config.gateway, clock.now())?;
         let data_listener = listen("data", config.data_listener)?;
         let admin_listener = listen("admin", config.admin_listener)?;
-        let store: Arc<dyn AccountStore> =
-            Arc::new(SqliteStore::open(&config.data_dir.join(STORE_FILE), Arc::clone(&clock))?);
-        let run = begin_run(&dir, &config, &store, (&*clock, &*entropy), &metrics).await?;
+        let addresses = (data_listener.local_addr()?, admin_listener.local_addr()?);
+        let store_file = config.data_dir.join(STORE_FILE);
+        let store: Arc<dyn AccountStore> = Arc::new(SqliteStore::open(&store_file, Arc::clone(&clock))?);
+        let run = begin_run(dir, &config, &store, (&*clock, &*entropy), &metrics).await?;
         let shelf = Arc::new(Shelf::new(&config.catalog, &metrics)?);
-        let access = open_access(&config)?;
+        let access = start_access(&config.log.access)?;
         let hasher = KeyHasher::new(config.hash_key.expose_secret().as_bytes()).map_err(StartError::HashKey)?;
 
+        let mut writers = run.writers().into_iter();
         let (ledger, nudges) = Ledger::new(ledger::Parts {
             store: Arc::clone(&store),
-            grants: run.writer(0),
+            grants: writers.next().ok_or(StartError::NoWriter)?,
             clock: Arc::clone(&clock),
             entropy: Arc::clone(&entropy),
             incarnation: run.incarnation().clone(),
@@ -115,7 +124,8 @@ impl Gateway {
         });
         let ledger = Arc::new(ledger);
         let authenticator = Arc::new(Authenticator::new(Arc::clone(&store), hasher.clone()));
-        let shared = Arc::new(Shared {
+        let own = own_parts(writers, &ledger, access.as_ref(), &metrics);
+        let shared = Shared {
             authenticator: Arc::clone(&authenticator),
             ledger: Arc::clone(&ledger),
             clock: Arc::clone(&clock),
@@ -123,56 +133,278 @@ impl Gateway {
             limits: config.limits.clone(),
             held: Arc::new(Held::new(config.limits.buffered_bytes)),
             run_id: random_id(&*entropy),
-        });
-        let server = Arc::new(Server::start(&shared, cores(&config, &run, &ledger, access.as_ref(), &metrics), &shelf)?);
-        let (stop, stopped) = watch::channel(false);
-        let readiness = Arc::new(Readiness::default());
+        };
+        let server = Arc::new(Server::start(&Arc::new(shared), own, &shelf)?);
         let catalog = Arc::new(ArcSwap::new(Arc::clone(&config.catalog)));
+        let readiness = Arc::new(Readiness::default());
+        let (token, drain_timeout) = (AdminToken::new(&config.admin_token), config.drain_timeout);
         let reloader = Arc::new(Reloader {
             load,
-            running: config.clone(),
+            running: config,
             catalog: Arc::clone(&catalog),
             server: Arc::clone(&server),
             metrics: metrics.clone(),
         });
-        metrics.reload_success.set(1);
-
-        let (data_address, admin_address) = (data_listener.local_addr()?, admin_listener.local_addr()?);
-        let listening = tokio::spawn({
-            let (server, stopped) = (Arc::clone(&server), stopped.clone());
-            async move { server.listen(data_listener, until(stopped)).await }
-        });
-        let syncing = tokio::spawn({
-            let (ledger, ended) = (Arc::clone(&ledger), run.ended());
-            async move { ledger.run(nudges, ended).await }
-        });
-        let reload: Reload = {
-            let reloader = Arc::clone(&reloader);
-            Arc::new(move || reloader.reload())
-        };
-        let admin = router(AdminParts {
-            accounts: Arc::new(Accounts::new(store.clone(), clock, entropy, hasher)),
+        let state = AdminState {
+            accounts: Accounts::new(Arc::clone(&store), clock, entropy, hasher),
             catalog,
             readiness: Arc::clone(&readiness),
             registry: metrics.registry.clone(),
-            reload,
-            token: config.admin_token.clone(),
-        });
+            token,
+            reload: reload_through(&reloader),
+        };
+        metrics.reload_success.set(1);
+
+        let (stop_listening, stopped) = watch::channel(false);
+        let (stop_syncing, synced) = watch::channel(false);
+        let listening = tokio::spawn(listen_until(Arc::clone(&server), data_listener, stopped));
+        let syncing = tokio::spawn(sync_until(Arc::clone(&ledger), nudges, synced));
+        let run = Arc::new(run);
         let others = vec![
-            tokio::spawn({
-                let changes = store.changes();
-                async move { authenticator.follow(changes).await }
-            }),
-            tokio::spawn(crate::admin::serve(admin_listener, admin)),
-            tokio::spawn(watch_journal(run.stats_reader(), Arc::clone(&readiness), metrics)),
+            tokio::spawn(follow(authenticator, store.changes())),
+            tokio::spawn(admin::serve(admin_listener, router(state), std::future::pending())),
+            tokio::spawn(watch_journal(Arc::clone(&run), Arc::clone(&readiness), metrics)),
         ];
-        tracing::info!(
-            data = %data_address,
-            admin = %admin_address,
-            run = %run.incarnation(),
-            version = env!("CARGO_PKG_VERSION"),
-            "listening"
+        readiness.clear(Unready::Starting);
+        let (data_address, admin_address) = addresses;
+        let (version, incarnation) = (env!("CARGO_PKG_VERSION"), run.incarnation());
+        tracing::info!(data = %data_address, admin = %admin_address, run = %incarnation, version, "listening");
+        Ok(Self {
+            data_address,
+            admin_address,
+            drain_timeout,
+            run,
+            server,
+            ledger,
+            access,
+            reloader,
+            readiness,
+            stop_listening,
+            listening,
+            stop_syncing,
+            syncing,
+            others,
+        })
+    }
+
+    /// Takes over the configuration as it is now, all or nothing; opens the access log anew.
+    pub fn reload(&self) {
+        match self.reloader.reload() {
+            Ok(()) => tracing::info!("the configuration was taken over"),
+            Err(problems) => {
+                tracing::error!(?problems, "the configuration was not taken over; the last good one stays")
+            }
+        }
+        if let Some(access) = &self.access {
+            match open_sink(&self.reloader.running.log.access) {
+                Ok(Some(sink)) => access.reopen(sink),
+                Ok(None) => {}
+                Err(error) => tracing::warn!(%error, "the access log could not be opened anew"),
+            }
+        }
+    }
+
+    /// Stops in order: no new connection, open calls end or are cut off when `hurry` resolves, everything is in the
+    /// books, the journal is closed.
+    pub async fn stop(self, hurry: impl Future<Output = ()>) -> Result<(), JournalError> {
+        tracing::info!("stopping: waiting for open calls");
+        self.readiness.raise(Unready::Draining);
+        let _ = self.stop_listening.send(true); // fails only if the listener is gone already
+        let _ = self.listening.await;
+        let give_up = async {
+            tokio::select! {
+                () = hurry => {}
+                () = tokio::time::sleep(self.drain_timeout) => {}
+            }
+        };
+        if !self.server.drain(give_up).await {
+            tracing::warn!("calls were cut off that had not ended in time");
+        }
+        let _ = self.stop_syncing.send(true); // as above
+        let _ = self.syncing.await;
+        self.ledger.finish().await;
+        if let Some(access) = self.access {
+            access.stop();
+        }
+        for other in self.others {
+            other.abort();
+            let _ = other.await;
+        }
+        let closed = self.run.writers().first().map_or(Ok(()), |grants| grants.append(&Record::Close).map(|_| ()));
+        // The task that watched it has ended above: this is the last reference.
+        let finished = Arc::into_inner(self.run).map_or(Ok(()), Run::finish);
+        tracing::info!("stopped");
+        closed.and(finished)
+    }
+}
+
+/// Binds a listener; port 0 picks a free one.
+fn listen(which: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    let bind = || {
+        let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
+        // A restart must not wait for the last run's connections to be forgotten. A port in use is refused all the same.
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        TcpListener::from_std(socket.into())
+    };
+    bind().map_err(|error| StartError::Listener { which, address, error })
+}
+
+/// Begins this run's journal and brings the earlier runs' into the books.
+async fn begin_run(
+    dir: DataDir,
+    config: &Config,
+    store: &Arc<dyn AccountStore>,
+    (clock, entropy): (&dyn Clock, &dyn Entropy),
+    metrics: &Metrics,
+) -> Result<Run, StartError> {
+    let cores = u16::try_from(config.workers).unwrap_or(u16::MAX);
+    let writers = cores.saturating_add(1); // one for grants
+    let run = dir.begin_run(RunOptions { writers, segment_bytes: config.journal_segment_bytes })?;
+    let found = recover(&*run.earlier(), store, clock, entropy).await?;
+    metrics.journal_damaged_bytes.set(i64::try_from(found.damaged_bytes).unwrap_or(i64::MAX));
+    metrics.units_suspended.set(i64::try_from(found.suspended).unwrap_or(i64::MAX));
+    if found.damaged_bytes > 0 {
+        tracing::warn!(
+            bytes = found.damaged_bytes,
+            "journals of earlier runs are damaged; every valid record was read"
         );
-        todo!()
+    }
+    if found.suspended > 0 {
+        let units = found.suspended;
+        tracing::warn!(
+            units,
+            "units are in suspense: see `tollgate packages list`, decide with `tollgate packages resolve`"
+        );
+    }
+    Ok(run)
+}
+
+fn own_parts(
+    writers: impl Iterator<Item = Arc<dyn Journal>>,
+    ledger: &Arc<Ledger>,
+    access: Option<&AccessLog>,
+    metrics: &Metrics,
+) -> Vec<OwnParts> {
+    let part = |(number, journal): (u16, Arc<dyn Journal>)| OwnParts {
+        number,
+        meter: Meter::new(Arc::clone(ledger), journal),
+        access: access.map(|access| access.buffer(metrics.access_dropped.clone())),
+    };
+    (0..).zip(writers).map(part).collect()
+}
+
+fn random_id(entropy: &dyn Entropy) -> u64 {
+    let mut bytes = [0; 8];
+    entropy.fill(&mut bytes);
+    u64::from_le_bytes(bytes)
+}
+
+fn start_access(target: &AccessTarget) -> Result<Option<AccessLog>, StartError> {
+    let named = |error| StartError::AccessLog { target: format!("{target:?}"), error };
+    let sink = open_sink(target).map_err(named)?;
+    sink.map(AccessLog::start).transpose().map_err(named)
+}
+
+fn open_sink(target: &AccessTarget) -> io::Result<Option<Box<dyn Write + Send>>> {
+    Ok(match target {
+        AccessTarget::Off => None,
+        AccessTarget::Stdout => Some(Box::new(io::stdout())),
+        AccessTarget::File(path) => Some(Box::new(OpenOptions::new().create(true).append(true).open(path)?)),
+    })
+}
+
+async fn until(mut flag: watch::Receiver<bool>) {
+    let _ = flag.wait_for(|flag| *flag).await; // a sender that is gone means the same
+}
+
+async fn listen_until(server: Arc<Server>, listener: TcpListener, stopped: watch::Receiver<bool>) {
+    server.listen(listener, until(stopped)).await;
+}
+
+async fn sync_until(ledger: Arc<Ledger>, nudges: Nudges, stopped: watch::Receiver<bool>) {
+    ledger.run(nudges, until(stopped)).await;
+}
+
+async fn follow(authenticator: Arc<Authenticator>, changes: broadcast::Receiver<AccountId>) {
+    authenticator.follow(changes).await;
+}
+
+/// Tells readiness and metrics whether calls can be written down.
+async fn watch_journal(run: Arc<Run>, readiness: Arc<Readiness>, metrics: Metrics) {
+    let mut tick = tokio::time::interval(WATCH_EVERY);
+    loop {
+        tick.tick().await;
+        let full = run.stats().full;
+        metrics.journal_full.set(i64::from(full));
+        if full {
+            readiness.raise(Unready::JournalFull);
+        } else {
+            readiness.clear(Unready::JournalFull);
+        }
+    }
+}
+
+fn reload_through(reloader: &Arc<Reloader>) -> Reload {
+    let reloader = Arc::clone(reloader);
+    Arc::new(move || {
+        let reloader = Arc::clone(&reloader);
+        Box::pin(async move { reloader.reload() })
+    })
+}
+
+/// Takes over a new configuration.
+struct Reloader {
+    load: LoadConfig,
+    /// What the process was started with: the parts that cannot change while it runs.
+    running: Config,
+    catalog: Arc<ArcSwap<Catalog>>,
+    server: Arc<Server>,
+    metrics: Metrics,
+}
+
+impl Reloader {
+    fn reload(&self) -> Result<(), Vec<String>> {
+        let taken = self.try_reload();
+        self.metrics.reload_success.set(i64::from(taken.is_ok()));
+        taken
+    }
+
+    fn try_reload(&self) -> Result<(), Vec<String>> {
+        let text = |problem: &dyn std::fmt::Display| vec![problem.to_string()];
+        let next = (self.load)().map_err(|problems| text(&problems))?;
+        let fixed = self.fixed_that_differ(&next);
+        if !fixed.is_empty() {
+            let what = fixed.join(", ");
+            return Err(vec![format!("{what}: cannot change while the gateway runs; change it back, or restart")]);
+        }
+        let shelf = Arc::new(Shelf::new(&next.catalog, &self.metrics).map_err(|error| text(&error))?);
+        self.catalog.store(Arc::clone(&next.catalog));
+        self.server.stock(&shelf);
+        Ok(())
+    }
+
+    /// The settings that differ although they are only read at the start.
+    fn fixed_that_differ(&self, next: &Config) -> Vec<&'static str> {
+        let now = &self.running;
+        let secret = |a: &SecretString, b: &SecretString| a.expose_secret() != b.expose_secret();
+        [
+            ("gateway", now.gateway != next.gateway),
+            ("workers", now.workers != next.workers),
+            ("data_dir", now.data_dir != next.data_dir),
+            ("listeners.data", now.data_listener != next.data_listener),
+            ("listeners.admin", now.admin_listener != next.admin_listener),
+            ("admin.token", secret(&now.admin_token, &next.admin_token)),
+            ("secrets.hash_key", secret(&now.hash_key, &next.hash_key)),
+            ("log", now.log != next.log),
+            ("limits", now.limits != next.limits),
+            ("journal.segment_bytes", now.journal_segment_bytes != next.journal_segment_bytes),
+            ("drain_timeout", now.drain_timeout != next.drain_timeout),
+        ]
+        .into_iter()
+        .filter_map(|(name, differs)| differs.then_some(name))
+        .collect()
     }
 }

@@ -1,2 +1,159 @@
-//! Starts the program; everything else is in the library.
-fn main() {}
+//! Starts the program: reads the command line, carries the command out, ends with its exit code.
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tollgate::app::{Gateway, LoadConfig, StartError};
+use tollgate::cli::args::{Command, ConfigCommand, UsageCommand};
+use tollgate::cli::{self, EXIT_BUG, EXIT_CONFIG, EXIT_OK, EXIT_UNAVAILABLE};
+use tollgate::config::{self, Config, LogLevel, Problems};
+use tollgate::{adapter, demo, telemetry};
+use tracing::level_filters::LevelFilter;
+
+fn main() -> ExitCode {
+    let cli = match cli::parse(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
+    match cli.command {
+        Command::Serve(file) => serve(&file.config),
+        Command::Check(file) => check(&file.config),
+        Command::Demo(args) => {
+            run(async move { demo::run(args).await.map_err(|error| complain(&error, EXIT_UNAVAILABLE)) })
+        }
+        Command::Config(ConfigCommand::Schema) => print(config::json_schema().as_bytes()),
+        Command::Config(ConfigCommand::Print(file)) => match load(&file.config) {
+            Ok(config) => print(format!("{config:#?}\n").as_bytes()),
+            Err(problems) => complain(&problems, EXIT_CONFIG),
+        },
+        Command::Usage(UsageCommand::Export(file)) => export(&file.config),
+        Command::Remote(command) => cli::run(command, &mut io::stdout(), &mut io::stderr()),
+        Command::Completions { shell } => match cli::completions(shell, &mut io::stdout()) {
+            Ok(()) => ExitCode::from(EXIT_OK),
+            Err(error) => complain(&error, EXIT_UNAVAILABLE),
+        },
+    }
+}
+
+/// Says on standard error why the command was not carried out.
+fn complain(what: &dyn std::fmt::Display, code: u8) -> ExitCode {
+    let _ = writeln!(io::stderr(), "tollgate: {what}"); // nobody listens: the exit code says enough
+    ExitCode::from(code)
+}
+
+fn print(text: &[u8]) -> ExitCode {
+    match io::stdout().write_all(text) {
+        Ok(()) => ExitCode::from(EXIT_OK),
+        Err(error) => complain(&error, EXIT_UNAVAILABLE),
+    }
+}
+
+fn load(path: &Path) -> Result<Config, Problems> {
+    config::load(path, &|name| std::env::var(name).ok())
+}
+
+/// Runs a command on the control runtime: everything but the calls themselves.
+fn run(command: impl Future<Output = Result<(), ExitCode>>) -> ExitCode {
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(command).err().unwrap_or(ExitCode::from(EXIT_OK)),
+        Err(error) => complain(&error, EXIT_BUG),
+    }
+}
+
+fn check(path: &Path) -> ExitCode {
+    match load(path) {
+        Ok(config) => {
+            let (products, offers) = (config.catalog.products.len(), config.catalog.offers.len());
+            print(format!("{}: good, {products} products and {offers} offers\n", path.display()).as_bytes())
+        }
+        Err(problems) => complain(&problems, EXIT_CONFIG),
+    }
+}
+
+fn serve(path: &Path) -> ExitCode {
+    let config = match load(path) {
+        Ok(config) => config,
+        Err(problems) => return complain(&problems, EXIT_CONFIG),
+    };
+    telemetry::log::start(filter(config.log.level));
+    let again: LoadConfig = {
+        let path = path.to_owned();
+        Arc::new(move || load(&path))
+    };
+    run(async move {
+        let gateway = Gateway::start(config, again).await.map_err(|error| complain(&error, start_code(&error)))?;
+        let signals = || Ok::<_, io::Error>((signal(SignalKind::terminate())?, signal(SignalKind::hangup())?));
+        let (mut terminate, mut hangup) = signals().map_err(|error| complain(&error, EXIT_BUG))?;
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = tokio::signal::ctrl_c() => break,
+                _ = hangup.recv() => gateway.reload(),
+            }
+        }
+        // A second signal means: at once.
+        let hurry = async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = tokio::signal::ctrl_c() => {}
+            }
+        };
+        gateway.stop(hurry).await.map_err(|error| complain(&error, EXIT_UNAVAILABLE))
+    })
+}
+
+/// Whether the file is to blame, something that the file names, or the program.
+fn start_code(error: &StartError) -> u8 {
+    match error {
+        StartError::DataDir(_)
+        | StartError::Store(_)
+        | StartError::Listener { .. }
+        | StartError::AccessLog { .. }
+        | StartError::Recovery(_)
+        | StartError::Journal(_)
+        | StartError::Os(_) => EXIT_UNAVAILABLE,
+        StartError::Catalog(_) | StartError::HashKey(_) => EXIT_CONFIG,
+        StartError::NoWriter | StartError::Metrics(_) => EXIT_BUG,
+    }
+}
+
+fn filter(level: LogLevel) -> LevelFilter {
+    match level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    }
+}
+
+/// Prints the usage records of a data directory, one JSON line each; needs no running gateway.
+fn export(path: &Path) -> ExitCode {
+    let config = match load(path) {
+        Ok(config) => config,
+        Err(problems) => return complain(&problems, EXIT_CONFIG),
+    };
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let mut failed = None;
+    let read = adapter::journal::read_usage(&config.data_dir, &mut |record| {
+        let written =
+            serde_json::to_writer(&mut out, &record).map_err(io::Error::from).and_then(|()| out.write_all(b"\n"));
+        failed = failed.take().or(written.err());
+    });
+    match (read, failed.or(out.flush().err())) {
+        (Err(error), _) => complain(&error, EXIT_UNAVAILABLE),
+        (Ok(_), Some(error)) => complain(&error, EXIT_UNAVAILABLE),
+        (Ok(summary), None) if summary.damage.bytes > 0 => {
+            let bytes = summary.damage.bytes;
+            let _ = writeln!(
+                io::stderr(),
+                "tollgate: {bytes} bytes of the journal are no valid record; all others are above"
+            );
+            ExitCode::from(EXIT_OK)
+        }
+        (Ok(_), None) => ExitCode::from(EXIT_OK),
+    }
+}

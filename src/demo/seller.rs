@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 /// The model that it serves.
-pub const MODEL: &str = "hello-1";
+pub(super) const MODEL: &str = "hello-1";
 /// Between two words of a streamed answer: a reader should see them come.
 const WORD_PAUSE: Duration = Duration::from_millis(40);
 /// Largest request body.
@@ -37,7 +37,7 @@ struct Asked {
 }
 
 /// Starts the seller on a free port of this machine; it runs as long as the runtime does.
-pub async fn start() -> io::Result<SocketAddr> {
+pub(super) async fn start() -> io::Result<SocketAddr> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
     let address = listener.local_addr()?;
     tokio::spawn(async move {

@@ -1,5 +1,6 @@
 //! Use-cases: what the data plane and the admin listener ask for, in terms of the domain and the ports.
 
+pub mod accounts;
 pub mod authenticate;
 pub mod ledger;
 pub mod meter;

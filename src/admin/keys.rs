@@ -1,0 +1,113 @@
+//! API keys: added, listed, changed, revoked. A key's text leaves in the answer that adds it, and never again.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+
+use super::Shared;
+use super::accounts::made;
+use super::openapi::{Guarded, Keyed};
+use super::refusal::Refusal;
+use super::request::{Body, Idempotency, OneId, TwoIds};
+use super::wire::{AddKey, AddedKey, ChangeKey, ErrorBody, KeyList, KeyView};
+use crate::domain::command::KeyChange;
+use crate::domain::id::{AccountId, KeyId, ProductId};
+use crate::service::accounts::NewKey;
+
+/// Adds an API key. The answer is the only one that holds the key itself.
+#[utoipa::path(post, path = "/admin/v1/accounts/{account}/keys",
+    tag = "keys", operation_id = "add_key", security(("admin_token" = [])),
+    params(("account" = String, Path, description = "The account's id"), Keyed), request_body = AddKey,
+    responses(Guarded,
+    (status = 200, description = "Added before by the same Idempotency-Key; without the key itself", body = AddedKey),
+    (status = 201, description = "Added; holds the key itself", body = AddedKey),
+    (status = 400, description = "No JSON, or a bad Idempotency-Key", body = ErrorBody),
+    (status = 404, description = "No such account", body = ErrorBody),
+    (status = 409, description = "It has 20 keys, or the Idempotency-Key did something else", body = ErrorBody),
+    (status = 413, description = "More than 64 KiB", body = ErrorBody),
+    (status = 415, description = "Not sent as application/json", body = ErrorBody),
+    (status = 422, description = "A field is unknown or not accepted; the message names it", body = ErrorBody),
+))]
+pub(super) async fn add(
+    State(admin): State<Shared>,
+    OneId(account): OneId<AccountId>,
+    Idempotency(command): Idempotency,
+    Body(wanted): Body<AddKey>,
+) -> Result<(StatusCode, Json<AddedKey>), Refusal> {
+    check_products(&admin, wanted.products.as_deref())?;
+    let AddKey { description, expires_at, products, models } = wanted;
+    let new = NewKey { description, expires_at, products, models };
+    let added = admin.accounts.add_key(&account, command, new).await?;
+    let key = added.text.map(|text| text.expose().to_owned());
+    let now = admin.accounts.now();
+    Ok((made(key.is_none()), Json(AddedKey { key, view: KeyView::at(added.key, now) })))
+}
+
+/// Lists an account's API keys.
+#[utoipa::path(get, path = "/admin/v1/accounts/{account}/keys",
+    tag = "keys", operation_id = "list_keys", security(("admin_token" = [])),
+    params(("account" = String, Path, description = "The account's id")), responses(Guarded,
+    (status = 200, description = "The keys, without the keys themselves", body = KeyList),
+    (status = 404, description = "No such account", body = ErrorBody),
+))]
+pub(super) async fn list(
+    State(admin): State<Shared>,
+    OneId(account): OneId<AccountId>,
+) -> Result<Json<KeyList>, Refusal> {
+    let loaded = admin.accounts.show(&account).await?.loaded;
+    let keys = loaded.head.value.keys.into_iter().map(|key| KeyView::at(key, loaded.now));
+    Ok(Json(KeyList { keys: keys.collect() }))
+}
+
+/// Changes what is given of an API key.
+#[utoipa::path(patch, path = "/admin/v1/accounts/{account}/keys/{key}",
+    tag = "keys", operation_id = "change_key", security(("admin_token" = [])),
+    params(("account" = String, Path, description = "The account's id"),
+        ("key" = String, Path, description = "The key's id")),
+    request_body = ChangeKey, responses(Guarded,
+    (status = 200, description = "The key as it is now", body = KeyView),
+    (status = 400, description = "No JSON", body = ErrorBody),
+    (status = 404, description = "No such account or key", body = ErrorBody),
+    (status = 409, description = "The account's document is full", body = ErrorBody),
+    (status = 413, description = "More than 64 KiB", body = ErrorBody),
+    (status = 415, description = "Not sent as application/json", body = ErrorBody),
+    (status = 422, description = "A field is unknown or not accepted; the message names it", body = ErrorBody),
+))]
+pub(super) async fn change(
+    State(admin): State<Shared>,
+    TwoIds(account, key): TwoIds<AccountId, KeyId>,
+    Body(wanted): Body<ChangeKey>,
+) -> Result<Json<KeyView>, Refusal> {
+    check_products(&admin, wanted.products.as_ref().and_then(Option::as_deref))?;
+    let ChangeKey { description, disabled, expires_at, products, models } = wanted;
+    let change = KeyChange { description, disabled, expires_at, products, models };
+    let changed = admin.accounts.change_key(&account, &key, change).await?;
+    Ok(Json(KeyView::at(changed, admin.accounts.now())))
+}
+
+/// Revokes an API key for ever.
+#[utoipa::path(delete, path = "/admin/v1/accounts/{account}/keys/{key}",
+    tag = "keys", operation_id = "revoke_key", security(("admin_token" = [])),
+    params(("account" = String, Path, description = "The account's id"),
+        ("key" = String, Path, description = "The key's id")),
+    responses(Guarded,
+    (status = 204, description = "Revoked; every gateway refuses it within a second"),
+    (status = 404, description = "No such account or key", body = ErrorBody),
+))]
+pub(super) async fn revoke(
+    State(admin): State<Shared>,
+    TwoIds(account, key): TwoIds<AccountId, KeyId>,
+) -> Result<StatusCode, Refusal> {
+    admin.accounts.revoke_key(&account, &key).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// A product that is not sold is a typo more often than a plan.
+fn check_products(admin: &Shared, wanted: Option<&[ProductId]>) -> Result<(), Refusal> {
+    let catalog = admin.catalog.load();
+    let unknown = wanted.unwrap_or_default().iter().find(|product| !catalog.products.contains_key(*product));
+    let Some(unknown) = unknown else { return Ok(()) };
+    let known: Vec<_> = catalog.products.keys().map(ProductId::as_str).collect();
+    let message = format!("products: there is no product {unknown}; known are: {}", known.join(", "));
+    Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "unknown_product", message))
+}

@@ -1,0 +1,325 @@
+//! Every command and flag. Secrets are never flags: they come from files or the environment.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{ArgGroup, Args, Parser, Subcommand};
+use jiff::Timestamp;
+
+use crate::domain::id::{AccountId, CommandId, KeyId, OfferId, PackageId, ProductId};
+
+/// Tollgate: a reverse proxy that sells API calls
+#[derive(Debug, Parser)]
+#[command(name = "tollgate", version, disable_help_subcommand = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the gateway
+    Serve(ConfigFile),
+    /// Check a configuration file and say what is wrong with it
+    Check(ConfigFile),
+    /// Run everything on this machine, make a few calls, and stay up
+    Demo(DemoArgs),
+    /// The configuration's schema, or what the program makes of a file
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Usage records
+    #[command(subcommand)]
+    Usage(UsageCommand),
+    /// Commands that go through the admin API of a running gateway.
+    #[command(flatten)]
+    Remote(RemoteCommand),
+    /// Print completions for a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Which configuration.
+#[derive(Debug, Args)]
+pub struct ConfigFile {
+    /// The configuration file
+    #[arg(long, value_name = "FILE", env = "TOLLGATE_CONFIG")]
+    pub config: PathBuf,
+}
+
+/// How the demo runs.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// Keep the books here and use them again; without it they are kept for this run only
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Where buyers call
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+    /// Sell this OpenAI-compatible API instead of the scripted one
+    #[arg(long, value_name = "URL", requires = "model")]
+    pub upstream: Option<String>,
+    /// File with the upstream's API key
+    #[arg(long, value_name = "FILE", requires = "upstream")]
+    pub upstream_key_file: Option<PathBuf>,
+    /// The upstream's model to call
+    #[arg(long, value_name = "MODEL", requires = "upstream")]
+    pub model: Option<String>,
+}
+
+/// What of the configuration.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Print the JSON Schema of the configuration file
+    Schema,
+    /// Print a file as the program understands it, defaults filled in, secrets left out
+    Print(ConfigFile),
+}
+
+/// What to do with usage records.
+#[derive(Debug, Subcommand)]
+pub enum UsageCommand {
+    /// Print the usage records in the gateway's journal, one JSON line each
+    Export(ConfigFile),
+}
+
+/// Commands that go through the admin API of a running gateway.
+#[derive(Debug, Subcommand)]
+pub enum RemoteCommand {
+    /// Open and show accounts
+    Accounts(AccountsArgs),
+    /// Add, list, change and revoke API keys
+    Keys(KeysArgs),
+    /// Add and list packages, decide on their units in suspense
+    Packages(PackagesArgs),
+    /// Ask a running gateway whether it serves calls; exits with 0 if so, else with 69
+    Health(AdminAddress),
+}
+
+/// Where the admin API is.
+#[derive(Debug, Clone, Args)]
+pub struct AdminAddress {
+    /// The gateway's admin listener
+    #[arg(long, global = true, value_name = "URL", env = "TOLLGATE_ADMIN", default_value = "http://127.0.0.1:9090")]
+    pub admin: String,
+    /// Print JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// How the admin API is opened.
+#[derive(Debug, Clone, Args)]
+pub struct AdminAccess {
+    /// Where it is.
+    #[command(flatten)]
+    pub address: AdminAddress,
+    /// File with the admin token; without it the token is taken from the environment: TOLLGATE_ADMIN_TOKEN
+    #[arg(long, global = true, value_name = "FILE")]
+    pub admin_token_file: Option<PathBuf>,
+}
+
+/// Makes asking again safe.
+#[derive(Debug, Clone, Args)]
+pub struct Idempotency {
+    /// The same key is done once: repeat it to ask again after a failure
+    #[arg(long, value_name = "KEY", value_parser = CommandId::new)]
+    pub idempotency_key: Option<CommandId>,
+}
+
+/// Accounts.
+#[derive(Debug, Args)]
+pub struct AccountsArgs {
+    /// How the admin API is opened.
+    #[command(flatten)]
+    pub access: AdminAccess,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: AccountsCommand,
+}
+
+/// What to do with accounts.
+#[derive(Debug, Subcommand)]
+pub enum AccountsCommand {
+    /// Open an account
+    Open {
+        /// Its name for people
+        name: String,
+        /// Its id; left out, a new one is made
+        #[arg(long, value_parser = AccountId::new)]
+        id: Option<AccountId>,
+        /// Makes asking again safe.
+        #[command(flatten)]
+        once: Idempotency,
+    },
+    /// List all accounts
+    List,
+    /// Show an account with its keys and packages
+    Show {
+        /// The account's id
+        #[arg(value_parser = AccountId::new)]
+        account: AccountId,
+    },
+}
+
+/// API keys.
+#[derive(Debug, Args)]
+pub struct KeysArgs {
+    /// How the admin API is opened.
+    #[command(flatten)]
+    pub access: AdminAccess,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: KeysCommand,
+}
+
+/// What to do with API keys.
+#[derive(Debug, Subcommand)]
+pub enum KeysCommand {
+    /// Add a key and print it, this once
+    Add(KeyAdd),
+    /// List an account's keys
+    List {
+        /// The account's id
+        #[arg(value_parser = AccountId::new)]
+        account: AccountId,
+    },
+    /// Change a key
+    Change(KeyChange),
+    /// Revoke a key for ever
+    Revoke {
+        /// The account's id
+        #[arg(value_parser = AccountId::new)]
+        account: AccountId,
+        /// The key's id
+        #[arg(value_parser = KeyId::new)]
+        key: KeyId,
+    },
+}
+
+/// A new key.
+#[derive(Debug, Args)]
+pub struct KeyAdd {
+    /// The account's id
+    #[arg(value_parser = AccountId::new)]
+    pub account: AccountId,
+    /// What it is for
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub description: String,
+    /// First moment at which it is refused, like 2027-01-01T00:00:00Z
+    #[arg(long, value_name = "TIME")]
+    pub expires_at: Option<Timestamp>,
+    /// A product that it opens, may be repeated; without it all
+    #[arg(long = "product", value_name = "PRODUCT", value_parser = ProductId::new)]
+    pub products: Vec<ProductId>,
+    /// A model that it opens, may be repeated; without it all
+    #[arg(long = "model", value_name = "MODEL")]
+    pub models: Vec<String>,
+    /// Makes asking again safe.
+    #[command(flatten)]
+    pub once: Idempotency,
+}
+
+/// A change of a key.
+#[derive(Debug, Args)]
+#[command(group(ArgGroup::new("change").required(true).multiple(true)))]
+pub struct KeyChange {
+    /// The account's id
+    #[arg(value_parser = AccountId::new)]
+    pub account: AccountId,
+    /// The key's id
+    #[arg(value_parser = KeyId::new)]
+    pub key: KeyId,
+    /// What it is for
+    #[arg(long, value_name = "TEXT", group = "change")]
+    pub description: Option<String>,
+    /// Switch it off
+    #[arg(long, group = "change")]
+    pub disable: bool,
+    /// Switch it on again
+    #[arg(long, group = "change", conflicts_with = "disable")]
+    pub enable: bool,
+    /// First moment at which it is refused, like 2027-01-01T00:00:00Z
+    #[arg(long, value_name = "TIME", group = "change")]
+    pub expires_at: Option<Timestamp>,
+    /// It never expires
+    #[arg(long, group = "change", conflicts_with = "expires_at")]
+    pub never_expires: bool,
+    /// A product that it opens from now on, may be repeated
+    #[arg(long = "product", value_name = "PRODUCT", value_parser = ProductId::new, group = "change")]
+    pub products: Vec<ProductId>,
+    /// It opens all products
+    #[arg(long, group = "change", conflicts_with = "products")]
+    pub all_products: bool,
+    /// A model that it opens from now on, may be repeated
+    #[arg(long = "model", value_name = "MODEL", group = "change")]
+    pub models: Vec<String>,
+    /// It opens all models
+    #[arg(long, group = "change", conflicts_with = "models")]
+    pub all_models: bool,
+}
+
+/// Packages.
+#[derive(Debug, Args)]
+pub struct PackagesArgs {
+    /// How the admin API is opened.
+    #[command(flatten)]
+    pub access: AdminAccess,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: PackagesCommand,
+}
+
+/// What to do with packages.
+#[derive(Debug, Subcommand)]
+pub enum PackagesCommand {
+    /// Add a package of an offer
+    Add {
+        /// The account's id
+        #[arg(value_parser = AccountId::new)]
+        account: AccountId,
+        /// What was bought
+        #[arg(long, value_parser = OfferId::new)]
+        offer: OfferId,
+        /// First moment of use, like 2027-01-01T00:00:00Z; left out, now
+        #[arg(long, value_name = "TIME")]
+        valid_from: Option<Timestamp>,
+        /// Makes asking again safe.
+        #[command(flatten)]
+        once: Idempotency,
+    },
+    /// List an account's packages
+    List {
+        /// The account's id
+        #[arg(value_parser = AccountId::new)]
+        account: AccountId,
+    },
+    /// Decide on units in suspense: a lost journal may know that they were used
+    Resolve(ResolveArgs),
+}
+
+/// A decision on units in suspense.
+#[derive(Debug, Args)]
+#[command(group(ArgGroup::new("outcome").required(true).args(["used", "returned"])))]
+pub struct ResolveArgs {
+    /// The account's id
+    #[arg(value_parser = AccountId::new)]
+    pub account: AccountId,
+    /// The package's id
+    #[arg(value_parser = PackageId::new)]
+    pub package: PackageId,
+    /// How many units
+    #[arg(long)]
+    pub units: std::num::NonZeroU64,
+    /// They were used and count
+    #[arg(long)]
+    pub used: bool,
+    /// They go back for sale
+    #[arg(long)]
+    pub returned: bool,
+    /// Makes asking again safe.
+    #[command(flatten)]
+    pub once: Idempotency,
+}

@@ -1,0 +1,307 @@
+//! The commands that go through the admin API: what is asked, and how the answer is printed.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use http::{Method, StatusCode};
+use serde::Serialize;
+
+use super::args::{
+    AccountsArgs, AccountsCommand, KeyAdd, KeyChange, KeysArgs, KeysCommand, PackagesArgs, PackagesCommand,
+    RemoteCommand, ResolveArgs,
+};
+use super::client::{Ask, Client, ClientError, TOKEN_VARIABLE};
+use super::table::Table;
+use super::{EXIT_BUG, EXIT_OK, EXIT_UNAVAILABLE};
+use crate::admin::wire::{
+    AccountEntry, AccountList, AccountView, AddKey, AddPackage, AddedKey, ChangeKey, KeyList, KeyStateView, KeyView,
+    OpenAccount, OpenedAccount, PackageList, PackageView, ReadyView, ResolveSuspense,
+};
+use crate::domain::id::AccountId;
+
+/// Why a command did not end well.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error("the answer cannot be printed: {0}")]
+    Output(#[from] io::Error),
+    #[error("the gateway does not serve calls: {0}")]
+    NotReady(String),
+}
+
+impl Failure {
+    fn exit(&self) -> u8 {
+        match self {
+            Self::Client(error) => error.exit(),
+            // Whoever closed the pipe has seen enough.
+            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => EXIT_OK,
+            Self::Output(_) => EXIT_BUG,
+            Self::NotReady(_) => EXIT_UNAVAILABLE,
+        }
+    }
+}
+
+/// Where a command prints.
+struct Output<'a> {
+    out: &'a mut dyn Write,
+    notes: &'a mut dyn Write,
+    json: bool,
+}
+
+impl Output<'_> {
+    /// JSON if that is wanted, else the text.
+    fn print(&mut self, value: &impl Serialize, text: impl FnOnce() -> String) -> io::Result<()> {
+        if self.json {
+            serde_json::to_writer_pretty(&mut *self.out, value)?;
+            writeln!(self.out)
+        } else {
+            self.out.write_all(text().as_bytes())
+        }
+    }
+}
+
+/// Carries out a command: answers go to `out`, notes and errors to `notes`.
+pub fn run(command: RemoteCommand, out: &mut dyn Write, notes: &mut dyn Write) -> ExitCode {
+    ExitCode::from(run_with(command, std::env::var(TOKEN_VARIABLE).ok(), out, notes))
+}
+
+/// As [`run`], with the admin token that the environment holds.
+pub(super) fn run_with(
+    command: RemoteCommand,
+    token: Option<String>,
+    out: &mut dyn Write,
+    notes: &mut dyn Write,
+) -> u8 {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let _ = writeln!(notes, "error: {error}");
+            return EXIT_BUG;
+        }
+    };
+    match runtime.block_on(carry_out(command, token, Output { out, notes, json: false })) {
+        Ok(()) => EXIT_OK,
+        Err(failure) => {
+            let exit = failure.exit();
+            if exit != EXIT_OK {
+                let _ = writeln!(notes, "error: {failure}"); // there is no one else to tell
+            }
+            exit
+        }
+    }
+}
+
+async fn carry_out(command: RemoteCommand, token: Option<String>, mut output: Output<'_>) -> Result<(), Failure> {
+    match command {
+        RemoteCommand::Accounts(AccountsArgs { access, command }) => {
+            output.json = access.address.json;
+            accounts(&Client::with_token(&access, token)?, command, output).await
+        }
+        RemoteCommand::Keys(KeysArgs { access, command }) => {
+            output.json = access.address.json;
+            keys(&Client::with_token(&access, token)?, command, output).await
+        }
+        RemoteCommand::Packages(PackagesArgs { access, command }) => {
+            output.json = access.address.json;
+            packages(&Client::with_token(&access, token)?, command, output).await
+        }
+        RemoteCommand::Health(address) => {
+            output.json = address.json;
+            health(&Client::open(&address)?, output).await
+        }
+    }
+}
+
+async fn health(client: &Client, mut output: Output<'_>) -> Result<(), Failure> {
+    let (status, body) = client.answer(Ask::get("/readyz")).await?;
+    if !matches!(status, StatusCode::OK | StatusCode::SERVICE_UNAVAILABLE) {
+        return Err(client.strange(status, &"/readyz has no such status").into());
+    }
+    let view: ReadyView = serde_json::from_slice(&body).map_err(|error| client.strange(status, &error))?;
+    if output.json || view.ready {
+        output.print(&view, || "ready\n".to_owned())?;
+    }
+    if view.ready { Ok(()) } else { Err(Failure::NotReady(view.reasons.join(", "))) }
+}
+
+async fn accounts(client: &Client, command: AccountsCommand, mut output: Output<'_>) -> Result<(), Failure> {
+    match command {
+        AccountsCommand::Open { name, id, once } => {
+            let body = OpenAccount { name, id };
+            let ask = Ask::send(Method::POST, "/admin/v1/accounts", once.idempotency_key.as_ref(), &body)?;
+            let opened: OpenedAccount = client.ask(ask).await?;
+            output.print(&opened, || format!("{}\n", opened.id))?;
+        }
+        AccountsCommand::List => {
+            let all = every_account(client).await?;
+            output.print(&all, || {
+                let mut table = Table::new(["id", "name"]);
+                all.iter().for_each(|entry| table.row([entry.id.to_string(), entry.name.clone()]));
+                table.text()
+            })?;
+        }
+        AccountsCommand::Show { account } => {
+            let view: AccountView = client.ask(Ask::get(&path_of(&account, ""))).await?;
+            output.print(&view, || account_text(&view))?;
+        }
+    }
+    Ok(())
+}
+
+async fn every_account(client: &Client) -> Result<Vec<AccountEntry>, Failure> {
+    let mut all: Vec<AccountEntry> = Vec::new();
+    let mut path = "/admin/v1/accounts".to_owned();
+    loop {
+        let page: AccountList = client.ask(Ask::get(&path)).await?;
+        let last = all.last().map(|entry| entry.id.clone());
+        all.extend(page.accounts);
+        match page.next {
+            // Each page lies behind the one before, so that this ends.
+            Some(next) if Some(&next) > last.as_ref() => path = format!("/admin/v1/accounts?after={next}"),
+            _ => return Ok(all),
+        }
+    }
+}
+
+async fn keys(client: &Client, command: KeysCommand, mut output: Output<'_>) -> Result<(), Failure> {
+    match command {
+        KeysCommand::Add(wanted) => add_key(client, wanted, output).await?,
+        KeysCommand::List { account } => {
+            let list: KeyList = client.ask(Ask::get(&path_of(&account, "/keys"))).await?;
+            output.print(&list.keys, || keys_text(&list.keys))?;
+        }
+        KeysCommand::Change(wanted) => {
+            let path = path_of(&wanted.account, &format!("/keys/{}", wanted.key));
+            let ask = Ask::send(Method::PATCH, &path, None, &key_change(wanted))?;
+            let changed: KeyView = client.ask(ask).await?;
+            output.print(&changed, || keys_text(std::slice::from_ref(&changed)))?;
+        }
+        KeysCommand::Revoke { account, key } => {
+            let path = path_of(&account, &format!("/keys/{key}"));
+            client.order(Ask { method: Method::DELETE, ..Ask::get(&path) }).await?;
+            writeln!(output.notes, "{key} is revoked; calls with it are refused within a second")?;
+        }
+    }
+    Ok(())
+}
+
+/// Prints the key alone on the output, so that it can be piped to where it belongs.
+async fn add_key(client: &Client, wanted: KeyAdd, mut output: Output<'_>) -> Result<(), Failure> {
+    let KeyAdd { account, description, expires_at, products, models, once } = wanted;
+    let (products, models) = (some_of(products), some_of(models));
+    let path = path_of(&account, "/keys");
+    let body = AddKey { description, expires_at, products, models };
+    let added: AddedKey = client.ask(Ask::send(Method::POST, &path, once.idempotency_key.as_ref(), &body)?).await?;
+    let id = &added.view.id;
+    output.print(&added, || added.key.as_ref().map(|key| format!("{key}\n")).unwrap_or_default())?;
+    match added.key {
+        Some(_) => writeln!(output.notes, "{id} is added; keep the key now, it is shown only this once")?,
+        None => writeln!(
+            output.notes,
+            "{id} was added before and its key shown then; if it is lost, revoke it and add another"
+        )?,
+    }
+    Ok(())
+}
+
+fn key_change(wanted: KeyChange) -> ChangeKey {
+    ChangeKey {
+        description: wanted.description,
+        disabled: (wanted.disable || wanted.enable).then_some(wanted.disable),
+        expires_at: if wanted.never_expires { Some(None) } else { wanted.expires_at.map(Some) },
+        products: if wanted.all_products { Some(None) } else { some_of(wanted.products).map(Some) },
+        models: if wanted.all_models { Some(None) } else { some_of(wanted.models).map(Some) },
+    }
+}
+
+async fn packages(client: &Client, command: PackagesCommand, mut output: Output<'_>) -> Result<(), Failure> {
+    match command {
+        PackagesCommand::Add { account, offer, valid_from, once } => {
+            let path = path_of(&account, "/packages");
+            let body = AddPackage { offer, valid_from };
+            let ask = Ask::send(Method::POST, &path, once.idempotency_key.as_ref(), &body)?;
+            let added: PackageView = client.ask(ask).await?;
+            output.print(&added, || packages_text(std::slice::from_ref(&added)))?;
+        }
+        PackagesCommand::List { account } => {
+            let list: PackageList = client.ask(Ask::get(&path_of(&account, "/packages"))).await?;
+            output.print(&list, || packages_text(list.packages.iter().chain(&list.ended)))?;
+        }
+        PackagesCommand::Resolve(ResolveArgs { account, package, units, used, once, .. }) => {
+            let path = path_of(&account, &format!("/packages/{package}/resolve"));
+            let body = ResolveSuspense { units, used };
+            let ask = Ask::send(Method::POST, &path, once.idempotency_key.as_ref(), &body)?;
+            let resolved: PackageView = client.ask(ask).await?;
+            output.print(&resolved, || packages_text(std::slice::from_ref(&resolved)))?;
+        }
+    }
+    Ok(())
+}
+
+/// Ids need no escaping in a path.
+fn path_of(account: &AccountId, rest: &str) -> String {
+    format!("/admin/v1/accounts/{account}{rest}")
+}
+
+fn some_of<T>(list: Vec<T>) -> Option<Vec<T>> {
+    (!list.is_empty()).then_some(list)
+}
+
+fn account_text(view: &AccountView) -> String {
+    let mut text = format!("{}  {}  opened {:.0}\n", view.id, view.name, view.created_at);
+    for pool in &view.pools {
+        let end = pool.next_expiry.map(|end| format!(", next package ends {end:.0}")).unwrap_or_default();
+        text.push_str(&format!("\n{}: {} left{end}\n{}", pool.product, pool.remaining, packages_text(&pool.packages)));
+    }
+    if !view.ended.is_empty() {
+        text.push_str(&format!("\nended\n{}", packages_text(&view.ended)));
+    }
+    if !view.keys.is_empty() {
+        text.push_str(&format!("\nkeys\n{}", keys_text(&view.keys)));
+    }
+    text
+}
+
+fn keys_text(keys: &[KeyView]) -> String {
+    let mut table = Table::new(["id", "key", "state", "expires", "products", "models", "description"]);
+    for key in keys {
+        let state = match key.state {
+            KeyStateView::Usable => "usable",
+            KeyStateView::Disabled => "disabled",
+            KeyStateView::Expired => "expired",
+        };
+        let products =
+            key.products.as_ref().map(|list| list.iter().map(|id| id.as_str()).collect::<Vec<_>>().join(","));
+        table.row([
+            key.id.to_string(),
+            key.hint.clone(),
+            state.to_owned(),
+            key.expires_at.map_or_else(|| "never".to_owned(), |end| format!("{end:.0}")),
+            products.unwrap_or_else(|| "all".to_owned()),
+            key.models.as_ref().map_or_else(|| "all".to_owned(), |list| list.join(",")),
+            key.description.clone(),
+        ]);
+    }
+    table.text()
+}
+
+fn packages_text<'a>(packages: impl IntoIterator<Item = &'a PackageView>) -> String {
+    let heading = ["id", "product", "offer", "total", "remaining", "leased", "suspense", "forfeited", "from", "until"];
+    let mut table = Table::new(heading);
+    for package in packages {
+        table.row([
+            package.id.to_string(),
+            package.product.to_string(),
+            package.offer.to_string(),
+            package.total.to_string(),
+            package.remaining.to_string(),
+            package.leased.to_string(),
+            package.suspense.to_string(),
+            package.forfeited.to_string(),
+            format!("{:.0}", package.valid_from),
+            format!("{:.0}", package.valid_until),
+        ]);
+    }
+    table.text()
+}

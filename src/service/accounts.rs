@@ -1,0 +1,476 @@
+//! What operators do with accounts, keys and packages. Each change is load, `domain::account::apply`, commit; the rules
+//! stay in `domain`, the words of the wire in `admin`.
+
+mod ids;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::domain::account::{Account, Books, Change, apply};
+use crate::domain::amount::Units;
+use crate::domain::command::{Action, Command, KeyChange, Refusal};
+use crate::domain::id::{AccountId, CommandId, KeyId, PackageId, ProductId};
+use crate::domain::key::{ApiKey, KeyHash};
+use crate::domain::offer::Offer;
+use crate::domain::package::Package;
+use crate::ports::account_store::{
+    AccountStore, AccountSummary, Commit, CommitError, Loaded, Stamp, StoreError, Write,
+};
+use crate::ports::clock::{Clock, Entropy};
+use crate::protocol::api_key::{ApiKeyText, KEY_RANDOM_BYTES, KeyHasher};
+
+/// How often a change is tried against documents that others change at the same time.
+const COMMIT_ATTEMPTS_MAX: usize = 8;
+/// Longest name or description, in characters.
+pub const TEXT_CHARS_MAX: usize = 200;
+/// Longest list of products or models on one key.
+pub const ALLOWED_MAX: usize = 100;
+
+/// The operators' use-cases.
+#[derive(Clone)]
+pub struct Accounts {
+    store: Arc<dyn AccountStore>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    hasher: KeyHasher,
+}
+
+/// A result, and whether it was there before: the same command id is applied once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Done<T> {
+    /// What the command made or changed.
+    pub value: T,
+    /// True when an earlier command with the same id did it.
+    pub repeated: bool,
+}
+
+/// A key that was added.
+#[derive(Debug, Clone)]
+pub struct KeyAdded {
+    /// What the account keeps of it.
+    pub key: ApiKey,
+    /// The key itself, only here and only now; `None` when an earlier command with the same id made the key.
+    pub text: Option<ApiKeyText>,
+}
+
+/// What a new key is to be.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NewKey {
+    /// The owner's words.
+    pub description: String,
+    /// First moment at which it is refused.
+    pub expires_at: Option<Timestamp>,
+    /// The only products it opens; `None`: all.
+    pub products: Option<Vec<ProductId>>,
+    /// The only models it opens; `None`: all.
+    pub models: Option<Vec<String>>,
+}
+
+/// An operator's decision on units in suspense.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resolution {
+    /// The package.
+    pub package: PackageId,
+    /// How many of its units.
+    pub units: Units,
+    /// True: they were used; false: they go back for sale.
+    pub used: bool,
+}
+
+/// All there is to see of an account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    /// Its documents, with the store's time.
+    pub loaded: Loaded,
+    /// Packages that have left the documents, latest first.
+    pub ended: Vec<(ProductId, Package)>,
+}
+
+/// A text or list of the caller's that is not accepted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InputFault {
+    /// Too long, or with control characters.
+    #[error("`{0}` has at most {TEXT_CHARS_MAX} characters and no control characters")]
+    Text(&'static str),
+    /// Nothing where something is needed.
+    #[error("`{0}` is empty")]
+    Empty(&'static str),
+    /// Too many entries.
+    #[error("`{0}` has at most {ALLOWED_MAX} entries")]
+    List(&'static str),
+    /// A key or package that would be over before it begins.
+    #[error("`{field}` makes it end at {end}, which is over already")]
+    Over {
+        /// The field that says so.
+        field: &'static str,
+        /// Its end.
+        end: Timestamp,
+    },
+}
+
+/// Why no account was opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The id is taken.
+    #[error("there is an account {0} already; choose another id, or leave it out to get a new one")]
+    Exists(AccountId),
+    /// The name is not accepted.
+    #[error(transparent)]
+    Input(#[from] InputFault),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why an account cannot be shown.
+#[derive(Debug, thiserror::Error)]
+pub enum ShowError {
+    /// There is none.
+    #[error("there is no account {0}")]
+    UnknownAccount(AccountId),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why an account was not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    /// There is no such account.
+    #[error("there is no account {0}")]
+    UnknownAccount(AccountId),
+    /// The rules forbid it.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// What was asked for is not accepted.
+    #[error(transparent)]
+    Input(#[from] InputFault),
+    /// The command's id was applied before, to something else or to something that is gone.
+    #[error("the id {0} was used for another change, or what it made is gone; use a new one")]
+    CommandReused(CommandId),
+    /// The account's documents are full.
+    #[error("the account's document would have {bytes} bytes, which is too large; revoke keys or open another account")]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+    },
+    /// Others changed the documents at each of our attempts.
+    #[error("the account is being changed by others; try again")]
+    Busy,
+    /// The random source gives nothing random.
+    #[error("the system's random source is broken")]
+    NotRandom,
+    /// The store failed; whether the change happened is unknown. The same command id makes asking again safe.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What became of a command.
+enum Applied {
+    Now(Change),
+    Before(Loaded),
+}
+
+impl Accounts {
+    /// Over a store, with keys hashed by `hasher`.
+    pub fn new(
+        store: Arc<dyn AccountStore>,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+        hasher: KeyHasher,
+    ) -> Self {
+        Self { store, clock, entropy, hasher }
+    }
+
+    /// Opens an account, with an id of its own choice or a new one.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub async fn open(
+        &self,
+        command: Option<CommandId>,
+        id: Option<AccountId>,
+        name: &str,
+    ) -> Result<Done<Account>, OpenError> {
+        check_text("name", name)?;
+        if name.trim().is_empty() {
+            return Err(InputFault::Empty("name").into());
+        }
+        let chosen = id.is_some();
+        let command = self.command_id(command);
+        let id = id.unwrap_or_else(|| ids::account_of(&command));
+        let mut head = Account::open(id.clone(), name.to_owned(), self.clock.now());
+        head.commands.insert(command.clone(), head.created_at);
+        let stamp = Stamp::next(None, self.random());
+        let write = Write { expected: None, stamp, value: head.clone() };
+        let (pool, ended, events) = (None, Vec::new(), Vec::new());
+        let commit = Commit { account: id.clone(), head: Some(write), pool, ended, events, durable: true };
+        match self.store.commit(commit).await {
+            Ok(_) => Ok(Done { value: head, repeated: false }),
+            Err(CommitError::Conflict(Some(there))) if !chosen || there.head.value.commands.contains_key(&command) => {
+                Ok(Done { value: there.head.value, repeated: true })
+            }
+            Err(CommitError::Conflict(_)) => Err(OpenError::Exists(id)),
+            Err(error @ (CommitError::TooLarge { .. } | CommitError::KeyTaken)) => {
+                // A new document is small and has no keys.
+                let (document, reason) = ("head".to_owned(), error.to_string());
+                Err(StoreError::Broken { account: id, document, reason }.into())
+            }
+            Err(CommitError::Store(error)) => Err(error.into()),
+        }
+    }
+
+    /// A page of accounts in the order of their ids, after the given one.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn list(&self, after: Option<AccountId>) -> Result<Vec<AccountSummary>, StoreError> {
+        self.store.list(after).await
+    }
+
+    /// An account's documents, and its packages that have left them.
+    ///
+    /// # Errors
+    /// See [`ShowError`].
+    pub async fn show(&self, account: &AccountId) -> Result<Shown, ShowError> {
+        let loaded = self.store.load(account).await?;
+        let loaded = loaded.ok_or_else(|| ShowError::UnknownAccount(account.clone()))?;
+        Ok(Shown { loaded, ended: self.store.ended(account).await? })
+    }
+
+    /// Adds a key. Its text is in the answer and nowhere else.
+    ///
+    /// # Errors
+    /// See [`ChangeError`].
+    pub async fn add_key(
+        &self,
+        account: &AccountId,
+        command: Option<CommandId>,
+        new: NewKey,
+    ) -> Result<KeyAdded, ChangeError> {
+        check_allowed(Some(&new.description), new.products.as_deref(), new.models.as_deref())?;
+        let now = self.clock.now();
+        if let Some(end) = new.expires_at.filter(|end| *end <= now) {
+            return Err(InputFault::Over { field: "expires_at", end }.into());
+        }
+        let mut random = [0; KEY_RANDOM_BYTES];
+        self.entropy.fill(&mut random);
+        let text = ApiKeyText::from_random(random).ok_or(ChangeError::NotRandom)?;
+        let command = self.command_id(command);
+        let id = ids::key_of(account, &command);
+        // Longer than commands are remembered: a key that is still there is not added again.
+        if let Some(key) = key_in(&self.load(account).await?.head.value, &id) {
+            return Ok(KeyAdded { key, text: None });
+        }
+        let key = ApiKey {
+            id,
+            hash: KeyHash(self.hasher.hash(text.expose()).0),
+            hint: text.hint(),
+            description: new.description,
+            created_at: now,
+            expires_at: new.expires_at,
+            disabled: false,
+            products: new.products,
+            models: new.models,
+        };
+        let command = Command { id: command, action: Action::AddKey(key.clone()) };
+        match self.apply(account, &command).await? {
+            Applied::Now(_) => Ok(KeyAdded { key, text: Some(text) }),
+            Applied::Before(there) => {
+                let key = key_in(&there.head.value, &key.id).ok_or(ChangeError::CommandReused(command.id))?;
+                Ok(KeyAdded { key, text: None })
+            }
+        }
+    }
+
+    /// Changes what is given of a key; returns the key as it is now.
+    ///
+    /// # Errors
+    /// See [`ChangeError`].
+    pub async fn change_key(&self, account: &AccountId, key: &KeyId, change: KeyChange) -> Result<ApiKey, ChangeError> {
+        let (products, models) = (change.products.as_ref(), change.models.as_ref());
+        let products = products.and_then(Option::as_deref);
+        let models = models.and_then(Option::as_deref);
+        check_allowed(change.description.as_deref(), products, models)?;
+        let id = self.command_id(None);
+        let command = Command { id, action: Action::ChangeKey(key.clone(), change) };
+        let head = match self.apply(account, &command).await? {
+            Applied::Now(change) => change.head,
+            Applied::Before(there) => Some(there.head.value),
+        };
+        let changed = head.and_then(|head| key_in(&head, key));
+        changed.ok_or_else(|| Refusal::UnknownKey(key.clone()).into())
+    }
+
+    /// Removes a key for ever.
+    ///
+    /// # Errors
+    /// See [`ChangeError`].
+    pub async fn revoke_key(&self, account: &AccountId, key: &KeyId) -> Result<(), ChangeError> {
+        let command = Command { id: self.command_id(None), action: Action::RevokeKey(key.clone()) };
+        self.apply(account, &command).await.map(drop)
+    }
+
+    /// Puts a package of an offer into the account's pool for the offer's product; returns it with its product.
+    ///
+    /// # Errors
+    /// See [`ChangeError`].
+    pub async fn add_package(
+        &self,
+        account: &AccountId,
+        command: Option<CommandId>,
+        offer: &Offer,
+        valid_from: Option<Timestamp>,
+    ) -> Result<Done<(ProductId, Package)>, ChangeError> {
+        let now = self.clock.now();
+        let end = offer.validity.end(valid_from.unwrap_or(now), &offer.zone);
+        if let Some(end) = end.filter(|end| *end < now) {
+            return Err(InputFault::Over { field: "valid_from", end }.into());
+        }
+        let package = ids::package_from(self.entropy.as_ref());
+        let id = self.command_id(command);
+        let action = Action::AddPackage { package: package.clone(), offer: offer.clone(), valid_from };
+        let command = Command { id, action };
+        match self.apply(account, &command).await? {
+            Applied::Now(change) => {
+                let added = package_in_change(change, &package).ok_or(Refusal::UnknownPackage(package))?;
+                Ok(Done { value: (offer.product.clone(), added), repeated: false })
+            }
+            Applied::Before(there) => {
+                let found = self.find_package(there, |package| package.command == command.id).await?;
+                let value = found.ok_or(ChangeError::CommandReused(command.id))?;
+                Ok(Done { value, repeated: true })
+            }
+        }
+    }
+
+    /// Books units in suspense as used, or puts them back for sale; returns the package as it is now, with its product.
+    ///
+    /// # Errors
+    /// See [`ChangeError`].
+    pub async fn resolve_suspense(
+        &self,
+        account: &AccountId,
+        command: Option<CommandId>,
+        resolution: Resolution,
+    ) -> Result<(ProductId, Package), ChangeError> {
+        let Resolution { package, units, used } = resolution;
+        let unknown = || Refusal::UnknownPackage(package.clone());
+        let loaded = self.load(account).await?;
+        let (product, _) = self.find_package(loaded, |there| there.id == package).await?.ok_or_else(unknown)?;
+        let action = Action::ResolveSuspense { product: product.clone(), package: package.clone(), units, used };
+        // A decision leaves no trace that names its command: an id that did something else must not pass for it.
+        let id = ids::resolution_of(&package, &self.command_id(command));
+        match self.apply(account, &Command { id, action }).await? {
+            Applied::Now(change) => {
+                let now = package_in_change(change, &package).ok_or_else(unknown)?;
+                Ok((product, now))
+            }
+            Applied::Before(there) => {
+                let now = self.find_package(there, |there| there.id == package).await?;
+                Ok(now.ok_or_else(unknown)?)
+            }
+        }
+    }
+
+    /// Now, by the clock of this process.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    async fn apply(&self, account: &AccountId, command: &Command) -> Result<Applied, ChangeError> {
+        let mut loaded = self.load(account).await?;
+        for _ in 0..COMMIT_ATTEMPTS_MAX {
+            let change = apply(&books(&loaded), command, loaded.now)?;
+            let Some(commit) = self.commit_of(&loaded, &change) else { return Ok(Applied::Before(loaded)) };
+            match self.store.commit(commit).await {
+                Ok(_) => return Ok(Applied::Now(change)),
+                Err(CommitError::Conflict(None)) => return Err(ChangeError::UnknownAccount(account.clone())),
+                Err(CommitError::Conflict(Some(there))) => loaded = *there,
+                Err(CommitError::TooLarge { bytes }) => return Err(ChangeError::TooLarge { bytes }),
+                Err(CommitError::KeyTaken) => return Err(ChangeError::NotRandom),
+                Err(CommitError::Store(error)) => return Err(error.into()),
+            }
+        }
+        Err(ChangeError::Busy)
+    }
+
+    async fn load(&self, account: &AccountId) -> Result<Loaded, ChangeError> {
+        self.store.load(account).await?.ok_or_else(|| ChangeError::UnknownAccount(account.clone()))
+    }
+
+    /// `None` when nothing changes: the command was applied before.
+    fn commit_of(&self, loaded: &Loaded, change: &Change) -> Option<Commit> {
+        let seen = loaded.head.stamp;
+        let stamp = Stamp::next(Some(seen), self.random());
+        let head = Write { expected: Some(seen), stamp, value: change.head.clone()? };
+        let pool = change.pool.clone().map(|pool| {
+            let seen = loaded.pools.get(&pool.product).map(|there| there.stamp);
+            Write { expected: seen, stamp: Stamp::next(seen, self.random()), value: pool }
+        });
+        let (ended, events) = (change.ended.clone(), change.events.clone());
+        Some(Commit { account: head.value.id.clone(), head: Some(head), pool, ended, events, durable: true })
+    }
+
+    async fn find_package(
+        &self,
+        loaded: Loaded,
+        wanted: impl Fn(&Package) -> bool,
+    ) -> Result<Option<(ProductId, Package)>, StoreError> {
+        for (product, pool) in loaded.pools {
+            if let Some(package) = pool.value.packages.into_iter().find(|package| wanted(package)) {
+                return Ok(Some((product, package)));
+            }
+        }
+        let ended = self.store.ended(&loaded.head.value.id).await?;
+        Ok(ended.into_iter().find(|(_, package)| wanted(package)))
+    }
+
+    fn command_id(&self, given: Option<CommandId>) -> CommandId {
+        given.unwrap_or_else(|| ids::command_from(self.entropy.as_ref()))
+    }
+
+    fn random(&self) -> u64 {
+        let mut bytes = [0; 8];
+        self.entropy.fill(&mut bytes);
+        u64::from_le_bytes(bytes)
+    }
+}
+
+fn books(loaded: &Loaded) -> Books {
+    let pools = loaded.pools.iter().map(|(product, pool)| (product.clone(), pool.value.clone()));
+    Books { head: loaded.head.value.clone(), pools: pools.collect() }
+}
+
+fn key_in(head: &Account, id: &KeyId) -> Option<ApiKey> {
+    head.keys.iter().find(|key| key.id == *id).cloned()
+}
+
+fn package_in_change(change: Change, id: &PackageId) -> Option<Package> {
+    let kept = change.pool.into_iter().flat_map(|pool| pool.packages);
+    kept.chain(change.ended).find(|package| package.id == *id)
+}
+
+fn check_text(field: &'static str, text: &str) -> Result<(), InputFault> {
+    let fits = text.chars().count() <= TEXT_CHARS_MAX && !text.chars().any(char::is_control);
+    if fits { Ok(()) } else { Err(InputFault::Text(field)) }
+}
+
+fn check_allowed(
+    description: Option<&str>,
+    products: Option<&[ProductId]>,
+    models: Option<&[String]>,
+) -> Result<(), InputFault> {
+    check_text("description", description.unwrap_or_default())?;
+    if products.is_some_and(|list| list.len() > ALLOWED_MAX) {
+        return Err(InputFault::List("products"));
+    }
+    let models = models.unwrap_or_default();
+    if models.len() > ALLOWED_MAX {
+        return Err(InputFault::List("models"));
+    }
+    models.iter().try_for_each(|model| check_text("models", model))
+}
