@@ -101,10 +101,11 @@ impl Admin {
         Buyer { account, key, key_id }
     }
 
+    /// Those that can still be drawn on, then those that are used up or over.
     pub(crate) async fn packages(&self, account: &str) -> Vec<Package> {
         let listed = self.get(&format!("/admin/v1/accounts/{account}/packages")).await.expect(200).json();
-        let list = listed.as_array().or_else(|| listed.as_object()?.values().find_map(Value::as_array));
-        list.unwrap_or_else(|| panic!("no list: {listed}")).iter().map(Package::read).collect()
+        let list = |name: &str| listed[name].as_array().unwrap_or_else(|| panic!("no {name} in {listed}")).iter();
+        list("packages").chain(list("ended")).map(Package::read).collect()
     }
 
     pub(crate) async fn metrics(&self) -> Metrics {

@@ -144,7 +144,10 @@ async fn an_expired_key_is_refused() {
     let ended = async || {
         let status = world.call(&Request::chat(&key)).await.status();
         let now = jiff::Timestamp::now();
-        assert!(status == 401 || (status == 200 && now <= end + jiff::SignedDuration::from_secs(1)), "{status} at {now}");
+        assert!(
+            status == 401 || (status == 200 && now <= end + jiff::SignedDuration::from_secs(1)),
+            "{status} at {now}"
+        );
         (status == 401).then_some(now)
     };
     assert!(until("the key expires", ended).await >= end);

@@ -133,7 +133,11 @@ async fn an_unknown_model_or_path_is_told_what_would_be_right() {
     let answer = answer.expect(404);
     assert!(answer.message().contains("/v1/infers/chat/v1"), "{}", answer.message());
     let answer = world.call(&Request::get("/v1/files").bearer(&buyer.key)).await.expect(404);
-    assert!(answer.message().contains("/v1/infers/"), "without a model two products could be meant: {}", answer.message());
+    assert!(
+        answer.message().contains("/v1/infers/"),
+        "without a model two products could be meant: {}",
+        answer.message()
+    );
     let answer = world.call(&Request::get("/nowhere").bearer(&buyer.key)).await.expect(404);
     assert!(!answer.message().is_empty());
     assert_eq!(seller.received_bytes(), 0);

@@ -6,4 +6,12 @@
 #[expect(dead_code, reason = "shared with the chaos runs, which use other parts of it")]
 mod harness;
 
-mod smoke;
+mod bounds;
+mod http_api;
+mod keys;
+mod llm;
+mod metering;
+mod operating;
+mod seller;
+mod sse;
+mod tidy;

@@ -87,7 +87,11 @@ async fn a_hang_up_in_the_stream_reaches_the_seller_within_100_ms() {
         exchange.send(chunk("data: 1\n\n")).await;
         client.chunked(9).await;
         let left = Instant::now();
-        if reset { client.wire.reset() } else { drop(client) }
+        if reset {
+            client.wire.reset()
+        } else {
+            drop(client)
+        }
         let (_, at) = exchange.gateway_ends().await;
         assert!(at - left <= CANCEL_MAX, "{:?} after the client left (reset: {reset})", at - left);
     }
