@@ -1,4 +1,20 @@
 //! The configuration. `raw` is what a file says, this is what the program runs on: checked, complete, and typed.
+//!
+//! A file becomes a [`Config`] in four steps, each of which notes its problems and goes on: `tree` (YAML into texts
+//! that know their places), `interpolate` (`${…}`), `read` (the tree into the raw shape), `check` (the rules).
+
+mod address;
+mod check;
+mod interpolate;
+mod load;
+mod problem;
+mod raw;
+mod read;
+mod scalar;
+mod suggest;
+#[cfg(test)]
+mod tests;
+mod tree;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -12,6 +28,9 @@ use secrecy::SecretString;
 
 use crate::domain::id::{GatewayId, OfferId, ProductId};
 use crate::domain::offer::Offer;
+
+pub use load::{FILE_BYTES_MAX, json_schema, load, parse};
+pub use problem::{PROBLEMS_MAX, Problem, Problems};
 
 /// Everything the program runs on.
 #[derive(Debug, Clone)]
@@ -187,8 +206,21 @@ pub enum Durability {
 pub struct HeaderRule {
     /// Lower-case names; one that ends in `*` names a prefix, `*` alone names all but `denied`.
     pub allowed: Vec<String>,
-    /// Lower-case names that `*` does not include.
+    /// Lower-case names that no prefix and no `*` includes; one that ends in `*` names a prefix. A name that
+    /// `allowed` spells out in full passes nevertheless.
     pub denied: Vec<String>,
+}
+
+impl HeaderRule {
+    /// Whether a seller's header reaches the buyer, by its lower-case name.
+    pub fn allows(&self, name: &str) -> bool {
+        let named = |patterns: &[String]| patterns.iter().any(|pattern| pattern == name);
+        let covered = |patterns: &[String]| {
+            let mut prefixes = patterns.iter().filter_map(|pattern| pattern.strip_suffix('*'));
+            prefixes.any(|prefix| name.starts_with(prefix))
+        };
+        named(&self.allowed) || (covered(&self.allowed) && !named(&self.denied) && !covered(&self.denied))
+    }
 }
 
 /// A seller's address.

@@ -78,7 +78,7 @@ pub struct Commit {
     pub head: Option<Write<Account>>,
     /// The pool document, if one changes.
     pub pool: Option<Write<Pool>>,
-    /// Packages that left their document, for the history.
+    /// Packages that left `pool`, for the history.
     pub ended: Vec<Package>,
     /// For the outbox. An event whose id is there already is not added again.
     pub events: Vec<Event>,
@@ -91,7 +91,7 @@ pub struct Commit {
 pub struct AccountSummary {
     /// Its id.
     pub id: AccountId,
-    /// Its name for people.
+    /// Its name for people; empty if its document is damaged.
     pub name: String,
 }
 
@@ -125,6 +125,9 @@ pub enum CommitError {
         /// Its size.
         bytes: usize,
     },
+    /// A key of the head document belongs to another account already.
+    #[error("the key belongs to another account already; make a new one")]
+    KeyTaken,
     /// The store failed; whether the commit happened is unknown.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -147,6 +150,7 @@ pub trait AccountStore: Send + Sync {
     /// Packages of an account that have left its documents, latest first; at most [`LIST_MAX`].
     fn ended<'a>(&'a self, account: &'a AccountId) -> BoxFuture<'a, Result<Vec<(ProductId, Package)>, StoreError>>;
 
-    /// Tells which accounts' head documents have changed, for caches. A receiver that lags must forget all it has cached.
+    /// Tells which accounts' head documents have changed, which every command does, for caches. A commit is told before
+    /// it is answered. A receiver that lags must forget all it has cached.
     fn changes(&self) -> broadcast::Receiver<AccountId>;
 }

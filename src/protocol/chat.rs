@@ -225,6 +225,8 @@ pub struct ErrorFields<'a> {
     pub param: Option<&'a str>,
     /// OpenAI's `code`, such as `insufficient_quota`.
     pub code: Option<&'a str>,
+    /// Our own finer word for it, such as `package_expired`.
+    pub reason: &'a str,
     /// APIG's code, such as `APIG.0303`.
     pub apig_code: &'a str,
     /// The id that is in the answer's `X-Request-Id` too.
@@ -245,6 +247,7 @@ struct OpenAiError<'a> {
     kind: &'a str,
     param: Option<&'a str>,
     code: Option<&'a str>,
+    reason: &'a str,
 }
 
 #[derive(Serialize)]
@@ -263,7 +266,8 @@ impl<'a> ErrorFields<'a> {
 /// Renders a refusal on an LLM route: OpenAI's shape and APIG's in one object, because the SDKs of
 /// either read only their own.
 pub fn error_body_llm(fields: &ErrorFields<'_>) -> Vec<u8> {
-    let error = OpenAiError { message: fields.message, kind: fields.kind, param: fields.param, code: fields.code };
+    let ErrorFields { message, kind, param, code, reason, .. } = *fields;
+    let error = OpenAiError { message, kind, param, code, reason };
     json_text(&LlmError { error, apig: fields.apig() })
 }
 
@@ -452,17 +456,18 @@ mod tests {
             kind: "invalid_request_error",
             param: None,
             code: Some("invalid_api_key"),
+            reason: "api_key_expired",
             apig_code: "APIG.0303",
             request_id: "r-1",
         };
         assert_eq!(
             String::from_utf8(error_body_llm(&fields)).unwrap(),
-            r#"{"error":{"message":"the key is \"unknown\"","type":"invalid_request_error","param":null,"code":"invalid_api_key"},"error_code":"APIG.0303","error_msg":"the key is \"unknown\"","request_id":"r-1"}"#
+            r#"{"error":{"message":"the key is \"unknown\"","type":"invalid_request_error","param":null,"code":"invalid_api_key","reason":"api_key_expired"},"error_code":"APIG.0303","error_msg":"the key is \"unknown\"","request_id":"r-1"}"#
         );
         let fields = ErrorFields { param: Some("model"), code: None, message: "no\n", ..fields };
         assert_eq!(
             String::from_utf8(error_body_llm(&fields)).unwrap(),
-            r#"{"error":{"message":"no\n","type":"invalid_request_error","param":"model","code":null},"error_code":"APIG.0303","error_msg":"no\n","request_id":"r-1"}"#
+            r#"{"error":{"message":"no\n","type":"invalid_request_error","param":"model","code":null,"reason":"api_key_expired"},"error_code":"APIG.0303","error_msg":"no\n","request_id":"r-1"}"#
         );
         assert_eq!(
             String::from_utf8(error_body_api(&fields)).unwrap(),

@@ -154,9 +154,11 @@ impl Conns {
 
     /// Wakes whoever is late.
     pub fn sweep(&self, now: Instant) {
-        self.0.borrow_mut().retain(|conn| conn.upgrade().is_some_and(|conn| {
-            conn.sweep(now);
-            true
-        }));
+        self.0.borrow_mut().retain(|conn| {
+            conn.upgrade().is_some_and(|conn| {
+                conn.sweep(now);
+                true
+            })
+        });
     }
 }

@@ -12,8 +12,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::conn::Conn;
-use crate::protocol::framing::{BodyFollower, Framing};
-use crate::protocol::head::{HEAD_BYTES_MAX, HeadEnd, HeadFault, check_head, find_head_end};
+use crate::protocol::framing::BodyFollower;
+use crate::protocol::head::{Framing, HEAD_BYTES_MAX, HeadEnd, HeadFault, check_head, find_head_end};
 
 /// Stands for a head that was refused; see [`Conn::refuse`].
 const HARMLESS_HEAD: &[u8] = b"GET / HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";

@@ -3,16 +3,16 @@
 
 pub mod body;
 pub mod catalog;
-mod conn;
-mod context;
-mod cors;
-mod forward;
-mod gate;
-mod headers;
-mod models;
-mod phases;
+pub mod conn;
+pub mod context;
+pub mod cors;
+pub mod forward;
+pub mod gate;
+pub mod headers;
+pub mod models;
+pub mod phases;
 pub mod rejection;
-mod request_body;
-mod route;
-mod seller;
+pub mod request_body;
+pub mod route;
+pub mod seller;
 pub mod server;

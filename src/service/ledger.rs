@@ -350,7 +350,8 @@ fn standing(document: &Pool, reports: &[LeaseReport], memory: &mut Memory, now: 
     memory.booked = memory.booked.saturating_add(closed);
     let booked = memory.booked.saturating_add(in_open);
     let base = document.remaining(now).get().saturating_add(booked);
-    Standing { base: i64::try_from(base).unwrap_or(i64::MAX), expires: document.next_expiry(now) }
+    let expires = document.next_expiry(now).map(|expires| expires.to_string().into());
+    Standing { base: i64::try_from(base).unwrap_or(i64::MAX), expires }
 }
 
 /// Sixty-four bits that nobody can foresee.

@@ -13,6 +13,7 @@ use crate::domain::billable;
 use crate::domain::id::KeyId;
 use crate::domain::pool::Shortage;
 use crate::domain::usage::{Charge, ChargePart, Ending};
+use crate::ports::BoxFuture;
 use crate::ports::journal::{CallEnd, Journal, JournalError, Position, Record};
 
 /// A call waits at most this long for the store to say whether there is quota.
@@ -81,11 +82,6 @@ impl Meter {
     /// A meter that writes to this core's journal.
     pub fn new(ledger: Arc<Ledger>, journal: Arc<dyn Journal>) -> Self {
         Self { ledger, journal, calls: Cell::new(0) }
-    }
-
-    /// The journal of this core.
-    pub fn journal(&self) -> &Arc<dyn Journal> {
-        &self.journal
     }
 
     /// Sets one unit aside. Waits only if this gateway has none at hand.
@@ -162,24 +158,32 @@ impl Meter {
 
     /// Ends a call. A charge stands unless `billed` is false; a call that was never charged costs nothing.
     pub fn end(&self, call: OpenCall, ending: Ending, billed: bool, at: Timestamp) {
-        if let Some(Charged { call: number, .. }) = call.charged {
-            let end = Record::End(CallEnd { call: number, ending, billed, at });
-            if billed {
-                // If this record is lost the call counts all the same: only the explanation is missing.
-                self.journal.append_soon(&end);
-            } else if let Err(error) = self.journal.append(&end) {
-                tracing::error!(%error, "a charge was taken back, but the journal does not say so");
-            }
+        let Some(Charged { call: number, .. }) = call.charged else { return self.give_back(call) };
+        let end = Record::End(CallEnd { call: number, ending, billed, at });
+        if billed {
+            // If this record is lost the call counts all the same: only the explanation is missing.
+            self.journal.append_soon(&end);
+            call.pool.settle(&call.hold);
+            self.journal.release();
+            return;
         }
-        match call.charged {
-            Some(_) if billed => call.pool.settle(&call.hold),
-            Some(_) => {
-                call.pool.uncharge();
-                call.pool.give_back(&call.hold);
-            }
-            None => call.pool.give_back(&call.hold),
+        if let Err(error) = self.journal.append(&end) {
+            tracing::error!(%error, "a charge was taken back, but the journal does not say so");
         }
+        call.pool.uncharge();
+        self.give_back(call);
+    }
+
+    /// Ends a call that costs nothing.
+    pub fn give_back(&self, call: OpenCall) {
+        call.pool.give_back(&call.hold);
         self.journal.release();
+    }
+
+    /// Resolves when a charge survives the loss of power.
+    pub fn on_disk(&self, charged: Charged) -> BoxFuture<'static, Result<(), JournalError>> {
+        let journal = Arc::clone(&self.journal);
+        Box::pin(async move { journal.on_disk(charged.position).await })
     }
 }
 

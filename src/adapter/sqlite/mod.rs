@@ -1,0 +1,143 @@
+//! The embedded store: one SQLite file, `store.sqlite3`, that the `sqlite3` tool can read while this program runs.
+//!
+//! One thread owns the connection that writes and one the connection that reads, so that no core that serves calls
+//! waits for a disk. What waits to be written is written in one transaction (see `write`).
+
+mod open;
+mod read;
+#[cfg(test)]
+mod tests;
+mod write;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use jiff::Timestamp;
+use rusqlite::Connection;
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+pub use self::open::OpenError;
+use self::open::Opened;
+use self::write::{Job, Writer};
+use super::documents::CHANGES_KEPT;
+use crate::domain::id::{AccountId, ProductId};
+use crate::domain::key::KeyHash;
+use crate::domain::package::Package;
+use crate::ports::BoxFuture;
+use crate::ports::account_store::{AccountStore, AccountSummary, Commit, CommitError, Loaded, StoreError};
+use crate::ports::clock::Clock;
+
+/// Commits that may wait to be written; further ones wait for room.
+const COMMITS_QUEUED_MAX: usize = 1_024;
+/// Questions that may wait for the reading thread; further ones wait for room.
+const QUESTIONS_QUEUED_MAX: usize = 1_024;
+
+type Question = Box<dyn FnOnce(&Connection) + Send>;
+
+/// Keeps accounts in a SQLite file. Dropping it waits until all that was sent is written.
+pub struct SqliteStore {
+    clock: Arc<dyn Clock>,
+    changes: broadcast::Sender<AccountId>,
+    commits: Option<mpsc::Sender<Job>>,
+    questions: Option<mpsc::Sender<Question>>,
+    writing: Option<JoinHandle<()>>,
+    reading: Option<JoinHandle<()>>,
+    /// Released after the threads have ended: the fields' own destructors run last.
+    _lock: std::fs::File,
+}
+
+impl SqliteStore {
+    /// Opens the store, or makes it if there is no such file. The directory must be there.
+    pub fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+        let Opened { lock, writer, reader } = open::open(path)?;
+        let changes = broadcast::Sender::new(CHANGES_KEPT);
+        let (commits, queued) = mpsc::channel(COMMITS_QUEUED_MAX);
+        let writer = Writer::new(writer, clock.clone(), changes.clone());
+        let writing = spawn("store-write", path, move || writer.run(queued))?;
+        let (questions, mut asked) = mpsc::channel::<Question>(QUESTIONS_QUEUED_MAX);
+        let reading = spawn("store-read", path, move || {
+            while let Some(question) = asked.blocking_recv() {
+                question(&reader);
+            }
+        })?;
+        let (commits, questions) = (Some(commits), Some(questions));
+        Ok(Self { clock, changes, commits, questions, writing: Some(writing), reading: Some(reading), _lock: lock })
+    }
+
+    /// Lets the reading thread answer a question.
+    async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (sender, answer) = oneshot::channel();
+        let question: Question = Box::new(move |db| {
+            let _ = sender.send(question(db)); // fails when the asker has gone
+        });
+        let questions = self.questions.as_ref().ok_or_else(ended)?;
+        questions.send(question).await.map_err(|_| ended())?;
+        answer.await.map_err(|_| ended())?
+    }
+
+    async fn send(&self, commit: Commit) -> Result<Timestamp, CommitError> {
+        let (sender, answer) = oneshot::channel();
+        let commits = self.commits.as_ref().ok_or_else(ended)?;
+        commits.send(Job { commit, answer: sender }).await.map_err(|_| ended())?;
+        answer.await.map_err(|_| ended())?
+    }
+}
+
+impl Drop for SqliteStore {
+    fn drop(&mut self) {
+        // The reader goes first, so that the writer's connection is the last and can clear the write-ahead log away.
+        drop(self.questions.take());
+        drop(self.commits.take());
+        for thread in [self.reading.take(), self.writing.take()].into_iter().flatten() {
+            let _ = thread.join(); // a panic in it has been reported already
+        }
+    }
+}
+
+impl AccountStore for SqliteStore {
+    fn load<'a>(&'a self, account: &'a AccountId) -> BoxFuture<'a, Result<Option<Loaded>, StoreError>> {
+        let (account, clock) = (account.clone(), self.clock.clone());
+        Box::pin(self.ask(move |db| read::load(db, &account, clock.now())))
+    }
+
+    fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<Timestamp, CommitError>> {
+        Box::pin(self.send(commit))
+    }
+
+    fn list(&self, after: Option<AccountId>) -> BoxFuture<'_, Result<Vec<AccountSummary>, StoreError>> {
+        Box::pin(self.ask(move |db| read::list(db, after.as_ref())))
+    }
+
+    fn account_of(&self, hash: KeyHash) -> BoxFuture<'_, Result<Option<AccountId>, StoreError>> {
+        Box::pin(self.ask(move |db| Ok(read::owner(db, &hash)?)))
+    }
+
+    fn ended<'a>(&'a self, account: &'a AccountId) -> BoxFuture<'a, Result<Vec<(ProductId, Package)>, StoreError>> {
+        let account = account.clone();
+        Box::pin(self.ask(move |db| read::ended(db, &account)))
+    }
+
+    fn changes(&self) -> broadcast::Receiver<AccountId> {
+        self.changes.subscribe()
+    }
+}
+
+/// A thread of the store ends before the store does only if it has panicked.
+fn ended() -> StoreError {
+    StoreError::Unavailable("a thread of the store has ended; restart the program".to_owned())
+}
+
+fn spawn(name: &str, path: &Path, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, OpenError> {
+    let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(work);
+    spawned.map_err(|error| OpenError::Unusable { path: path.to_owned(), reason: error.to_string() })
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Unavailable(error.to_string())
+    }
+}

@@ -1,0 +1,203 @@
+//! Opening the file: whose it is, whether it can be used, and its tables.
+
+use std::ffi::OsString;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+
+/// What this program writes and reads, in the file's `user_version`.
+const SCHEMA_VERSION: i64 = 1;
+/// Marks the file as ours, in its `application_id`: "Toll".
+const APPLICATION_ID: i64 = 0x546f_6c6c;
+/// How long to wait while someone else, such as the `sqlite3` tool, holds the file.
+const BUSY_WAIT: Duration = Duration::from_secs(2);
+/// Up to this size the whole file is checked at start, which takes up to about 0.2 s. In a larger one, damage shows
+/// when it is read.
+const CHECKED_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// What the write-ahead log is cut back to after it had to grow.
+const WAL_BYTES_KEPT: i64 = 16 * 1024 * 1024;
+
+/// Documents are larger than a row of a table without rowid should be. `random` holds the 64 bits of the stamp, signed.
+const SCHEMA: &str = "
+    CREATE TABLE documents (
+        account TEXT NOT NULL,
+        name TEXT NOT NULL, -- 'account', or 'pool/' and the product
+        counter INTEGER NOT NULL,
+        random INTEGER NOT NULL,
+        body TEXT NOT NULL, -- JSON
+        PRIMARY KEY (account, name)
+    ) STRICT;
+    CREATE TABLE key_index (
+        hash TEXT NOT NULL PRIMARY KEY,
+        account TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX key_index_by_account ON key_index (account);
+    CREATE TABLE history (
+        place INTEGER PRIMARY KEY, -- grows in the order of ending
+        account TEXT NOT NULL,
+        product TEXT NOT NULL,
+        package TEXT NOT NULL,
+        ended_at TEXT NOT NULL,
+        body TEXT NOT NULL, -- JSON
+        UNIQUE (account, package)
+    ) STRICT;
+    CREATE INDEX history_by_account ON history (account);
+    CREATE TABLE outbox (
+        place INTEGER PRIMARY KEY, -- grows in the order of happening
+        account TEXT NOT NULL,
+        id TEXT NOT NULL,
+        at TEXT NOT NULL,
+        body TEXT NOT NULL, -- JSON
+        UNIQUE (account, id)
+    ) STRICT;
+";
+
+/// Why a store was not opened. Each text says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The file or its directory refuses us.
+    #[error("the store {path} cannot be written: {reason}; its directory must be there and writable for this program")]
+    NotWritable {
+        /// Which file.
+        path: PathBuf,
+        /// What the system says.
+        reason: String,
+    },
+    /// Someone else has it.
+    #[error("the store {path} is in use by another process; stop that one, or give this one a directory of its own")]
+    Locked {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// It is something else.
+    #[error("{path} is not a Tollgate store; move it away, or name another file")]
+    NotAStore {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// A newer program has written it.
+    #[error(
+        "the store {path} has schema version {found}, this program reads {SCHEMA_VERSION}; run the newer program, or \
+         restore a backup from before the upgrade"
+    )]
+    Newer {
+        /// Which file.
+        path: PathBuf,
+        /// Its version.
+        found: i64,
+    },
+    /// It is damaged.
+    #[error("the store {path} is damaged: {reason}; keep a copy of it and restore the last backup")]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// What was found.
+        reason: String,
+    },
+    /// Anything else.
+    #[error("the store {path} cannot be used: {reason}")]
+    Unusable {
+        /// Which file.
+        path: PathBuf,
+        /// What the system says.
+        reason: String,
+    },
+}
+
+/// An open store.
+pub(super) struct Opened {
+    /// Keeps other processes away until it is closed.
+    pub(super) lock: File,
+    /// The only connection that writes.
+    pub(super) writer: Connection,
+    /// Sees every transaction that was committed before its question.
+    pub(super) reader: Connection,
+}
+
+/// Opens or makes the store.
+pub(super) fn open(path: &Path) -> Result<Opened, OpenError> {
+    // The lock comes first: a second store in this process that closed the file would end the first one's SQLite locks.
+    let mut lock_path = OsString::from(path);
+    lock_path.push(".lock");
+    let not_writable = |error: io::Error| OpenError::NotWritable { path: path.to_owned(), reason: error.to_string() };
+    let lock = open_file(Path::new(&lock_path)).map_err(not_writable)?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(OpenError::Locked { path: path.to_owned() }),
+        Err(TryLockError::Error(error)) => return Err(not_writable(error)),
+    }
+    let bytes = open_file(path).and_then(|file| file.metadata()).map_err(not_writable)?.len();
+    let fault = |error| fault(path, &error);
+    let mut writer = Connection::open_with_flags(path, flags(OpenFlags::SQLITE_OPEN_READ_WRITE)).map_err(fault)?;
+    writer.busy_timeout(BUSY_WAIT).map_err(fault)?;
+    check_identity(&writer, path)?;
+    if bytes <= CHECKED_BYTES_MAX {
+        let found: String = writer.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(fault)?;
+        if found != "ok" {
+            return Err(OpenError::Damaged { path: path.to_owned(), reason: found });
+        }
+    }
+    prepare(&mut writer).map_err(fault)?;
+    let reader = Connection::open_with_flags(path, flags(OpenFlags::SQLITE_OPEN_READ_ONLY)).map_err(fault)?;
+    reader.busy_timeout(BUSY_WAIT).map_err(fault)?;
+    Ok(Opened { lock, writer, reader })
+}
+
+/// Opens a file for writing, or makes it for the eyes of this program's user only. SQLite gives its own files beside
+/// it the same rights.
+fn open_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+}
+
+/// Each connection stays with one thread.
+fn flags(access: OpenFlags) -> OpenFlags {
+    access | OpenFlags::SQLITE_OPEN_NO_MUTEX
+}
+
+/// Refuses files that are not ours before anything is written to them. An empty file is about to become ours.
+fn check_identity(db: &Connection, path: &Path) -> Result<(), OpenError> {
+    let path = path.to_owned();
+    let number = |question: &str| db.query_row(question, [], |row| row.get::<_, i64>(0));
+    let numbers = || {
+        let tables = number("SELECT count(*) FROM sqlite_schema")?;
+        Ok((tables, number("PRAGMA application_id")?, number("PRAGMA user_version")?))
+    };
+    match numbers().map_err(|error| fault(&path, &error))? {
+        (0, 0, 0) | (_, APPLICATION_ID, SCHEMA_VERSION) => Ok(()),
+        (_, APPLICATION_ID, found) if found > SCHEMA_VERSION => Err(OpenError::Newer { path, found }),
+        _ => Err(OpenError::NotAStore { path }),
+    }
+}
+
+/// Makes the tables if there are none, and sets how the file is written.
+fn prepare(db: &mut Connection) -> rusqlite::Result<()> {
+    db.pragma_update(None, "journal_mode", "WAL")?;
+    db.pragma_update(None, "journal_size_limit", WAL_BYTES_KEPT)?;
+    db.pragma_update(None, "synchronous", "FULL")?;
+    let tables: i64 = db.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    if tables == 0 {
+        let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        transaction.execute_batch(SCHEMA)?;
+        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+        transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+        transaction.commit()?;
+    }
+    Ok(())
+}
+
+fn fault(path: &Path, error: &rusqlite::Error) -> OpenError {
+    let (path, reason) = (path.to_owned(), error.to_string());
+    match error.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase) => OpenError::NotAStore { path },
+        Some(ErrorCode::DatabaseCorrupt) => OpenError::Damaged { path, reason },
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => OpenError::Locked { path },
+        Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied | ErrorCode::DiskFull) => {
+            OpenError::NotWritable { path, reason }
+        }
+        _ => OpenError::Unusable { path, reason },
+    }
+}

@@ -1,0 +1,279 @@
+//! The raw shape into [`Config`]: every rule that a file must fulfil beyond its form. A rule that fails is noted and
+//! the rest is still checked; what cannot be built is `None`. Products and offers have files of their own.
+
+mod headers;
+mod offer;
+mod product;
+mod together;
+mod upstream;
+
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+
+use super::problem::{PlaceId, Report};
+use super::raw::{Raw, RawAdmin, RawLevel, RawLimits, RawListeners, RawLog, RawSecrets, defaults};
+use super::read::{At, Given};
+use super::scalar::{Count, Listen, Period, Secret, Size};
+use super::suggest::hint;
+use super::{AccessLog, Catalog, Config, Limits, Log, LogLevel};
+use crate::domain::id::GatewayId;
+
+/// Most cores that serve calls.
+const WORKERS_MAX: u64 = 256;
+/// Most client connections.
+const CONNECTIONS_MAX: u64 = 1_000_000;
+/// Least and most memory for request bodies, in bytes.
+const BUFFERED_BYTES: RangeInclusive<u64> = 1 << 20..=1 << 40;
+/// Size of a journal file, in bytes: room for some thousand records, and a start that reads it in seconds.
+const SEGMENT_BYTES: RangeInclusive<u64> = 256 << 10..=1 << 30;
+/// Shortest admin token on a loopback address, in characters.
+const TOKEN_CHARS_MIN: usize = 16;
+/// Shortest admin token on any other address, in characters.
+const TOKEN_CHARS_MIN_OUTSIDE: usize = 32;
+/// Shortest key for the hashes of API keys, in bytes.
+const HASH_KEY_BYTES_MIN: usize = 16;
+
+/// What every check needs.
+#[derive(Clone, Copy)]
+struct Cx<'a> {
+    /// Relative paths begin here.
+    folder: &'a Path,
+    report: &'a Report<'a>,
+}
+
+/// Checks a whole file.
+pub(super) fn config(root: At<Raw>, folder: &Path, report: &Report<'_>) -> Option<Config> {
+    let cx = Cx { folder, report };
+    let At { place, value: raw } = root;
+    let gateway = cx.text(raw.gateway, GatewayId::new).and_then(|given| match given {
+        Some(at) => Some(at.value),
+        None => GatewayId::new(defaults::GATEWAY).ok(),
+    });
+    let workers = cx.count(raw.workers, cores(), 1..=WORKERS_MAX);
+    let data_dir = raw.data_dir.required("data_dir", place, "/var/lib/tollgate", report);
+    let data_dir = data_dir.and_then(|at| cx.path(at));
+    let listeners = listeners(raw.listeners, place, cx);
+    let token_chars_min = match listeners {
+        Some((_, admin)) if !admin.ip().is_loopback() => TOKEN_CHARS_MIN_OUTSIDE,
+        Some(_) | None => TOKEN_CHARS_MIN,
+    };
+    let admin_token = admin_token(raw.admin, place, token_chars_min, cx);
+    let hash_key = hash_key(raw.secrets, place, cx);
+    let log = raw.log.section(place).and_then(|at| log(at.value, cx));
+    let limits = raw.limits.section(place).and_then(|at| limits(at.value, cx));
+    let journal = raw.journal.section(place);
+    let segment = journal.and_then(|at| cx.size(at.value.segment_bytes, defaults::SEGMENT_BYTES, SEGMENT_BYTES));
+    let drain_timeout = period(raw.drain_timeout, defaults::DRAIN_TIMEOUT);
+    let sold = product::products(raw.products, place, cx);
+    let buffered_bytes = limits.as_ref().map(|limits| limits.buffered_bytes);
+    together::check(&sold, buffered_bytes, report);
+    let offers = offer::offers(raw.offers, &sold, cx);
+    let products: Option<_> = sold.into_iter().map(|sold| sold.product.map(|p| (p.id.clone(), Arc::new(p)))).collect();
+    let (data_listener, admin_listener) = listeners?;
+    Some(Config {
+        gateway: gateway?,
+        workers: usize::try_from(workers?).ok()?,
+        data_dir: data_dir?,
+        data_listener,
+        admin_listener,
+        admin_token: admin_token?,
+        hash_key: hash_key?,
+        log: log?,
+        limits: limits?,
+        journal_segment_bytes: segment?,
+        drain_timeout: drain_timeout?,
+        catalog: Arc::new(Catalog { products: products?, offers: offers? }),
+    })
+}
+
+/// As many workers as the machine has cores, within the limit; one if it will not say.
+fn cores() -> u64 {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    u64::try_from(cores).unwrap_or(WORKERS_MAX).min(WORKERS_MAX)
+}
+
+fn period(given: Given<Period>, default: Duration) -> Option<Duration> {
+    given.or(Period(default)).map(|period| period.0)
+}
+
+/// The data and the admin address.
+fn listeners(given: Given<RawListeners>, root: PlaceId, cx: Cx<'_>) -> Option<(SocketAddr, SocketAddr)> {
+    let raw = given.section(root)?;
+    let place = raw.value.admin.value().map_or(raw.place, |at| at.place);
+    let data = raw.value.data.or(Listen(defaults::DATA_LISTENER));
+    let admin = raw.value.admin.or(Listen(defaults::ADMIN_LISTENER));
+    let (data, admin) = (data?.0, admin?.0);
+    let everywhere = data.ip().is_unspecified() || admin.ip().is_unspecified();
+    if data.port() == admin.port() && data.port() != 0 && (data.ip() == admin.ip() || everywhere) {
+        let message = format!("both listeners would take port {}; give each its own", data.port());
+        cx.report.note(place, message);
+        return None;
+    }
+    Some((data, admin))
+}
+
+fn admin_token(given: Given<RawAdmin>, root: PlaceId, chars_min: usize, cx: Cx<'_>) -> Option<SecretString> {
+    let admin = given.required("admin", root, "{ token: \"${file:admin.token}\" }", cx.report)?;
+    let at = admin.value.token.required("token", admin.place, "\"${file:admin.token}\"", cx.report)?;
+    let secret = cx.secret(at.place, at.value)?;
+    let text = secret.expose_secret();
+    if !text.bytes().all(|b| b.is_ascii_graphic()) {
+        cx.report.note(
+            at.place,
+            "the token has a character that no HTTP header can carry; write visible ASCII characters without spaces",
+        );
+        return None;
+    }
+    if text.len() < chars_min {
+        let why = match chars_min {
+            TOKEN_CHARS_MIN_OUTSIDE => ", because `listeners.admin` can be reached from other machines",
+            _ => "",
+        };
+        let message = format!("the token has {} characters; at least {chars_min} are needed{why}", text.len());
+        cx.report.note(at.place, message);
+        return None;
+    }
+    Some(secret)
+}
+
+fn hash_key(given: Given<RawSecrets>, root: PlaceId, cx: Cx<'_>) -> Option<SecretString> {
+    let secrets = given.required("secrets", root, "{ hash_key: \"${file:hash.key}\" }", cx.report)?;
+    let at = secrets.value.hash_key.required("hash_key", secrets.place, "\"${file:hash.key}\"", cx.report)?;
+    let secret = cx.secret(at.place, at.value)?;
+    let bytes = secret.expose_secret().len();
+    if bytes < HASH_KEY_BYTES_MIN {
+        let message = format!("the key has {bytes} bytes; at least {HASH_KEY_BYTES_MIN} are needed");
+        cx.report.note(at.place, message);
+        return None;
+    }
+    Some(secret)
+}
+
+fn log(raw: RawLog, cx: Cx<'_>) -> Option<Log> {
+    let level = raw.level.or(RawLevel::Info).map(|level| match level {
+        RawLevel::Error => LogLevel::Error,
+        RawLevel::Warn => LogLevel::Warn,
+        RawLevel::Info => LogLevel::Info,
+        RawLevel::Debug => LogLevel::Debug,
+        RawLevel::Trace => LogLevel::Trace,
+    });
+    let access = raw.access.optional().and_then(|given| {
+        let Some(at) = given else { return Some(AccessLog::Stdout) };
+        match at.value.as_str() {
+            "off" => Some(AccessLog::Off),
+            "stdout" => Some(AccessLog::Stdout),
+            path if path.contains('/') => Some(AccessLog::File(cx.folder.join(path))),
+            other => {
+                let hint = hint(other, ["off", "stdout"]);
+                let message = format!(
+                    "`{other}` is no place for the access log{hint}; write `off`, `stdout` or \
+                     the path of a file with a slash in it"
+                );
+                cx.report.note(at.place, message);
+                None
+            }
+        }
+    });
+    Some(Log { level: level?, access: access? })
+}
+
+fn limits(raw: RawLimits, cx: Cx<'_>) -> Option<Limits> {
+    let connections = cx.count(raw.connections, defaults::CONNECTIONS, 1..=CONNECTIONS_MAX);
+    let buffered_bytes = cx.size(raw.buffered_bytes, defaults::BUFFERED_BYTES, BUFFERED_BYTES);
+    Some(Limits {
+        connections: usize::try_from(connections?).ok()?,
+        head_timeout: period(raw.head_timeout, defaults::HEAD_TIMEOUT)?,
+        idle_timeout: period(raw.idle_timeout, defaults::IDLE_TIMEOUT)?,
+        body_timeout: period(raw.body_timeout, defaults::BODY_TIMEOUT)?,
+        buffered_bytes: buffered_bytes?,
+    })
+}
+
+impl Cx<'_> {
+    /// Reads a text by a rule. `None` if it was wrong, `Some(None)` if it is absent.
+    fn text<T, E: Display>(
+        self,
+        given: Given<String>,
+        rule: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Option<Option<At<T>>> {
+        match given.optional()? {
+            Some(at) => self.rule(at, rule).map(Some),
+            None => Some(None),
+        }
+    }
+
+    /// Reads a text that is there by a rule.
+    fn rule<T, E: Display>(self, at: At<String>, rule: impl FnOnce(&str) -> Result<T, E>) -> Option<At<T>> {
+        match rule(&at.value) {
+            Ok(value) => Some(At { place: at.place, value }),
+            Err(error) => {
+                self.report.note(at.place, error.to_string());
+                None
+            }
+        }
+    }
+
+    fn count(self, given: Given<Count>, default: u64, range: RangeInclusive<u64>) -> Option<u64> {
+        let Some(at) = given.optional()? else { return Some(default) };
+        self.within(at, range)
+    }
+
+    fn within(self, at: At<Count>, range: RangeInclusive<u64>) -> Option<u64> {
+        let count = at.value.0;
+        if !range.contains(&count) {
+            let message = format!("{count} is out of range; write a number from {} to {}", range.start(), range.end());
+            self.report.note(at.place, message);
+            return None;
+        }
+        Some(count)
+    }
+
+    fn size(self, given: Given<Size>, default: u64, range: RangeInclusive<u64>) -> Option<u64> {
+        let Some(at) = given.optional()? else { return Some(default) };
+        let bytes = at.value.0;
+        if !range.contains(&bytes) {
+            let (least, most) = (size_text(*range.start()), size_text(*range.end()));
+            let message = format!("{} is out of range; write a size from {least} to {most}", size_text(bytes));
+            self.report.note(at.place, message);
+            return None;
+        }
+        Some(bytes)
+    }
+
+    fn path(self, at: At<String>) -> Option<PathBuf> {
+        if at.value.trim().is_empty() {
+            self.report.note(at.place, "the path is empty; write one");
+            return None;
+        }
+        Some(self.folder.join(at.value))
+    }
+
+    /// A secret that is not empty and comes from no file that others can read.
+    fn secret(self, place: PlaceId, secret: Secret) -> Option<SecretString> {
+        if let Some(file) = self.report.exposed(place) {
+            let file = file.display();
+            let message = format!("others than its owner may read or change the file {file}; run `chmod 600 {file}`");
+            self.report.note(place, message);
+            return None;
+        }
+        if secret.0.expose_secret().trim().is_empty() {
+            self.report.note(place, "the secret is empty; write one, or name where it stands, as in `${file:path}`");
+            return None;
+        }
+        Some(secret.0)
+    }
+}
+
+/// A size in the largest unit that leaves no rest.
+fn size_text(bytes: u64) -> String {
+    let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    let unit = units.into_iter().find(|(each, _)| bytes >= *each && bytes.is_multiple_of(*each));
+    let plural = if bytes == 1 { "" } else { "s" };
+    unit.map_or_else(|| format!("{bytes} byte{plural}"), |(each, name)| format!("{}{name}", bytes / each))
+}

@@ -1,0 +1,171 @@
+//! Which headers a configuration may set, and which of a seller's headers reach the buyer unless it says more.
+
+use crate::config::{HeaderRule, ProductKind};
+
+/// Set by the proxy itself or belonging to one connection: a configured value would break the message's framing or
+/// be overwritten.
+const OURS: [&str; 11] = [
+    "connection",
+    "content-length",
+    "expect",
+    "host",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "via",
+];
+
+/// The prefix of what Tollgate says itself; a seller cannot speak in its name.
+const TOLLGATE: &str = "x-tollgate-";
+
+/// What an OpenAI-compatible answer needs to be read, cached, retried and asked about. Anything else would tell the
+/// buyer who the seller is, or let the seller set state at the buyer's.
+const LLM_ALLOWED: [&str; 22] = [
+    "accept-ranges",
+    "age",
+    "anthropic-*",
+    "cache-control",
+    "content-*",
+    "date",
+    "etag",
+    "expires",
+    "idempotency-key",
+    "last-modified",
+    "link",
+    "openai-*",
+    "pragma",
+    "ratelimit-*",
+    "request-id",
+    "retry-after",
+    "retry-after-ms",
+    "vary",
+    "warning",
+    "x-ratelimit-*",
+    "x-request-id",
+    "x-should-retry",
+];
+
+/// What `*` leaves out.
+const DENIED: [&str; 18] = [
+    "alt-svc",                   // would lead the client past the gateway
+    "clear-site-data",           // acts on the gateway's whole origin, not on one product
+    "content-security-policy-*", // reports to the seller what the buyer's browser does
+    "nel",                       // same
+    "proxy-authenticate",        // asks for the gateway's own credential
+    "proxy-authentication-info", // same
+    "public-key-pins",           // pins the gateway's name to the seller's key
+    "public-key-pins-*",         // same
+    "report-to",                 // reports to the seller what the buyer's browser does
+    "reporting-endpoints",       // same
+    "server",                    // names the seller's software
+    "set-cookie",                // a cookie of one buyer, kept for the gateway's origin
+    "strict-transport-security", // is for the gateway's operator to decide
+    "via",                       // names the seller's own proxies
+    "www-authenticate",          // asks for the seller's credential, which the buyer has not
+    "x-internal-*",              // the seller's own
+    "x-powered-by",              // names the seller's software
+    "x-tollgate-*",              // said by the gateway alone
+];
+
+/// Why a request header may not be configured; `None` if it may.
+pub(super) fn refusal(name: &str) -> Option<&'static str> {
+    if OURS.contains(&name) {
+        Some("is set by the gateway for each connection; take it out")
+    } else if name.starts_with(TOLLGATE) {
+        Some("is said by the gateway alone; take it out")
+    } else {
+        None
+    }
+}
+
+/// One entry of `response_headers`, in lower case.
+pub(super) fn pattern(text: &str) -> Result<String, String> {
+    const RIGHT: &str = "write a header's name, or the beginning of names and `*`, as in `x-seller-*`";
+    let lower = text.to_ascii_lowercase();
+    let stem = lower.strip_suffix('*').unwrap_or(&lower);
+    let named = stem.is_empty() && lower == "*" || http::HeaderName::from_bytes(stem.as_bytes()).is_ok();
+    if !named || stem.contains('*') {
+        return Err(format!("`{text}` is not the name of a header; {RIGHT}"));
+    }
+    if lower.starts_with(TOLLGATE) {
+        return Err(format!("`{text}` is said by the gateway alone and never passes from a seller; take it out"));
+    }
+    if lower != "*" && OURS.contains(&lower.as_str()) {
+        return Err(format!("`{text}` belongs to one connection and never passes; take it out"));
+    }
+    Ok(lower)
+}
+
+/// The default rule of a kind, with what a product adds.
+pub(super) fn rule(kind: &ProductKind, more: Vec<String>) -> HeaderRule {
+    let mut allowed: Vec<String> = match kind {
+        ProductKind::Llm { .. } => LLM_ALLOWED.map(str::to_owned).to_vec(),
+        ProductKind::Http { .. } => vec!["*".to_owned()],
+    };
+    allowed.extend(more);
+    allowed.sort();
+    allowed.dedup();
+    HeaderRule { allowed, denied: DENIED.map(str::to_owned).to_vec() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn llm() -> ProductKind {
+        ProductKind::Llm { deployment: "d".to_owned(), models: std::collections::BTreeMap::new() }
+    }
+
+    fn http() -> ProductKind {
+        ProductKind::Http { host: None, path: "/x".to_owned(), strip_path: false }
+    }
+
+    fn check(kind: &ProductKind, more: &[&str], name: &str, expected: bool) {
+        let rule = rule(kind, more.iter().map(|text| pattern(text).unwrap()).collect());
+        assert_eq!(rule.allows(name), expected, "{name} with {more:?}");
+    }
+
+    #[test]
+    fn a_model_answers_with_ordinary_headers_only() {
+        for name in
+            ["content-type", "cache-control", "x-ratelimit-remaining-requests", "openai-processing-ms", "retry-after"]
+        {
+            check(&llm(), &[], name, true);
+        }
+        for name in ["set-cookie", "server", "x-seller-a", "x-tollgate-charge", "cf-ray", "contents"] {
+            check(&llm(), &[], name, false);
+        }
+        check(&llm(), &["X-Seller-*"], "x-seller-a", true);
+        check(&llm(), &["x-*"], "x-other", true);
+        check(&llm(), &["x-*"], "x-internal-a", false);
+        check(&llm(), &["x-internal-a"], "x-internal-a", true);
+    }
+
+    #[test]
+    fn another_api_answers_with_all_but_the_denied() {
+        for name in ["content-type", "x-anything", "etag", "access-control-allow-origin"] {
+            check(&http(), &[], name, true);
+        }
+        for name in
+            ["set-cookie", "server", "alt-svc", "x-internal-node", "x-tollgate-charge", "public-key-pins-report-only"]
+        {
+            check(&http(), &[], name, false);
+        }
+        check(&http(), &["Set-Cookie"], "set-cookie", true);
+        check(&http(), &["set-cookie"], "set-cookie2", true);
+        check(&http(), &["*"], "x-tollgate-charge", false);
+        check(&http(), &["x-toll*"], "x-tollgate-charge", false);
+    }
+
+    #[test]
+    fn patterns() {
+        assert_eq!(pattern("X-Seller-*").as_deref(), Ok("x-seller-*"));
+        assert_eq!(pattern("*").as_deref(), Ok("*"));
+        for bad in ["", "**", "a*b", "x y", "x:", "é", "x-tollgate-*", "X-Tollgate-Charge", "transfer-encoding"] {
+            assert!(pattern(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! A file or text into a checked configuration, and the JSON Schema of such files.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use super::interpolate::Sources;
+use super::problem::{Problems, Report};
+use super::raw::Raw;
+use super::{Config, check, interpolate, read, tree};
+
+/// The largest configuration file, in bytes.
+pub const FILE_BYTES_MAX: u64 = 4 << 20;
+
+/// Reads, resolves and checks a configuration file. `env` looks up environment variables.
+///
+/// # Errors
+/// Everything that is wrong with the file, or that it cannot be read.
+pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Problems> {
+    let of_file = |message: String| Problems::of_file(path, message);
+    let unreadable = |error: std::io::Error| {
+        of_file(format!("the file cannot be read ({error}); name a configuration file that this process may read"))
+    };
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(unreadable)?;
+    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Err(of_file(format!("the file has more than {FILE_BYTES_MAX} bytes; a configuration is smaller")));
+    }
+    let text = String::from_utf8(bytes).map_err(|error| {
+        of_file(format!("byte {} is not UTF-8; save the file as UTF-8", error.utf8_error().valid_up_to()))
+    })?;
+    parse(&text, path, env)
+}
+
+/// Checks a configuration's text. `origin` names it in problems; relative paths begin at its folder.
+///
+/// # Errors
+/// Everything that is wrong with the text.
+pub fn parse(text: &str, origin: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Problems> {
+    let folder = origin.parent().unwrap_or(Path::new(""));
+    let report = Report::new(origin, text);
+    let config = tree::parse(text, &report).and_then(|mut tree| {
+        interpolate::resolve(&mut tree, &Sources { env, folder }, &report);
+        let root = read::read::<Raw>(&tree, &report)?;
+        check::config(root, folder, &report)
+    });
+    report.finish(config)
+}
+
+/// The JSON Schema of configuration files, for editors: pretty, always in the same order, with a line end.
+pub fn json_schema() -> String {
+    let schema = schemars::schema_for!(Raw);
+    format!("{:#}\n", schema.as_value())
+}

@@ -1,0 +1,328 @@
+//! What a configuration file says, key by key. The comments here become the descriptions of the JSON Schema. What
+//! the values must fulfil together is in `check`; the values that absent keys have are in [`defaults`].
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::read::Given;
+use super::scalar::{Count, Listen, Moment, Period, Secret, Size, ValidityText, Zone};
+use crate::domain::billable::StatusRule;
+
+/// What an absent key means, each in the unit of its key.
+pub(super) mod defaults {
+    use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+    use std::time::Duration;
+
+    pub(in super::super) const GATEWAY: &str = "gw-1";
+    pub(in super::super) const DATA_LISTENER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
+    pub(in super::super) const ADMIN_LISTENER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9090);
+    pub(in super::super) const CONNECTIONS: u64 = 10_000;
+    pub(in super::super) const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+    pub(in super::super) const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+    pub(in super::super) const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+    pub(in super::super) const BUFFERED_BYTES: u64 = 512 << 20;
+    pub(in super::super) const SEGMENT_BYTES: u64 = 64 << 20;
+    pub(in super::super) const DRAIN_TIMEOUT: Duration = Duration::from_secs(600);
+    pub(in super::super) const IDLE_CONNECTIONS: u64 = 256;
+    pub(in super::super) const SELLER_CONNECT: Duration = Duration::from_secs(5);
+    /// A model may think for ten minutes.
+    pub(in super::super) const SELLER_HEAD: Duration = Duration::from_secs(600);
+    pub(in super::super) const SELLER_IDLE: Duration = Duration::from_secs(600);
+    pub(in super::super) const SELLER_TOTAL: Duration = Duration::from_secs(3600);
+    pub(in super::super) const BODY_MAX: u64 = 32 << 20;
+}
+
+/// Configuration of one Tollgate gateway. `${VAR}`, `${VAR:-default}` and `${file:path}` stand for an environment
+/// variable or a file's content inside any value; `$$` is a dollar. Relative paths begin at this file's folder.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(title = "Tollgate configuration", extend("required" = ["data_dir", "admin", "secrets", "products"]))]
+pub(super) struct Raw {
+    /// This process's name in records; two gateways never share one.
+    #[schemars(extend("default" = "gw-1"))]
+    pub(super) gateway: Given<String>,
+    /// Cores that serve calls, 1 to 256. Default: as many as the machine has.
+    pub(super) workers: Given<Count>,
+    /// Folder of the store and the journal.
+    pub(super) data_dir: Given<String>,
+    /// Where the gateway listens.
+    pub(super) listeners: Given<RawListeners>,
+    /// The operators' side.
+    pub(super) admin: Given<RawAdmin>,
+    /// Keys of the gateway itself.
+    pub(super) secrets: Given<RawSecrets>,
+    /// What is written where.
+    pub(super) log: Given<RawLog>,
+    /// Bounds of the data plane.
+    pub(super) limits: Given<RawLimits>,
+    /// The record of every metered call.
+    pub(super) journal: Given<RawJournal>,
+    /// How long open streams may go on after SIGTERM.
+    #[schemars(extend("default" = "600s"))]
+    pub(super) drain_timeout: Given<Period>,
+    /// What is sold, at least one.
+    pub(super) products: Given<Vec<Given<RawProduct>>>,
+    /// What can be bought.
+    #[schemars(extend("default" = []))]
+    pub(super) offers: Given<Vec<Given<RawOffer>>>,
+}
+
+/// Where the gateway listens: address and port; port 0 picks a free one.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawListeners {
+    /// Where buyers call.
+    #[schemars(extend("default" = "127.0.0.1:8080"))]
+    pub(super) data: Given<Listen>,
+    /// Where operators and Prometheus call. Outside this machine's own addresses the token needs 32 characters.
+    #[schemars(extend("default" = "127.0.0.1:9090"))]
+    pub(super) admin: Given<Listen>,
+}
+
+/// The operators' side.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(extend("required" = ["token"]))]
+pub(super) struct RawAdmin {
+    /// Opens the admin listener; at least 16 characters. A file it comes from must be the owner's alone (chmod 600).
+    pub(super) token: Given<Secret>,
+}
+
+/// Keys of the gateway itself.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(extend("required" = ["hash_key"]))]
+pub(super) struct RawSecrets {
+    /// Keys the hashes of API keys; at least 16 bytes. Changing it makes every API key unknown.
+    pub(super) hash_key: Given<Secret>,
+}
+
+/// What is written where.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawLog {
+    /// Least severe level of the program's own messages, which go to standard error.
+    #[schemars(extend("default" = "info"))]
+    pub(super) level: Given<RawLevel>,
+    /// One JSON line a call: `off`, `stdout`, or the path of a file, which holds a slash.
+    #[schemars(extend("default" = "stdout"))]
+    pub(super) access: Given<String>,
+}
+
+/// Severity of the program's own messages.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub(super) enum RawLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// Bounds of the data plane.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawLimits {
+    /// Open client connections, 1 to 1000000; more are not accepted until one closes.
+    #[schemars(extend("default" = 10000))]
+    pub(super) connections: Given<Count>,
+    /// From a request head's first byte to its last.
+    #[schemars(extend("default" = "10s"))]
+    pub(super) head_timeout: Given<Period>,
+    /// Between two requests of one connection.
+    #[schemars(extend("default" = "75s"))]
+    pub(super) idle_timeout: Given<Period>,
+    /// Between two reads of a request body.
+    #[schemars(extend("default" = "30s"))]
+    pub(super) body_timeout: Given<Period>,
+    /// Request bodies held in memory at one time, over all calls; at least the largest `body_max`.
+    #[schemars(extend("default" = "512MiB"))]
+    pub(super) buffered_bytes: Given<Size>,
+}
+
+/// The record of every metered call.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawJournal {
+    /// Size of one of its files, 256KiB to 1GiB.
+    #[schemars(extend("default" = "64MiB"))]
+    pub(super) segment_bytes: Given<Size>,
+}
+
+/// One product: its route, its seller, its meter.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(extend("required" = ["id", "kind", "upstream"]))]
+pub(super) struct RawProduct {
+    /// Its name; one among products.
+    pub(super) id: Given<String>,
+    /// `llm`: OpenAI-compatible, under `/v1/infers/{deployment}/v1`, or under `/v1` by the body's `model`. `http`:
+    /// any other API, by host and path.
+    pub(super) kind: Given<RawKind>,
+    /// llm: its segment in `/v1/infers/{deployment}/v1`. Default: the id.
+    pub(super) deployment: Given<String>,
+    /// llm: the model names that buyers use, each with the seller's own name for it, `~` for the same. Empty: every
+    /// name passes as it is.
+    #[schemars(extend("default" = {}))]
+    pub(super) models: Given<BTreeMap<String, Given<Option<String>>>>,
+    /// http: only calls to this host, without port. Default: any host.
+    pub(super) host: Given<String>,
+    /// http: only paths under this prefix, by whole segments. Default: every path of the host.
+    pub(super) path: Given<String>,
+    /// http: whether the prefix is taken off before forwarding.
+    #[schemars(extend("default" = false))]
+    pub(super) strip_path: Given<bool>,
+    /// Who may call: bearers of an API key, or everybody.
+    #[schemars(extend("default" = "keys"))]
+    pub(super) access: Given<RawAccess>,
+    /// What is counted: one unit a billable call, or nothing. Open access needs `none`.
+    #[schemars(extend("default" = "calls"))]
+    pub(super) meter: Given<RawMeter>,
+    /// Where a buyer can get more; shown when a package is used up.
+    pub(super) buy_url: Given<String>,
+    /// The seller.
+    pub(super) upstream: Given<RawUpstream>,
+    /// How long the seller may take.
+    pub(super) timeouts: Given<RawTimeouts>,
+    /// Largest request body that is held in memory; at most 1GiB.
+    #[schemars(extend("default" = "32MiB"))]
+    pub(super) body_max: Given<Size>,
+    /// What a charge becomes when the seller breaks off. Default: void for a plain answer shorter than announced,
+    /// bill for a stream that had an event.
+    pub(super) on_seller_break: Given<RawBreakRule>,
+    /// What a charge survives once the client has the whole answer: the process's death (`os`) or a loss of power
+    /// (`disk`, which makes the answer's end wait).
+    #[schemars(extend("default" = "os"))]
+    pub(super) durability: Given<RawDurability>,
+    /// Seller's headers that reach the buyer besides the default ones: names, or prefixes that end in `*`.
+    #[schemars(extend("default" = []))]
+    pub(super) response_headers: Given<Vec<Given<String>>>,
+}
+
+/// How calls find a product.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub(super) enum RawKind {
+    Llm,
+    Http,
+}
+
+/// Who may call a product.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub(super) enum RawAccess {
+    Keys,
+    Open,
+}
+
+/// What is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub(super) enum RawMeter {
+    Calls,
+    None,
+}
+
+/// What becomes of a charge when the seller breaks off.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub(super) enum RawBreakRule {
+    Bill,
+    Void,
+}
+
+/// What a charge survives.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub(super) enum RawDurability {
+    Os,
+    Disk,
+}
+
+/// The seller's address and what it needs.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(extend("required" = ["base_url"]))]
+pub(super) struct RawUpstream {
+    /// `http://host:port/path` or `https://…`, without query and fragment.
+    pub(super) base_url: Given<String>,
+    /// The seller's credential, sent as `Authorization: Bearer`. A file it comes from must be the owner's alone.
+    pub(super) api_key: Given<Secret>,
+    /// Added to every request, over what the buyer sent.
+    #[schemars(extend("default" = {}))]
+    pub(super) headers: Given<BTreeMap<String, Given<Secret>>>,
+    /// PEM file with the only authorities trusted for an https seller. Default: the public ones.
+    pub(super) ca_file: Given<String>,
+    /// Idle connections kept per core, 1 to 65536.
+    #[schemars(extend("default" = 256))]
+    pub(super) idle_connections: Given<Count>,
+}
+
+/// How long a seller may take.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawTimeouts {
+    /// To accept a connection.
+    #[schemars(extend("default" = "5s"))]
+    pub(super) connect: Given<Period>,
+    /// From the request's last byte to the answer's head. At most `total`.
+    #[schemars(extend("default" = "600s"))]
+    pub(super) head: Given<Period>,
+    /// Between two parts of the answer's body.
+    #[schemars(extend("default" = "600s"))]
+    pub(super) idle: Given<Period>,
+    /// From the request's arrival to the answer's last byte.
+    #[schemars(extend("default" = "3600s"))]
+    pub(super) total: Given<Period>,
+}
+
+/// A purchasable specification of a product.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(extend("required" = ["id", "product", "kind", "calls", "validity"]))]
+pub(super) struct RawOffer {
+    /// Its name; one among offers.
+    pub(super) id: Given<String>,
+    /// The id of the product whose calls it grants.
+    pub(super) product: Given<String>,
+    /// `per_call`: a number of calls, paid once.
+    pub(super) kind: Given<RawOfferKind>,
+    /// How many calls it grants, 1 to 1000000000000.
+    pub(super) calls: Given<Count>,
+    /// How long they can be used, in calendar days, months or years: `30d`, `1mo`, `2y`.
+    pub(super) validity: Given<ValidityText>,
+    /// Whose midnight ends the validity.
+    #[schemars(extend("default" = "UTC"))]
+    pub(super) time_zone: Given<Zone>,
+    /// Which answers count, from when on. Default: 2xx since ever.
+    #[schemars(extend("default" = [{ "statuses": "success" }]))]
+    pub(super) billable: Given<Vec<Given<RawBillable>>>,
+}
+
+/// How an offer is sold.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub(super) enum RawOfferKind {
+    PerCall,
+}
+
+/// Which answers count, from a moment on.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(extend("required" = ["statuses"]))]
+pub(super) struct RawBillable {
+    /// First moment at which it holds, with its offset. Default: since ever.
+    pub(super) from: Given<Moment>,
+    /// `success`: 2xx alone; `any`: every answer of the seller.
+    pub(super) statuses: Given<StatusRule>,
+}

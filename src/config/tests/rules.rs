@@ -1,0 +1,299 @@
+//! For each rule a file that breaks it: one part of a complete file is replaced.
+
+use super::*;
+
+/// Replaces a text of [`BASE`], which must be there; one problem at the line that holds `mark` has the path and the
+/// words.
+fn check(from: &str, to: &str, mark: &str, path: &str, words: &str) {
+    assert_eq!(BASE.matches(from).count(), 1, "{from:?} must stand in the base file once");
+    let text = BASE.replace(from, to);
+    let line = text.lines().position(|line| line.contains(mark)).unwrap() + 1;
+    let problems = parsed(&text).expect_err(to);
+    let found = problems.iter().any(|problem| {
+        let here = problem.position.is_some_and(|position| position.0 == line);
+        here && problem.path == path && problem.message.contains(words)
+    });
+    assert!(found, "line {line}: {path}: …{words}…:\n{problems}");
+    assert_eq!(problems.iter().count(), 1, "{problems}");
+}
+
+/// A key's value replaced; the problem stands on its line.
+fn value(from: &str, to: &str, path: &str, words: &str) {
+    let key = from.split_once(": ").unwrap().0.trim();
+    let end = if from.ends_with('\n') { "\n" } else { "" };
+    check(from, &format!("{}{key}: {to}{end}", from.split_once(key).unwrap().0), &format!("{key}: {to}"), path, words);
+}
+
+#[test]
+fn the_gateway_itself() {
+    value("gateway: gw-7", "gw 7", "gateway", "begins with a letter or a digit");
+    value("gateway: gw-7", "\"\"", "gateway", "1 to 64 characters");
+    value("gateway: gw-7", "-gw", "gateway", "1 to 64 characters");
+    value("workers: 2", "0", "workers", "from 1 to 256");
+    value("workers: 2", "257", "workers", "from 1 to 256");
+    value("workers: 2", "-1", "workers", "not a whole number");
+    value("workers: 2", "2.0", "workers", "not a whole number");
+    value("workers: 2", "all", "workers", "digits alone");
+    value("data_dir: data", "\" \"", "data_dir", "the path is empty");
+    value("data: 127.0.0.1:8081", "localhost:80", "listeners.data", "in figures");
+    value("data: 127.0.0.1:8081", "8081", "listeners.data", "not an address and port");
+    value("admin: 127.0.0.1:9091", "127.0.0.1:8081", "listeners.admin", "both listeners would take port 8081");
+    let at = "listeners.admin";
+    check("data: 127.0.0.1:8081", "data: 0.0.0.0:9091", "admin: 127.0.0.1:9091", at, "would take port 9091");
+    let free = BASE.replace("127.0.0.1:8081", "127.0.0.1:0").replace("127.0.0.1:9091", "127.0.0.1:0");
+    assert!(parsed(&free).is_ok(), "port 0 is another port each time");
+}
+
+#[test]
+fn logs_limits_and_the_journal() {
+    value("level: debug", "dbug", "log.level", "did you mean `debug`?");
+    value("level: debug", "INFO", "log.level", "write one of `error`, `warn`, `info`, `debug`, `trace`");
+    value("access: logs/access.log", "stdot", "log.access", "did you mean `stdout`?");
+    value("access: logs/access.log", "\"\"", "log.access", "write `off`, `stdout` or the path");
+    value("access: logs/access.log", "access.log", "log.access", "with a slash");
+    value("  connections: 100\n", "0", "limits.connections", "from 1 to 1000000");
+    value("  connections: 100\n", "1000001", "limits.connections", "from 1 to 1000000");
+    value("head_timeout: 1s", "0s", "limits.head_timeout", "no time at all");
+    value("head_timeout: 1s", "10", "limits.head_timeout", "has no unit");
+    value("idle_timeout: 2s", "2 sec", "limits.idle_timeout", "not a unit of time");
+    value("body_timeout: 3s", "31d", "limits.body_timeout", "at most `30d`");
+    value("body_timeout: 3s", "soon", "limits.body_timeout", "not a duration");
+    value("drain_timeout: 4s", "0ms", "drain_timeout", "at least `1ms`");
+    value("buffered_bytes: 64MiB", "64MB", "limits.buffered_bytes", "not a unit of size");
+    value("buffered_bytes: 64MiB", "1023KiB", "limits.buffered_bytes", "1023KiB is out of range");
+    value("buffered_bytes: 64MiB", "lots", "limits.buffered_bytes", "not a size");
+    value("segment_bytes: 1MiB", "255KiB", "journal.segment_bytes", "from 256KiB to 1GiB");
+    value("segment_bytes: 1MiB", "1073741825", "journal.segment_bytes", "1073741825 bytes is out of range");
+}
+
+#[test]
+fn secrets() {
+    value("token: 0123456789abcdef", "0123456789abcde", "admin.token", "15 characters; at least 16");
+    value("token: 0123456789abcdef", "\"\"", "admin.token", "the secret is empty");
+    value("token: 0123456789abcdef", "\"${EMPTY:-}\"", "admin.token", "the secret is empty");
+    value("token: 0123456789abcdef", "0123456789 abcdef", "admin.token", "no HTTP header can carry");
+    value("token: 0123456789abcdef", "0123456789abcdéf", "admin.token", "no HTTP header can carry");
+    value("hash_key: fedcba9876543210", "fedcba987654321", "secrets.hash_key", "15 bytes; at least 16");
+    value("hash_key: fedcba9876543210", "\"  \"", "secrets.hash_key", "the secret is empty");
+    value("hash_key: fedcba9876543210", "$HASH_KEY_OF_THE_GATEWAY", "secrets.hash_key", "a lone `$`");
+    value("hash_key: fedcba9876543210", "\"${HASH KEY}\"", "secrets.hash_key", "not the name of a variable");
+    value("api_key: sk-seller", "\"\"", "products[0].upstream.api_key", "the secret is empty");
+    value("api_key: sk-seller", "Bearer sk-seller", "products[0].upstream.api_key", "write the key alone");
+    let outside = BASE.replace("admin: 127.0.0.1:9091", "admin: 0.0.0.0:9091");
+    let problems = parsed(&outside).unwrap_err().to_string();
+    assert!(problems.contains("at least 32 are needed, because `listeners.admin`"), "{problems}");
+    let long = outside.replace("token: 0123456789abcdef", "token: 0123456789abcdef0123456789abcdef");
+    assert!(parsed(&long).is_ok());
+}
+
+#[test]
+fn products() {
+    value("id: chat\n", "a/b", "products[0].id", "1 to 64 characters");
+    value("kind: llm", "grpc", "products[0].kind", "write one of `llm`, `http`");
+    value("kind: llm", "htp", "products[0].kind", "did you mean `http`?");
+    for bad in ["a/b", "\"\"", ".", "..", "a b", "ä"] {
+        value("deployment: chat-1", bad, "products[0].deployment", "not one segment of a path");
+    }
+    value("small: Small.gguf", "\"\"", "products[0].models.small", "not a model's name");
+    value("small: Small.gguf", "\"a\\nb\"", "products[0].models.small", "not a model's name");
+    check("small: Small.gguf", "\" \": x", "\" \": x", "products[0].models[\" \"]", "not a model's name");
+    value("access: keys", "all", "products[0].access", "write one of `keys`, `open`");
+    value("access: keys", "kyes", "products[0].access", "did you mean `keys`?");
+    value("access: keys", "open", "products[0].access", "with `access: open` write `meter: none`");
+    check("    meter: none\n", "", "access: open", "products[1].access", "an anonymous caller has no package");
+    value("meter: calls", "tokens", "products[0].meter", "write one of `calls`, `none`");
+    value("buy_url: https://shop.example.com/", "shop", "products[0].buy_url", "does not begin with");
+    value("buy_url: https://shop.example.com/", "https://a b/", "products[0].buy_url", "not a URL");
+    value("body_max: 1MiB", "0", "products[0].body_max", "from 1 byte to 1GiB");
+    value("body_max: 1MiB", "2GiB", "products[0].body_max", "2GiB is out of range");
+    value("body_max: 1MiB", "65MiB", "products[0].body_max", "never fits into `limits.buffered_bytes`, which is 64MiB");
+    value("on_seller_break: void", "refund", "products[0].on_seller_break", "write one of `bill`, `void`");
+    value("durability: disk", "ssd", "products[0].durability", "write one of `os`, `disk`");
+    value("response_headers: [x-seller-*]", "[a b]", "products[0].response_headers[0]", "not the name of a header");
+    value("response_headers: [x-seller-*]", "[a, x*y]", "products[0].response_headers[1]", "not the name of a header");
+    value("response_headers: [x-seller-*]", "[X-Tollgate-*]", "products[0].response_headers[0]", "never passes");
+    value("response_headers: [x-seller-*]", "[te]", "products[0].response_headers[0]", "never passes");
+    value("host: API.example.com", "a.example:80", "products[1].host", "a name without port");
+    value("host: API.example.com", "\"\"", "products[1].host", "not a host");
+    value("host: API.example.com", "https://a", "products[1].host", "not a host");
+    value("path: /weather/", "weather", "products[1].path", "does not begin with `/`");
+    value("path: /weather/", "\"\"", "products[1].path", "the path is empty");
+    value("path: /weather/", "//weather", "products[1].path", "two slashes");
+    value("path: /weather/", "/a/../b", "products[1].path", "`..`");
+    value("path: /weather/", "/a?b", "products[1].path", "a character other than");
+    value("strip_path: true", "yes", "products[1].strip_path", "neither `true` nor `false`");
+}
+
+#[test]
+fn keys_of_another_kind() {
+    check("kind: llm", "kind: llm\n    host: a", "host: a", "products[0].host", "is for `kind: http`");
+    check("kind: llm", "kind: llm\n    path: /a", "path: /a", "products[0].path", "is for `kind: http`");
+    check("kind: llm", "kind: llm\n    strip_path: no", "strip_path: no", "products[0].strip_path", "neither");
+    check("kind: llm", "kind: llm\n    strip_path: true", "strip_path: true", "products[0].strip_path", "take it out");
+    check("kind: http", "kind: http\n    models: {}", "models: {}", "products[1].models", "is for `kind: llm`");
+    check(
+        "kind: http",
+        "kind: http\n    deployment: a",
+        "deployment: a",
+        "products[1].deployment",
+        "is for `kind: llm`",
+    );
+}
+
+/// A product more, at the end of the list.
+fn another(product: &str, mark: &str, path: &str, words: &str) {
+    check("offers:\n", &format!("{product}\noffers:\n"), mark, path, words);
+}
+
+#[test]
+fn products_among_themselves() {
+    let llm = |id: &str, more: &str| {
+        format!("  - id: {id}\n    kind: llm\n    upstream: {{ base_url: \"http://s\" }}\n{more}")
+    };
+    let http =
+        |more: &str| format!("  - id: other\n    kind: http\n    upstream: {{ base_url: \"http://s\" }}\n{more}");
+    check("id: weather", "id: chat # 2", "id: chat # 2", "products[1].id", "`chat` is already on line 24");
+    let twice = "the deployment `chat-1` is already on line 26";
+    another(&llm("b", "    deployment: chat-1 # 2"), "chat-1 # 2", "products[2].deployment", twice);
+    another(&llm("chat-1", ""), "- id: chat-1", "products[2].id", "`chat-1` is already on line 26");
+    let models = "    models:\n      Small: x\n      large: y";
+    another(&llm("b", models), "large: y", "products[2].models.large", "already sold on line 29");
+    another(&llm("b", models), "large: y", "products[2].models.large", "`large-2: <the seller's name>`");
+    let at = "products[2].path";
+    let same = http("    host: api.EXAMPLE.com\n    path: /weather # 2");
+    another(&same, "/weather # 2", at, "already has the same calls (api.example.com/weather)");
+    another(&http("    path: /v1 # 2"), "path: /v1 # 2", at, "overlaps `/v1`");
+    another(&http("    path: /v1/infers/x"), "path: /v1/infers/x", at, "give this product a `host`");
+    another(&http("    path: /v1/weather"), "path: /v1/weather", at, "overlaps `/v1`");
+    another(&http("    path: / # all"), "path: / # all", at, "overlaps `/v1`");
+    another(&http(""), "- id: other", "products[2]", "needs `host`, `path` or both");
+}
+
+#[test]
+fn sellers() {
+    let at = "products[0].upstream.base_url";
+    let from = "base_url: https://seller.example.com:444/base/";
+    value(from, "seller.example.com", at, "does not begin with `http://`");
+    value(from, "ftp://seller", at, "does not begin with `http://`");
+    value(from, "https://seller?key=1", at, "no query");
+    value(from, "\"https://seller/#a\"", at, "fragment");
+    value(from, "https://me:pw@seller", at, "use `api_key` or `headers`");
+    value(from, "https://seller:0", at, "port 0");
+    value(from, "https://seller:99999", at, "no port from 1 to 65535");
+    value(from, "https://", at, "not a URL");
+    value(from, "https://:443", at, "not a host");
+    value(from, "https://seller//base", at, "two slashes");
+    value(from, "\"\"", at, "does not begin with");
+    let at = "products[0].upstream.headers[\"x y\"]";
+    check("x-tenant: abc", "x y: abc", "x y: abc", at, "not the name of a header");
+    for name in ["connection", "Transfer-Encoding", "content-length", "host", "te", "upgrade", "keep-alive"] {
+        let (line, path) = (format!("{name}: abc"), format!("products[0].upstream.headers.{name}"));
+        check("x-tenant: abc", &line, &line, &path, "is set by the gateway");
+    }
+    let at = "products[0].upstream.headers";
+    check("x-tenant: abc", "x-tollgate-a: b", "x-tollgate-a", &format!("{at}.x-tollgate-a"), "by the gateway alone");
+    check("x-tenant: abc", "Authorization: b", "Authorization", &format!("{at}.Authorization"), "already sets");
+    value("x-tenant: abc", "\"\"", &format!("{at}.x-tenant"), "the secret is empty");
+    value("x-tenant: abc", "\"a\\nb\"", &format!("{at}.x-tenant"), "not a header's value");
+    value("x-tenant: abc", "\" a\"", &format!("{at}.x-tenant"), "not a header's value");
+    check("x-tenant: abc", "x-a: b\n        X-A: c", "x-a: b", &format!("{at}.x-a"), "given twice");
+    value("idle_connections: 8", "0", "products[0].upstream.idle_connections", "from 1 to 65536");
+    check(
+        "idle_connections: 8",
+        "ca_file: gone.pem",
+        "ca_file",
+        "products[0].upstream.ca_file",
+        "gone.pem cannot be read",
+    );
+    value("connect: 1s", "0s", "products[0].timeouts.connect", "no time at all");
+    value("head: 2s", "5s", "products[0].timeouts.head", "at most `total`");
+    value("idle: 3s", "fast", "products[0].timeouts.idle", "not a duration");
+    check("total: 4s", "total: 1999ms", "head: 2s", "products[0].timeouts.head", "only 1.999s");
+    let http = "base_url: http://seller\n      ca_file: ca.pem";
+    let from = "base_url: https://seller.example.com:444/base/";
+    check(from, http, "ca_file", "products[0].upstream.ca_file", "only an https seller has a certificate");
+}
+
+#[test]
+fn offers() {
+    value("id: chat-100", "\"chat 100\"", "offers[0].id", "1 to 64 characters");
+    value("product: chat", "chta", "offers[0].product", "there is no product `chta` (did you mean `chat`?)");
+    value("product: chat", "x", "offers[0].product", "write one of `chat`, `weather`");
+    value("product: chat", "weather", "offers[0].product", "nothing of it can be sold");
+    value("kind: per_call", "per_token", "offers[0].kind", "write one of `per_call`");
+    value("    calls: 100\n", "0", "offers[0].calls", "from 1 to 1000000000000");
+    value("    calls: 100\n", "1000000000001", "offers[0].calls", "out of range");
+    value("    calls: 100\n", "1e3", "offers[0].calls", "not a whole number");
+    value("validity: 30 days", "1m", "offers[0].validity", "minutes or months");
+    value("validity: 30 days", "0d", "offers[0].validity", "not between 1 day and 100 years");
+    value("validity: 30 days", "forever", "offers[0].validity", "not a validity");
+    value("time_zone: Asia/Shanghai", "Asia/Shanghia", "offers[0].time_zone", "did you mean `Asia/Shanghai`?");
+    value("time_zone: Asia/Shanghai", "+08:00", "offers[0].time_zone", "not a time zone");
+    let rules = "      - statuses: any\n      - from: 2025-07-16T00:00:00+08:00\n        statuses: success\n";
+    let billable = |to: &str, path: &str, words: &str| {
+        let from = format!("    billable:\n{rules}");
+        check(&from, &format!("    billable: {to}\n"), "billable:", path, words);
+    };
+    billable("[{ statuses: 2xx }]", "offers[0].billable[0].statuses", "write one of `any`, `success`");
+    billable("[{ statuses: sucess }]", "offers[0].billable[0].statuses", "did you mean `success`?");
+    billable("[{ from: 2025-07-16T00:00:00Z }]", "offers[0].billable[0].statuses", "`statuses` is missing");
+    billable("[{ from: 2025-07-16, statuses: any }]", "offers[0].billable[0].from", "date, time and offset");
+    billable("[{ statuses: any }, { statuses: any }]", "offers[0].billable[1]", "two rules begin at the same moment");
+    billable("[]", "offers[0].billable", "no rule; write one");
+    billable("[any]", "offers[0].billable[0]", "found a single value");
+    let again = "  - { id: chat-100, product: chat, kind: per_call, calls: 1, validity: 1d }\n";
+    check("offers:\n", &format!("offers:\n{again}"), "- id: chat-100", "offers[1].id", "already on line");
+}
+
+#[test]
+fn what_is_no_yaml() {
+    let refused = |text: &str, position: (usize, usize), words: &str| {
+        let problems = parsed(text).expect_err(text);
+        let found = problems.iter().any(|p| p.position == Some(position) && p.message.contains(words));
+        assert!(found, "{text}: {position:?} {words}: {problems}");
+    };
+    refused("", (1, 1), "the file holds no keys");
+    refused("# nothing\n", (2, 1), "the file holds no keys");
+    refused("a: [1\n", (1, 4), "not YAML");
+    refused("a: \"1\n", (2, 1), "not YAML");
+    refused("a: 1\n b: 2\n", (2, 3), "not YAML");
+    refused("a: b: c\n", (1, 5), "not YAML");
+    refused("a: *x\n", (1, 4), "not YAML");
+    refused("- a\n", (1, 1), "found a list");
+    refused("a\n", (1, 1), "found a single value");
+    refused("~\n", (1, 1), "no value");
+    refused("? [a]\n: b\n", (1, 3), "a key must be a plain word");
+    refused("gateway: !!str a\n", (1, 16), "tags such as");
+    refused("gateway: &a [*a]\n", (1, 14), "inside its own anchor");
+    refused(&format!("{BASE}---\n{BASE}"), (BASE.lines().count() + 1, 1), "a second document");
+    refused("a: 1\n<<: { b: 2 }\n", (2, 1), "unknown key `<<`");
+    refused(&format!("a: {}", "[".repeat(40)), (1, 36), "not YAML");
+}
+
+#[test]
+fn aliases_may_repeat_a_value_but_not_blow_up() {
+    let shared = BASE.replace("connect: 1s", "connect: &t 1s").replace("idle: 3s", "idle: *t");
+    let config = parsed(&shared).unwrap();
+    let timeouts = config.catalog.products[&ProductId::new("chat").unwrap()].timeouts;
+    assert_eq!((timeouts.connect, timeouts.idle), (Duration::from_secs(1), Duration::from_secs(1)));
+
+    let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
+    for level in 1..12 {
+        let below = vec![format!("*a{}", level - 1); 10].join(", ");
+        bomb.push_str(&format!("a{level}: &a{level} [{below}]\n"));
+    }
+    let problems = parsed(&bomb).unwrap_err().to_string();
+    assert!(problems.contains("more than 200000 values, aliases expanded"), "{problems}");
+}
+
+#[test]
+fn a_value_never_changes_the_structure() {
+    let env = |name: &str| (name == "X").then(|| "a\nadmin: { token: stolen }\n# {[\"'".to_owned());
+    let text = BASE.replace("x-tenant: abc", "x-tenant: \"${X}\"");
+    let problems = parse(&text, Path::new("t.yaml"), &env).unwrap_err();
+    assert_eq!(problems.iter().count(), 1, "{problems}");
+    assert!(problems.to_string().contains("not a header's value"), "{problems}");
+    let number = |name: &str| (name == "N").then(|| "7".to_owned());
+    let text = BASE.replace("workers: 2", "workers: ${N}");
+    assert_eq!(parse(&text, Path::new("t.yaml"), &number).unwrap().workers, 7);
+}

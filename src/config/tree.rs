@@ -1,0 +1,221 @@
+//! YAML text into a tree of texts that know their places. It gives no value a type: a text stays a text, so that
+//! `1.10`, `off` and `0x10` are what the file says until a key's own rule reads them.
+//!
+//! serde-saphyr's parser is used without its serde side, because that stops at the first problem.
+
+use std::collections::HashMap;
+
+use serde_saphyr::granit_parser::{self, Event, Parser, ScalarStyle, Span, StrInput};
+
+use super::problem::{PlaceId, Report, join};
+
+/// How deep sections and lists may nest. The file's own shape needs six.
+const DEPTH_MAX: usize = 32;
+/// How many values a file may hold once its aliases are expanded.
+const NODES_MAX: usize = 200_000;
+
+/// A value and its place.
+#[derive(Debug, Clone)]
+pub(super) struct Node {
+    pub(super) place: PlaceId,
+    pub(super) value: Value,
+}
+
+/// What stands there.
+#[derive(Debug, Clone)]
+pub(super) enum Value {
+    /// Nothing, `~` or `null`.
+    Null,
+    /// Any other scalar, after YAML's own escapes.
+    Text(String),
+    /// A sequence.
+    List(Vec<Node>),
+    /// A mapping, in the file's order, each key once.
+    Section(Vec<Entry>),
+    /// Something whose problem is already noted.
+    Bad,
+}
+
+/// One key of a section.
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    pub(super) key: String,
+    pub(super) key_place: PlaceId,
+    pub(super) node: Node,
+}
+
+/// Reads one document. `None` if it cannot be parsed; then the report says where and why. Duplicate keys, tags and
+/// the like are noted and left out.
+pub(super) fn parse(text: &str, report: &Report<'_>) -> Option<Node> {
+    let mut options = granit_parser::Options::default();
+    options.set_emit_comments(false);
+    options.block_nesting_limit = DEPTH_MAX;
+    options.flow_nesting_limit = DEPTH_MAX;
+    let events = Parser::new_from_str_with_options(text, options);
+    Builder { events, report, anchors: HashMap::new(), nodes: 0 }.document()
+}
+
+struct Builder<'a> {
+    events: Parser<'a, StrInput<'a>>,
+    report: &'a Report<'a>,
+    /// Finished nodes that aliases may name.
+    anchors: HashMap<usize, Node>,
+    nodes: usize,
+}
+
+impl<'a> Builder<'a> {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the parser's events can grow; all others carry no value")]
+    fn document(&mut self) -> Option<Node> {
+        loop {
+            let (event, span) = self.next()?;
+            match event {
+                Event::DocumentStart(..) => break,
+                Event::StreamEnd => return self.stop(span, "the file holds no keys; begin with config/tollgate.yaml"),
+                _ => {}
+            }
+        }
+        let first = self.next()?;
+        let root = self.node(first, String::new())?;
+        loop {
+            let (event, span) = self.next()?;
+            match event {
+                Event::DocumentStart(..) => {
+                    return self
+                        .stop(span, "a second document begins here; a configuration is one document, remove `---`");
+                }
+                Event::StreamEnd => return Some(root),
+                _ => {}
+            }
+        }
+    }
+
+    /// The next event. Notes what the parser refuses; then there is none.
+    fn next(&mut self) -> Option<(Event<'a>, Span)> {
+        match self.events.next_event()? {
+            Ok(found) => Some(found),
+            Err(error) => {
+                let at = error.marker();
+                let message = format!("this is not YAML: {}", error.info());
+                self.report.note_text(at.line(), at.col() + 1, message);
+                None
+            }
+        }
+    }
+
+    fn stop<T>(&self, span: Span, message: &str) -> Option<T> {
+        self.report.note_text(span.start.line(), span.start.col() + 1, message.to_owned());
+        None
+    }
+
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the parser's events can grow; any other one is wrong here")]
+    fn node(&mut self, (event, span): (Event<'a>, Span), path: String) -> Option<Node> {
+        self.count(span)?;
+        let place = self.report.place(path.clone(), span.start.line(), span.start.col() + 1);
+        let tagged = event.tag().is_some();
+        let (value, anchor) = match event {
+            Event::Scalar(text, style, anchor, _) => (scalar(&text, style), anchor),
+            Event::SequenceStart(_, anchor, _) => (Value::List(self.list(&path)?), anchor),
+            Event::MappingStart(_, anchor, _) => (Value::Section(self.section(&path)?), anchor),
+            Event::Alias(anchor) => {
+                let Some(target) = self.anchors.get(&anchor).cloned() else {
+                    return self.stop(span, "an alias stands inside its own anchor; write the value out");
+                };
+                return self.copy(&target, path, span);
+            }
+            _ => return self.stop(span, "a value was expected here"),
+        };
+        let value = if tagged {
+            self.report.note(place, "tags such as `!!str` mean nothing here; write the value alone");
+            Value::Bad
+        } else {
+            value
+        };
+        let node = Node { place, value };
+        if anchor != 0 {
+            self.anchors.insert(anchor, node.clone());
+        }
+        Some(node)
+    }
+
+    fn list(&mut self, path: &str) -> Option<Vec<Node>> {
+        let mut items = Vec::new();
+        loop {
+            let next = self.next()?;
+            if matches!(next.0, Event::SequenceEnd) {
+                return Some(items);
+            }
+            items.push(self.node(next, format!("{path}[{}]", items.len()))?);
+        }
+    }
+
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the parser's events can grow; any other one is wrong here")]
+    fn section(&mut self, path: &str) -> Option<Vec<Entry>> {
+        let mut entries: Vec<Entry> = Vec::new();
+        let mut lines: HashMap<String, usize> = HashMap::new();
+        loop {
+            let (event, span) = self.next()?;
+            let (line, column) = (span.start.line(), span.start.col() + 1);
+            let key = match event {
+                Event::MappingEnd => return Some(entries),
+                Event::Scalar(text, ..) => text.into_owned(),
+                _ => return self.stop(span, "a key must be a plain word"),
+            };
+            let key_path = join(path, &key);
+            let key_place = self.report.place(key_path.clone(), line, column);
+            let next = self.next()?;
+            let mut node = self.node(next, key_path)?;
+            if matches!(node.value, Value::Null) {
+                node.place = key_place; // an absent value stands nowhere
+            }
+            match lines.get(&key) {
+                Some(first) => {
+                    let message = format!("duplicate key `{key}`, first given on line {first}; keep one of the two");
+                    self.report.note_key(key_place, &key, message);
+                }
+                None => {
+                    lines.insert(key.clone(), line);
+                    entries.push(Entry { key, key_place, node });
+                }
+            }
+        }
+    }
+
+    /// A copy of an anchored node under the path of its alias. Counted, so that aliases of aliases stay bounded.
+    fn copy(&mut self, node: &Node, path: String, span: Span) -> Option<Node> {
+        self.count(span)?;
+        let place = self.report.place_again(node.place, path.clone());
+        let value = match &node.value {
+            Value::List(items) => {
+                let copies = items.iter().enumerate();
+                let copies = copies.map(|(index, item)| self.copy(item, format!("{path}[{index}]"), span));
+                Value::List(copies.collect::<Option<_>>()?)
+            }
+            Value::Section(entries) => {
+                let copies = entries.iter().map(|entry| {
+                    let path = join(&path, &entry.key);
+                    let key_place = self.report.place_again(entry.key_place, path.clone());
+                    Some(Entry { key: entry.key.clone(), key_place, node: self.copy(&entry.node, path, span)? })
+                });
+                Value::Section(copies.collect::<Option<_>>()?)
+            }
+            plain @ (Value::Null | Value::Text(_) | Value::Bad) => plain.clone(),
+        };
+        Some(Node { place, value })
+    }
+
+    fn count(&mut self, span: Span) -> Option<()> {
+        self.nodes += 1;
+        if self.nodes > NODES_MAX {
+            let message = format!("more than {NODES_MAX} values, aliases expanded; a configuration is smaller");
+            return self.stop(span, &message);
+        }
+        Some(())
+    }
+}
+
+fn scalar(text: &str, style: ScalarStyle) -> Value {
+    match (style, text) {
+        (ScalarStyle::Plain, "" | "~" | "null" | "Null" | "NULL") => Value::Null,
+        _ => Value::Text(text.to_owned()),
+    }
+}

@@ -1,0 +1,119 @@
+//! The catalogue as the data plane uses it: products with their metrics, header rules and TLS set-ups made ready once.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::BufReader;
+use std::path::Path;
+use std::sync::Arc;
+
+use http::HeaderValue;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
+
+use super::headers::Filter;
+use crate::config::{Catalog, Product, ProductKind, UpstreamTls};
+use crate::telemetry::metrics::{Metrics, ProductMetrics};
+
+/// A product, ready to be called.
+#[derive(Debug)]
+pub struct Sold {
+    /// Its place in [`Shelf::sold`]: the same on every core.
+    pub index: usize,
+    /// What the configuration says.
+    pub product: Arc<Product>,
+    /// Its metrics.
+    pub metrics: ProductMetrics,
+    /// Which of the seller's headers come back.
+    pub filter: Filter,
+    /// The Host header that the seller gets.
+    pub host: HeaderValue,
+    /// Whether it is an LLM product.
+    pub llm: bool,
+    /// How the seller's certificate is checked, if TLS is spoken.
+    pub tls: Option<Arc<ClientConfig>>,
+}
+
+/// All products, and how calls find them.
+#[derive(Debug)]
+pub struct Shelf {
+    /// In the order of their ids.
+    pub sold: Vec<Arc<Sold>>,
+    /// LLM products by deployment.
+    pub deployments: HashMap<String, usize>,
+    /// LLM products by the names of their models.
+    pub models: HashMap<String, usize>,
+    /// Other products, those with a host first, then the longest path first.
+    pub apis: Vec<usize>,
+}
+
+/// Why a product cannot be made ready.
+#[derive(Debug, thiserror::Error)]
+#[error("products.{product}: {what}")]
+pub struct ShelfError {
+    product: String,
+    what: String,
+}
+
+impl Shelf {
+    /// Makes all products ready.
+    pub fn new(catalog: &Catalog, metrics: &Metrics) -> Result<Self, ShelfError> {
+        let mut shelf =
+            Self { sold: Vec::new(), deployments: HashMap::new(), models: HashMap::new(), apis: Vec::new() };
+        for (index, product) in catalog.products.values().enumerate() {
+            let fault = |what: String| ShelfError { product: product.id.to_string(), what };
+            let upstream = &product.upstream;
+            let llm = match &product.kind {
+                ProductKind::Llm { deployment, models } => {
+                    shelf.deployments.insert(deployment.clone(), index);
+                    shelf.models.extend(models.keys().map(|name| (name.clone(), index)));
+                    true
+                }
+                ProductKind::Http { .. } => {
+                    shelf.apis.push(index);
+                    false
+                }
+            };
+            shelf.sold.push(Arc::new(Sold {
+                index,
+                product: Arc::clone(product),
+                metrics: metrics.product(product.id.as_str()),
+                filter: Filter::new(&product.response_headers),
+                host: HeaderValue::from_str(upstream.authority.as_str()).map_err(|error| fault(error.to_string()))?,
+                llm,
+                tls: upstream.tls.as_ref().map(client_tls).transpose().map_err(fault)?,
+            }));
+        }
+        let sold = &shelf.sold;
+        shelf.apis.sort_by_key(|index| std::cmp::Reverse(sold.get(*index).map(|sold| specificity(&sold.product.kind))));
+        Ok(shelf)
+    }
+}
+
+fn specificity(kind: &ProductKind) -> (bool, usize) {
+    match kind {
+        ProductKind::Http { host, path, .. } => (host.is_some(), path.len()),
+        ProductKind::Llm { .. } => (false, 0),
+    }
+}
+
+fn client_tls(tls: &UpstreamTls) -> Result<Arc<ClientConfig>, String> {
+    let mut roots = RootCertStore::empty();
+    match &tls.ca_file {
+        Some(path) => add_file(&mut roots, path).map_err(|what| format!("ca_file {}: {what}", path.display()))?,
+        None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let versions = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = versions.map_err(|error| error.to_string())?.with_root_certificates(roots).with_no_client_auth();
+    Ok(Arc::new(config))
+}
+
+fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<(), String> {
+    let file = File::open(path).map_err(|error| error.to_string())?;
+    for certificate in CertificateDer::pem_reader_iter(BufReader::new(file)) {
+        let certificate = certificate.map_err(|error| error.to_string())?;
+        roots.add(certificate).map_err(|error| error.to_string())?;
+    }
+    if roots.is_empty() { Err("holds no certificate".to_owned()) } else { Ok(()) }
+}

@@ -1,0 +1,201 @@
+//! What is known of a call while it lasts, and its one way out: metered, logged, counted.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::HeaderValue;
+use jiff::Timestamp;
+
+use super::catalog::Sold;
+use super::conn::Conn;
+use super::server::Core;
+use crate::config::{BreakRule, ProductKind};
+use crate::domain::usage::Ending;
+use crate::service::authenticate::Caller;
+use crate::service::meter::OpenCall;
+use crate::telemetry::access::Line;
+
+/// One call.
+pub struct Call {
+    /// The core that serves it.
+    pub core: Rc<Core>,
+    /// The connection that it came on.
+    pub conn: Rc<Conn>,
+    /// The client's id if it sent a valid one, else ours.
+    pub request_id: HeaderValue,
+    /// When its head was read, by the clock on the wall.
+    pub arrived: Timestamp,
+    /// The same, by the stopwatch.
+    pub started: Instant,
+    /// For the log.
+    pub method: http::Method,
+    /// For the log: without the query, which may hold a secret.
+    pub path: String,
+    /// Whether the answer must name the origin.
+    pub cross_origin: bool,
+    /// Once it is known.
+    pub sold: Option<Arc<Sold>>,
+    /// Once it is known.
+    pub caller: Option<Arc<Caller>>,
+    /// As the buyer named it.
+    pub model: Option<String>,
+    /// Quota, once it is set aside.
+    pub open: Option<OpenCall>,
+    /// How often the request was sent to the seller.
+    pub attempts: u8,
+    /// The answer's status, once there is one.
+    pub status: Option<u16>,
+    /// The code of our refusal, if we refused.
+    pub code: Option<&'static str>,
+    /// The first byte of the answer's head.
+    pub head_at: Option<Instant>,
+    /// Whether the answer is an event stream, and whether an event of it has passed.
+    pub stream: Option<StreamState>,
+    /// Bytes of the answer's body so far.
+    pub body_bytes: u64,
+}
+
+/// What is known of an event stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StreamState {
+    /// No event yet.
+    Silent,
+    /// At least one event has passed.
+    Spoke,
+}
+
+impl Call {
+    /// The request id as text.
+    pub fn request_id(&self) -> &str {
+        self.request_id.to_str().unwrap_or_default() // made of visible characters
+    }
+
+    /// Whether our own words should have the shape that LLM SDKs read.
+    pub fn speaks_llm(&self) -> bool {
+        match &self.sold {
+            Some(sold) => sold.llm,
+            None => self.path.starts_with("/v1/") || self.path.starts_with("//"),
+        }
+    }
+
+    /// Whether a charge stands, given how the call ended.
+    fn billed(&self, ending: Ending) -> bool {
+        if ending != Ending::SellerBroke && ending != Ending::TimedOut {
+            return true;
+        }
+        let rule = self.sold.as_ref().and_then(|sold| sold.product.on_seller_break);
+        match (rule, self.stream) {
+            (Some(rule), _) => rule == BreakRule::Bill,
+            (None, stream) => stream == Some(StreamState::Spoke),
+        }
+    }
+
+    /// The end of every call: its quota is settled, its line written, its counters moved.
+    pub fn finish(mut self: Box<Self>, ending: Ending) {
+        let billed = self.billed(ending);
+        let mut units = 0;
+        if let Some(open) = self.open.take() {
+            let charged = open.charged().map_or(0, |charged| charged.units.get());
+            units = if billed { charged } else { 0 };
+            if let Some(sold) = &self.sold {
+                let counter = if billed { &sold.metrics.charged } else { &sold.metrics.voided };
+                counter.inc_by(charged);
+            }
+            self.core.meter.end(open, ending, billed, self.core.clock.now());
+        }
+        let duration = self.started.elapsed();
+        if let Some(sold) = &self.sold {
+            // A client that left before any answer is counted under nginx's number for it.
+            sold.metrics.calls(self.status.unwrap_or(499)).inc();
+            sold.metrics.duration.observe(duration.as_secs_f64());
+            if self.code.is_none() {
+                sold.metrics.ending(ending).inc();
+            }
+        }
+        self.core.metrics.calls_open.dec();
+        self.conn.end_call();
+        self.log(ending, units, duration.as_micros());
+    }
+
+    fn log(&self, ending: Ending, units: u64, duration_us: u128) {
+        let Some(access) = &self.core.access else { return };
+        let micros = |micros: u128| u64::try_from(micros).unwrap_or(u64::MAX);
+        let first_byte = self.head_at.map_or(0, |at| at.duration_since(self.started).as_micros());
+        access.add(&Line {
+            time: self.arrived,
+            request_id: self.request_id(),
+            client: self.client(),
+            method: self.method.as_str(),
+            path: &self.path,
+            product: self.sold.as_ref().map(|sold| sold.product.id.as_str()),
+            account: self.caller.as_ref().map(|caller| caller.account.as_str()),
+            key: self.caller.as_ref().map(|caller| caller.key.id.as_str()),
+            model: self.model.as_deref(),
+            status: self.status.unwrap_or(499),
+            source: if self.code.is_some() { "gateway" } else { "seller" },
+            code: self.code,
+            ending: ending.name(),
+            units,
+            attempts: self.attempts,
+            response_bytes: self.body_bytes,
+            first_byte_us: micros(first_byte),
+            duration_us: micros(duration_us),
+        });
+    }
+
+    /// The client's address.
+    pub fn client(&self) -> IpAddr {
+        self.conn.peer.ip()
+    }
+
+    /// The seller's own name for the model, if it differs from the buyer's.
+    pub fn sellers_model(&self) -> Option<&str> {
+        let sold = self.sold.as_ref()?;
+        match &sold.product.kind {
+            ProductKind::Llm { models, .. } => {
+                let buyers = self.model.as_deref()?;
+                models.get(buyers).map(String::as_str).filter(|sellers| *sellers != buyers)
+            }
+            ProductKind::Http { .. } => None,
+        }
+    }
+}
+
+/// Holds a call until it is handed to its end. If it is dropped before (the client hung up, and the engine let go of
+/// the call's future), the core's sweep ends it: a destructor does no accounting.
+pub struct CallGuard(Option<Box<Call>>);
+
+impl CallGuard {
+    /// Guards a call.
+    pub fn new(call: Call) -> Self {
+        Self(Some(Box::new(call)))
+    }
+
+    /// A guard whose call has been handed on.
+    pub fn empty() -> Self {
+        Self(None)
+    }
+
+    /// The call, while it lasts.
+    pub fn call(&mut self) -> Option<&mut Call> {
+        self.0.as_deref_mut()
+    }
+
+    /// Ends the call.
+    pub fn finish(&mut self, ending: Ending) {
+        if let Some(call) = self.0.take() {
+            call.finish(ending);
+        }
+    }
+}
+
+impl Drop for CallGuard {
+    fn drop(&mut self) {
+        if let Some(call) = self.0.take() {
+            let core = Rc::clone(&call.core);
+            core.abandon(call);
+        }
+    }
+}

@@ -1,0 +1,421 @@
+//! The life of one call, from its head to the seller's. What follows the head is the `body` module's; how a call ends,
+//! the `context` module's.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::header::{self, HeaderName};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use hyper::body::{Body, Incoming};
+
+use super::body::{AnswerBody, Tap, TapParts};
+use super::catalog::{Shelf, Sold};
+use super::conn::Conn;
+use super::context::{Call, CallGuard};
+use super::forward::{Outgoing, exchange};
+use super::rejection::{Code, Rejection};
+use super::request_body::{RequestBody, Share, UploadState, UploadTimeouts, read_whole};
+use super::route::{self, Route};
+use super::seller::{Link, Seller};
+use super::server::Core;
+use super::{cors, headers, models};
+use crate::config::{Access, Durability, Meter};
+use crate::domain::usage::Ending;
+use crate::protocol::chat::{read_request, replace_model};
+use crate::protocol::credential::{Credential, find_credential};
+use crate::protocol::request_id::valid_request_id;
+use crate::service::authenticate::Caller;
+use crate::service::meter::{Answered, Charged};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The same, where Anthropic's SDKs look.
+const REQUEST_ID_ANTHROPIC: HeaderName = HeaderName::from_static("request-id");
+
+/// Serves one call; always answers.
+pub async fn serve(core: Rc<Core>, conn: Rc<Conn>, request: Request<Incoming>) -> Response<AnswerBody> {
+    let refused = conn.begin_call();
+    let mut guard = CallGuard::new(begin(core, conn, &request));
+    let served = match refused {
+        Some(fault) => Err(Rejection::head(fault)),
+        None => serve_checked(&mut guard, request).await,
+    };
+    let answer = served.unwrap_or_else(|rejection| reject(&mut guard, &rejection));
+    guard.finish(Ending::Complete); // those whose body is a seller's have handed their call on
+    answer
+}
+
+fn begin(core: Rc<Core>, conn: Rc<Conn>, request: &Request<Incoming>) -> Call {
+    core.metrics.calls_open.inc();
+    let (head, arrived) = (request.headers(), core.clock.now());
+    let own = || core.next_request_id();
+    let request_id = head.get(REQUEST_ID).filter(|id| valid_request_id(id.as_bytes())).cloned().unwrap_or_else(own);
+    Call {
+        conn,
+        request_id,
+        arrived,
+        started: Instant::now(),
+        method: request.method().clone(),
+        path: request.uri().path().to_owned(),
+        cross_origin: head.contains_key(header::ORIGIN),
+        sold: None,
+        caller: None,
+        model: None,
+        open: None,
+        attempts: 0,
+        status: None,
+        code: None,
+        head_at: None,
+        stream: None,
+        body_bytes: 0,
+        core,
+    }
+}
+
+async fn serve_checked(guard: &mut CallGuard, request: Request<Incoming>) -> Result<Response<AnswerBody>, Rejection> {
+    let Some(call) = guard.call() else { return Err(gone()) };
+    if cors::is_preflight(request.method(), request.headers()) {
+        return Ok(own_answer(call, cors::permit(request.headers())));
+    }
+    let shelf = Arc::clone(&call.core.shelf());
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+    let asks = matches!(*request.method(), Method::GET | Method::HEAD);
+    let route = route::find(&shelf, host, target, asks)?;
+    if let Route::Product { sold, .. } | Route::Models { sold: Some(sold), .. } = &route {
+        call.sold = Some(Arc::clone(sold));
+    }
+    authenticate(call, &shelf, &route, request.headers()).await?;
+    let (sold, path) = match route {
+        Route::Models { sold, model } => {
+            let answer = models::answer(&shelf, call.caller.as_deref(), sold.as_deref(), model.as_deref())?;
+            return Ok(own_answer(call, answer));
+        }
+        Route::Product { sold, path } => (Some(sold), path),
+        Route::ByModel { path } => (None, path),
+    };
+    let (parts, incoming) = request.into_parts();
+    let body = read_body(call, &shelf, sold, &parts.headers, incoming).await?;
+    let sold = call.sold.clone().ok_or_else(gone)?;
+    let _held = body.held;
+    admit(call, &sold).await?;
+    let seller = call.core.seller(sold.index).ok_or_else(gone)?;
+    let mut request = Request::new(body.body);
+    *request.method_mut() = parts.method;
+    *request.uri_mut() = seller_uri(&sold, &path)?;
+    *request.headers_mut() = parts.headers;
+    headers::to_seller(request.headers_mut(), &sold, call.client(), &call.request_id);
+    let streamed_up = body.upload.is_some();
+    let (response, link) = exchange(call, &seller, Outgoing { request, upload: body.upload }).await?;
+    let kept = (!streamed_up).then_some((link, seller));
+    answer(guard, response, kept, &sold)
+}
+
+/// Finds out who calls, and whether they may. A product that is open to all asks for nothing.
+async fn authenticate(call: &mut Call, shelf: &Shelf, route: &Route, head: &HeaderMap) -> Result<(), Rejection> {
+    let sold = match route {
+        Route::Product { sold, .. } | Route::Models { sold: Some(sold), .. } => Some(sold),
+        Route::ByModel { .. } | Route::Models { sold: None, .. } => None,
+    };
+    if sold.is_some_and(|sold| sold.product.access == Access::Open) {
+        return Ok(());
+    }
+    let found = find_credential(head);
+    match found.map_err(|fault| Rejection::new(Code::InvalidApiKey, fault.to_string()))? {
+        Credential::Bearer(key) => {
+            let authenticator = Arc::clone(&call.core.authenticator);
+            let caller = authenticator.caller(key, call.arrived).await;
+            call.caller = Some(caller.map_err(|error| Rejection::auth(&error))?);
+        }
+        Credential::None if sold.is_some() || route::callable(shelf, None).next().is_none() => {
+            return Err(missing_key());
+        }
+        Credential::None => {}
+    }
+    sold.map_or(Ok(()), |sold| check_product(call.caller.as_deref(), sold))
+}
+
+fn missing_key() -> Rejection {
+    Rejection::new(
+        Code::MissingApiKey,
+        "no API key was sent; set the header Authorization: Bearer, a space and the key",
+    )
+}
+
+fn check_product(caller: Option<&Caller>, sold: &Sold) -> Result<(), Rejection> {
+    match caller {
+        _ if route::may_call(sold, caller) => Ok(()),
+        None => Err(missing_key()),
+        Some(_) => {
+            let message = format!("this API key is not allowed to call {}; use one that is", sold.product.id);
+            Err(Rejection::new(Code::ProductNotAllowed, message))
+        }
+    }
+}
+
+/// A request body that is ready to go, and what keeps it counted while it is held.
+struct ReadyBody {
+    body: RequestBody,
+    upload: Option<Rc<Cell<UploadState>>>,
+    held: Vec<Share>,
+}
+
+/// Reads the body if its model must be known; settles which product is called.
+async fn read_body(
+    call: &mut Call,
+    shelf: &Shelf,
+    sold: Option<Arc<Sold>>,
+    head: &HeaderMap,
+    incoming: Incoming,
+) -> Result<ReadyBody, Rejection> {
+    let llm = sold.as_ref().is_none_or(|sold| sold.llm);
+    let has_body = !incoming.is_end_stream();
+    if !(llm && has_body && may_be_json(head)) {
+        let sold = match sold {
+            Some(sold) => sold,
+            None => route::by_model(shelf, call.caller.as_deref(), None)?,
+        };
+        settle_product(call, &sold, has_body && llm)?;
+        return Ok(unread(call, &sold, incoming, has_body));
+    }
+    if head.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
+        let message = "the body is compressed, so its model cannot be read; send it uncompressed";
+        return Err(Rejection::new(Code::EncodingUnsupported, message).closing());
+    }
+    let largest = || shelf.sold.iter().filter(|sold| sold.llm).map(|sold| sold.product.body_max).max();
+    let max = sold.as_ref().map(|sold| sold.product.body_max).or_else(largest).unwrap_or_default();
+    let core = Rc::clone(&call.core);
+    let (bytes, held) = read_whole(incoming, max, &core.held, &call.conn, core.limits.body_timeout).await?;
+    let read = match read_request(&bytes) {
+        Ok(read) => Some(read),
+        Err(_) if !says_json(head) => None, // some other format: handed on as it is
+        Err(fault) => return Err(Rejection::new(Code::InvalidRequest, fault.to_string())),
+    };
+    let field = read.and_then(|read| read.model);
+    call.model = field.as_ref().map(|field| field.name.to_string());
+    let sold = match sold {
+        Some(sold) => sold,
+        None => route::by_model(shelf, call.caller.as_deref(), call.model.as_deref())?,
+    };
+    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > sold.product.body_max {
+        let message = format!("the body is larger than {} bytes", sold.product.body_max);
+        return Err(Rejection::new(Code::RequestTooLarge, message));
+    }
+    settle_product(call, &sold, true)?;
+    let bytes = match (&field, call.sellers_model()) {
+        (Some(field), Some(sellers)) => Bytes::from(replace_model(&bytes, field, sellers)),
+        (_, _) => bytes,
+    };
+    Ok(ReadyBody { body: RequestBody::whole(bytes), upload: None, held })
+}
+
+/// A body that is handed on unread.
+fn unread(call: &Call, sold: &Sold, incoming: Incoming, has_body: bool) -> ReadyBody {
+    if !has_body {
+        return ReadyBody { body: RequestBody::whole(Bytes::new()), upload: None, held: Vec::new() };
+    }
+    let timeouts = UploadTimeouts { client: call.core.limits.body_timeout, seller: sold.product.timeouts.head };
+    let (body, upload) = RequestBody::streamed(incoming, Rc::clone(&call.conn), timeouts);
+    ReadyBody { body, upload: Some(upload), held: Vec::new() }
+}
+
+/// Notes the product, once it is certain; checks the key's allow-lists.
+fn settle_product(call: &mut Call, sold: &Arc<Sold>, model_matters: bool) -> Result<(), Rejection> {
+    call.sold = Some(Arc::clone(sold));
+    check_product(call.caller.as_deref(), sold)?;
+    match &call.model {
+        Some(model) => {
+            route::check_model(sold, model)?;
+            let allowed = call.caller.as_ref().is_none_or(|caller| caller.key.opens_model(model));
+            if allowed { Ok(()) } else { Err(model_not_allowed(model)) }
+        }
+        None if model_matters && call.caller.as_ref().is_some_and(|caller| caller.key.models.is_some()) => {
+            let message =
+                "this API key is limited to some models, and the request's model cannot be read; use another key";
+            Err(Rejection::new(Code::ModelNotAllowed, message))
+        }
+        None => Ok(()),
+    }
+}
+
+fn model_not_allowed(model: &str) -> Rejection {
+    let message = format!("this API key is not allowed to use the model {model:?}; use one that is");
+    Rejection::new(Code::ModelNotAllowed, message).param("model")
+}
+
+/// Whether a body says that it is JSON.
+fn says_json(head: &HeaderMap) -> bool {
+    let kind = head.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    kind.eq_ignore_ascii_case("application/json") || kind.to_ascii_lowercase().ends_with("+json")
+}
+
+/// Whether a seller could read a body as JSON: everything but forms with files and raw bytes. Some servers do not look
+/// at the content type.
+fn may_be_json(head: &HeaderMap) -> bool {
+    let kind = head.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let kind = kind.to_ascii_lowercase();
+    let other = ["multipart/", "audio/", "image/", "video/", "application/octet-stream"];
+    !other.iter().any(|other| kind.starts_with(other))
+}
+
+/// Sets quota aside, if the product is metered.
+async fn admit(call: &mut Call, sold: &Sold) -> Result<(), Rejection> {
+    let (Meter::Calls, Some(caller)) = (sold.product.meter, &call.caller) else { return Ok(()) };
+    let pool = caller.pool(&sold.product.id, &call.core.ledger);
+    let refused = |error| Rejection::quota(&error, &sold.product.id, sold.product.buy_url.as_deref());
+    call.open = Some(call.core.meter.admit(&pool).await.map_err(refused)?);
+    Ok(())
+}
+
+/// The target at the seller.
+fn seller_uri(sold: &Sold, path: &str) -> Result<Uri, Rejection> {
+    let base = sold.product.upstream.base_path.as_str();
+    let target = match (base, path) {
+        ("", "") => "/".to_owned(),
+        ("", path) if path.starts_with('?') => format!("/{path}"),
+        (base, path) => format!("{base}{path}"),
+    };
+    target.parse().map_err(|_| Rejection::new(Code::InvalidRequest, "the path holds characters that no path has"))
+}
+
+/// The seller has answered: charges the call, then lets the head go.
+fn answer(
+    guard: &mut CallGuard,
+    response: Response<Incoming>,
+    link: Option<(Link, Rc<Seller>)>,
+    sold: &Sold,
+) -> Result<Response<AnswerBody>, Rejection> {
+    let Some(call) = guard.call() else { return Err(gone()) };
+    let (mut head, incoming) = response.into_parts();
+    check_sellers_status(call, sold, head.status)?;
+    let kind = head.headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    let streamed = kind.get(..17).is_some_and(|kind| kind.eq_ignore_ascii_case(b"text/event-stream"));
+    let metered = charge(call, head.status, streamed)?;
+    sold.filter.to_buyer(&mut head.headers);
+    if head.status == StatusCode::NO_CONTENT {
+        head.headers.remove(header::CONTENT_LENGTH);
+    }
+    if head.status.is_client_error() || head.status.is_server_error() {
+        head.headers.insert("x-tollgate-error-source", HeaderValue::from_static("seller"));
+    }
+    if let Some(metered) = &metered {
+        metered.show(&mut head.headers);
+    }
+    dress(call, &mut head.headers);
+    call.status = Some(head.status.as_u16());
+    call.head_at = Some(Instant::now());
+    let charged = metered.and_then(|metered| metered.charged);
+    let awaited = charged.filter(|_| sold.product.durability == Durability::Disk);
+    let on_disk = awaited.map(|charged| call.core.meter.on_disk(charged));
+    if incoming.is_end_stream() && on_disk.is_none() {
+        if let Some((link, seller)) = link {
+            seller.keep(link);
+        }
+        return Ok(Response::from_parts(head, AnswerBody::empty()));
+    }
+    let ends_by = call.started + sold.product.timeouts.total;
+    let call = std::mem::replace(guard, CallGuard::empty());
+    let idle_timeout = sold.product.timeouts.idle;
+    let tap = Tap::new(TapParts { incoming, guard: call, link, idle_timeout, ends_by, streamed, on_disk });
+    Ok(Response::from_parts(head, AnswerBody::Sellers(Box::new(tap))))
+}
+
+/// Refuses answers that are no answers, and those that only say that the gateway's own credential is wrong.
+fn check_sellers_status(call: &Call, sold: &Sold, status: StatusCode) -> Result<(), Rejection> {
+    if status.is_informational() {
+        let message = "the seller's server switched protocols, which was not asked for; the call was not charged";
+        return Err(Rejection::new(Code::UpstreamBroke, message));
+    }
+    let ours = sold.llm && sold.product.upstream.headers.iter().any(|(name, _)| name == header::AUTHORIZATION);
+    if ours && matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+        tracing::error!(product = %sold.product.id, request_id = call.request_id(), %status, "the seller refuses the gateway's credential");
+        let message =
+            "the seller does not accept this gateway's credential; the operator must mend it, the call was not charged";
+        return Err(Rejection::new(Code::SellerAuth, message));
+    }
+    Ok(())
+}
+
+/// What metering makes of an answer.
+struct Metered {
+    charged: Option<Charged>,
+    remaining: u64,
+    expires: Option<HeaderValue>,
+}
+
+impl Metered {
+    /// Shows what is left.
+    fn show(&self, head: &mut HeaderMap) {
+        head.insert("x-tollgate-remaining", HeaderValue::from(self.remaining));
+        head.insert("x-tollgate-unit", HeaderValue::from_static("calls"));
+        if let Some(expires) = &self.expires {
+            head.insert("x-tollgate-package-expires", expires.clone());
+        }
+    }
+}
+
+/// Writes the charge down, if the status is billable; gives the quota back, if not. From here on the buyer may see the
+/// head. `None`: the call is not metered.
+fn charge(call: &mut Call, status: StatusCode, streamed: bool) -> Result<Option<Metered>, Rejection> {
+    let Some(mut open) = call.open.take() else { return Ok(None) };
+    let answered = Answered {
+        request_id: call.request_id(),
+        arrived: call.arrived,
+        key: call.caller.as_ref().map(|caller| &caller.key.id),
+        status: status.as_u16(),
+        streamed,
+        attempts: call.attempts,
+    };
+    let charged = call.core.meter.charge(&mut open, &answered);
+    let expires = open.pool().expires().and_then(|expires| HeaderValue::from_str(&expires).ok());
+    let remaining = open.pool().remaining();
+    match charged {
+        Ok(Some(charged)) => {
+            call.open = Some(open);
+            Ok(Some(Metered { charged: Some(charged), remaining: charged.remaining, expires }))
+        }
+        Ok(None) => {
+            call.core.meter.give_back(open);
+            Ok(Some(Metered { charged: None, remaining, expires }))
+        }
+        Err(error) => {
+            call.core.meter.give_back(open);
+            tracing::error!(request_id = call.request_id(), %error, "a seller's answer was withheld, for it could not be counted");
+            let message = "the call could not be counted, so its answer was withheld; it was not charged";
+            Err(Rejection::new(Code::MeteringUnavailable, message))
+        }
+    }
+}
+
+/// What every answer carries.
+fn dress(call: &Call, head: &mut HeaderMap) {
+    head.insert(REQUEST_ID, call.request_id.clone());
+    head.insert(REQUEST_ID_ANTHROPIC, call.request_id.clone());
+    if call.cross_origin {
+        cors::expose(head);
+    }
+}
+
+fn own_answer(call: &mut Call, mut response: Response<AnswerBody>) -> Response<AnswerBody> {
+    dress(call, response.headers_mut());
+    call.status = Some(response.status().as_u16());
+    response
+}
+
+fn reject(guard: &mut CallGuard, rejection: &Rejection) -> Response<AnswerBody> {
+    let Some(call) = guard.call() else { return rejection.answer("", true) };
+    call.code = Some(rejection.code.name());
+    call.core.rejected(rejection.code);
+    call.status = Some(rejection.status());
+    let mut response = rejection.answer(call.request_id(), call.speaks_llm());
+    dress(call, response.headers_mut());
+    response
+}
+
+/// For places that cannot be reached: a call is only taken from its guard at its end.
+fn gone() -> Rejection {
+    Rejection::new(Code::Overloaded, "the call was ended meanwhile; try again")
+}

@@ -1,0 +1,197 @@
+//! Which product does a call mean? By deployment, by host and path, or, under plain `/v1`, by the body's model.
+
+use std::sync::Arc;
+
+use super::catalog::{Shelf, Sold};
+use super::rejection::{Code, Rejection};
+use crate::config::ProductKind;
+use crate::protocol::target::{Target, TargetFault, collapsed, has_path_prefix, read_target};
+use crate::service::authenticate::Caller;
+
+/// Where the marketplace publishes LLM products.
+const INFERS: &str = "/v1/infers/";
+/// The base that SDKs are set to.
+const V1: &str = "/v1";
+
+/// What a target leads to.
+#[derive(Debug)]
+pub enum Route {
+    /// One product. `path` is what follows the seller's base path, as it will be forwarded.
+    Product {
+        /// The product.
+        sold: Arc<Sold>,
+        /// Begins with a slash, or is empty.
+        path: String,
+    },
+    /// An LLM call that does not say which product: its model does, or the key.
+    ByModel {
+        /// See above.
+        path: String,
+    },
+    /// The list of models: of one product, or of all that the key may call. `model` asks for one of them.
+    Models {
+        /// The product, if the path names it.
+        sold: Option<Arc<Sold>>,
+        /// The model, if the path names it.
+        model: Option<String>,
+    },
+}
+
+/// Finds the route of a call. `host` is the Host header, with or without a port; `target` the path and query.
+pub fn find(shelf: &Shelf, host: &str, target: &str, get: bool) -> Result<Route, Rejection> {
+    let read =
+        read_target(target).map_err(|fault: TargetFault| Rejection::new(Code::InvalidRequest, fault.to_string()))?;
+    if let Some(sold) = find_api(shelf, host, &read.path) {
+        let path = forwarded_api_path(&sold, target, &read);
+        return Ok(Route::Product { sold, path });
+    }
+    let path = collapsed(&read.path);
+    let query = read.query.map(|query| format!("?{query}")).unwrap_or_default();
+    if let Some(rest) = path.strip_prefix(INFERS) {
+        let (deployment, rest) = rest.split_once('/').map_or((rest, ""), |(deployment, rest)| (deployment, rest));
+        let found = shelf.deployments.get(deployment).and_then(|index| shelf.sold.get(*index));
+        let Some(sold) = found else { return Err(no_deployment(shelf, deployment)) };
+        let Some(rest) = under_v1(&format!("/{rest}")).map(str::to_owned) else {
+            let right = format!("{INFERS}{deployment}/v1");
+            return Err(Rejection::new(Code::PathNotFound, format!("this product's paths begin with {right}")));
+        };
+        let sold = Arc::clone(sold);
+        return Ok(match models(&rest, get) {
+            Some(model) => Route::Models { sold: Some(sold), model },
+            None => Route::Product { sold, path: rest + &query },
+        });
+    }
+    match under_v1(&path).filter(|_| !shelf.deployments.is_empty()) {
+        Some(rest) => Ok(match models(rest, get) {
+            Some(model) => Route::Models { sold: None, model },
+            None => Route::ByModel { path: rest.to_owned() + &query },
+        }),
+        None => {
+            Err(Rejection::new(Code::PathNotFound, format!("nothing is sold at this path; {}", right_paths(shelf))))
+        }
+    }
+}
+
+/// What follows `/v1`, if the path lies under it.
+fn under_v1(path: &str) -> Option<&str> {
+    path.strip_prefix(V1).filter(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Whether a call under `/v1` asks for models; `Some(Some(_))` for one of them.
+fn models(rest: &str, get: bool) -> Option<Option<String>> {
+    let rest = rest.strip_prefix("/models").filter(|_| get)?;
+    match rest.strip_prefix('/') {
+        None => rest.is_empty().then_some(None),
+        Some("") => Some(None),
+        Some(model) => Some(Some(model.to_owned())),
+    }
+}
+
+fn find_api(shelf: &Shelf, host: &str, path: &str) -> Option<Arc<Sold>> {
+    let host = host
+        .rsplit_once(':')
+        .filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()))
+        .map_or(host, |(host, _)| host);
+    let fits = |sold: &&Arc<Sold>| match &sold.product.kind {
+        ProductKind::Http { host: wanted, path: prefix, .. } => {
+            wanted.as_ref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(host)) && has_path_prefix(path, prefix)
+        }
+        ProductKind::Llm { .. } => false,
+    };
+    shelf.apis.iter().filter_map(|index| shelf.sold.get(*index)).find(fits).map(Arc::clone)
+}
+
+/// The target as it came; less the prefix, if the product says so.
+fn forwarded_api_path(sold: &Sold, target: &str, read: &Target<'_>) -> String {
+    let ProductKind::Http { path: prefix, strip_path: true, .. } = &sold.product.kind else { return target.to_owned() };
+    let prefix = prefix.trim_end_matches('/');
+    let rest = match (target.strip_prefix(prefix), read.path.strip_prefix(prefix), read.query) {
+        (Some(rest), _, _) => rest.to_owned(),
+        // The prefix was spelled with escapes: the normalised copy says the same.
+        (None, Some(rest), Some(query)) => format!("{rest}?{query}"),
+        (None, rest, _) => rest.unwrap_or_default().to_owned(),
+    };
+    if rest.starts_with('/') { rest } else { format!("/{rest}") }
+}
+
+/// The LLM products that a caller may call; without a key only those that are open to all.
+pub fn callable<'a>(shelf: &'a Shelf, caller: Option<&'a Caller>) -> impl Iterator<Item = &'a Arc<Sold>> {
+    shelf.sold.iter().filter(move |sold| sold.llm && may_call(sold, caller))
+}
+
+/// Whether a caller may call a product.
+pub fn may_call(sold: &Sold, caller: Option<&Caller>) -> bool {
+    match sold.product.access {
+        crate::config::Access::Open => true,
+        crate::config::Access::Keys => caller.is_some_and(|caller| caller.key.opens(&sold.product.id)),
+    }
+}
+
+/// The product of an LLM call that names only a model, or nothing.
+pub fn by_model(shelf: &Shelf, caller: Option<&Caller>, model: Option<&str>) -> Result<Arc<Sold>, Rejection> {
+    if let Some(model) = model
+        && let Some(sold) = shelf.models.get(model).and_then(|index| shelf.sold.get(*index))
+    {
+        return Ok(Arc::clone(sold));
+    }
+    let mut callable_ones = callable(shelf, caller);
+    let only = callable_ones.next().filter(|_| callable_ones.next().is_none());
+    match (only, model) {
+        (Some(only), None) => Ok(Arc::clone(only)),
+        (Some(only), Some(model)) => check_model(only, model).map(|()| Arc::clone(only)),
+        (None, Some(model)) => {
+            let known = names(shelf.models.keys());
+            let message = format!("the model {model:?} is not sold here; sold are {known}; {}", right_paths(shelf));
+            Err(Rejection::new(Code::ModelNotFound, message).param("model"))
+        }
+        (None, None) => {
+            let message = format!("the request names no model, so the product cannot be told; {}", right_paths(shelf));
+            Err(Rejection::new(Code::PathNotFound, message))
+        }
+    }
+}
+
+/// Refuses a model that the product does not have.
+pub fn check_model(sold: &Sold, model: &str) -> Result<(), Rejection> {
+    match &sold.product.kind {
+        ProductKind::Llm { models, .. } if !models.is_empty() && !models.contains_key(model) => {
+            let message = format!("{} has no model {model:?}; it has {}", sold.product.id, names(models.keys()));
+            Err(Rejection::new(Code::ModelNotFound, message).param("model"))
+        }
+        ProductKind::Llm { .. } | ProductKind::Http { .. } => Ok(()),
+    }
+}
+
+/// The path of a product, as its buyers use it.
+pub fn published_path(sold: &Sold) -> String {
+    match &sold.product.kind {
+        ProductKind::Llm { deployment, .. } => format!("{INFERS}{deployment}/v1"),
+        ProductKind::Http { host, path, .. } => format!("{}{path}", host.as_deref().unwrap_or_default()),
+    }
+}
+
+fn no_deployment(shelf: &Shelf, deployment: &str) -> Rejection {
+    let message = format!("there is no product {deployment:?}; {}", right_paths(shelf));
+    Rejection::new(Code::PathNotFound, message)
+}
+
+/// Names at most this many products or models in a message.
+const NAMED_MAX: usize = 8;
+
+fn right_paths(shelf: &Shelf) -> String {
+    let mut paths: Vec<String> = shelf.sold.iter().map(|sold| published_path(sold)).collect();
+    paths.sort();
+    format!("products are published at {}", names(paths.iter()))
+}
+
+fn names<'a>(all: impl Iterator<Item = &'a String>) -> String {
+    let mut all: Vec<&str> = all.map(String::as_str).collect();
+    all.sort_unstable();
+    let rest = all.len().saturating_sub(NAMED_MAX);
+    let shown = all.into_iter().take(NAMED_MAX).collect::<Vec<_>>().join(", ");
+    match (shown.is_empty(), rest) {
+        (true, _) => "none by name".to_owned(),
+        (false, 0) => shown,
+        (false, rest) => format!("{shown} and {rest} more"),
+    }
+}

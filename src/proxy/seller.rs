@@ -1,0 +1,165 @@
+//! One core's connections to one seller. A connection serves one call at a time and is kept for the next; it counts the
+//! bytes received since a request, so that "closed while it was idle" can be told from "broke off".
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::catalog::Sold;
+use super::request_body::RequestBody;
+
+/// An idle connection older than this is not used: the seller may be about to close it.
+const IDLE_AGE_MAX: Duration = Duration::from_secs(60);
+/// Read buffer of one connection, in bytes: what a slow reader makes us hold at most on this side.
+const BUFFER_BYTES_MAX: usize = 64 * 1024;
+
+/// One core's side of a seller.
+#[derive(Debug)]
+pub struct Seller {
+    /// The product, and everything about its upstream.
+    pub sold: Arc<Sold>,
+    idle: RefCell<Vec<Idle>>,
+}
+
+#[derive(Debug)]
+struct Idle {
+    link: Link,
+    since: Instant,
+}
+
+/// A connection to a seller.
+#[derive(Debug)]
+pub struct Link {
+    /// Sends a request on it.
+    pub sender: SendRequest<RequestBody>,
+    received: Rc<Cell<u64>>,
+    /// Whether it has served a call before.
+    pub reused: bool,
+}
+
+impl Link {
+    /// A request is about to be sent.
+    pub fn begin(&self) {
+        self.received.set(0);
+    }
+
+    /// Whether the seller has sent anything since [`Link::begin`].
+    pub fn answered(&self) -> bool {
+        self.received.get() > 0
+    }
+}
+
+impl Seller {
+    /// No connection yet.
+    pub fn new(sold: Arc<Sold>) -> Self {
+        Self { sold, idle: RefCell::default() }
+    }
+
+    /// A connection that was kept, if one is still open.
+    pub fn kept(&self) -> Option<Link> {
+        let mut idle = self.idle.borrow_mut();
+        while let Some(Idle { link, since }) = idle.pop() {
+            if !link.sender.is_closed() && since.elapsed() < IDLE_AGE_MAX {
+                return Some(link);
+            }
+        }
+        None
+    }
+
+    /// Keeps a connection for the next call.
+    pub fn keep(&self, mut link: Link) {
+        let mut idle = self.idle.borrow_mut();
+        if idle.len() < self.sold.product.upstream.idle_connections && !link.sender.is_closed() {
+            link.reused = true;
+            idle.push(Idle { link, since: Instant::now() });
+        }
+    }
+
+    /// Drops connections that are closed or too old to be used.
+    pub fn forget_closed(&self) {
+        let fresh = |idle: &Idle| !idle.link.sender.is_closed() && idle.since.elapsed() < IDLE_AGE_MAX;
+        self.idle.borrow_mut().retain(fresh);
+    }
+
+    /// Opens a connection.
+    pub async fn connect(&self) -> io::Result<Link> {
+        let upstream = &self.sold.product.upstream;
+        self.sold.metrics.connects.inc();
+        let stream = TcpStream::connect((upstream.host.as_str(), upstream.port)).await?;
+        stream.set_nodelay(true)?;
+        match &self.sold.tls {
+            None => start(stream).await,
+            Some(tls) => {
+                let name = ServerName::try_from(upstream.host.clone()).map_err(io::Error::other)?;
+                start(TlsConnector::from(Arc::clone(tls)).connect(name, stream).await?).await
+            }
+        }
+    }
+}
+
+async fn start<T: AsyncRead + AsyncWrite + Unpin + 'static>(stream: T) -> io::Result<Link> {
+    let received = Rc::new(Cell::new(0));
+    let io = TokioIo::new(Counted { stream, received: Rc::clone(&received) });
+    let engine = http1::Builder::new().max_buf_size(BUFFER_BYTES_MAX).handshake(io).await;
+    let (sender, connection) = engine.map_err(io::Error::other)?;
+    // Ends when the seller closes, or when the sender and the answer's body are dropped. Its error, if any, reaches
+    // the call through them.
+    tokio::task::spawn_local(async move {
+        let _ = connection.await;
+    });
+    Ok(Link { sender, received, reused: false })
+}
+
+/// Counts what is received.
+#[derive(Debug)]
+struct Counted<T> {
+    stream: T,
+    received: Rc<Cell<u64>>,
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Counted<T> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = to.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, to);
+        let new = to.filled().len().saturating_sub(before);
+        self.received.set(self.received.get().saturating_add(u64::try_from(new).unwrap_or(u64::MAX)));
+        read
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Counted<T> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,379 @@
+//! The cores: one single-threaded runtime each, fed from one listening socket. Nothing is shared between them but
+//! read-mostly snapshots and atomics.
+
+use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use http::HeaderValue;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::task::LocalSet;
+
+use super::catalog::Shelf;
+use super::conn::{Conn, Conns, SWEEP_EVERY};
+use super::context::Call;
+use super::gate::Gate;
+use super::phases;
+use super::rejection::Code;
+use super::request_body::Held;
+use super::seller::Seller;
+use crate::config::Limits;
+use crate::domain::usage::Ending;
+use crate::ports::clock::Clock;
+use crate::service::authenticate::Authenticator;
+use crate::service::ledger::Ledger;
+use crate::service::meter::Meter;
+use crate::telemetry::access::AccessBuffer;
+use crate::telemetry::metrics::Metrics;
+
+/// What one connection may make us hold on its side, in bytes; a request head must fit.
+const BUFFER_BYTES_MAX: usize = 64 * 1024;
+/// After a failed `accept` (too many open files, above all) the listener rests this long.
+const ACCEPT_REST: Duration = Duration::from_millis(100);
+
+/// What all cores share.
+pub struct Shared {
+    /// Finds callers.
+    pub authenticator: Arc<Authenticator>,
+    /// Keeps pools supplied.
+    pub ledger: Arc<Ledger>,
+    /// The time of day.
+    pub clock: Arc<dyn Clock>,
+    /// Everything that is counted.
+    pub metrics: Metrics,
+    /// Bounds.
+    pub limits: Limits,
+    /// Request bodies in memory.
+    pub held: Arc<Held>,
+    /// The first half of every request id that we make: unique to this run.
+    pub run_id: u64,
+}
+
+/// What one core has to itself.
+pub struct OwnParts {
+    /// Its number, from 0.
+    pub number: u16,
+    /// Meters its calls.
+    pub meter: Meter,
+    /// Its end of the access log.
+    pub access: Option<AccessBuffer>,
+}
+
+/// One core of the data plane.
+pub struct Core {
+    number: u16,
+    /// Meters calls.
+    pub meter: Meter,
+    /// The access log, unless it is off.
+    pub access: Option<AccessBuffer>,
+    /// Finds callers.
+    pub authenticator: Arc<Authenticator>,
+    /// Keeps pools supplied.
+    pub ledger: Arc<Ledger>,
+    /// The time of day.
+    pub clock: Arc<dyn Clock>,
+    /// Everything that is counted.
+    pub metrics: Metrics,
+    /// Bounds.
+    pub limits: Limits,
+    /// Request bodies in memory.
+    pub held: Arc<Held>,
+    run_id: u64,
+    requests: Cell<u64>,
+    shelf: RefCell<Arc<Shelf>>,
+    sellers: RefCell<Vec<Rc<Seller>>>,
+    conns: Conns,
+    /// Calls whose client hung up; bounded by the number of connections.
+    abandoned: RefCell<Vec<Box<Call>>>,
+    abandoned_any: tokio::sync::Notify,
+}
+
+impl Core {
+    fn new(own: OwnParts, shared: &Shared, shelf: Arc<Shelf>) -> Rc<Self> {
+        let core = Self {
+            number: own.number,
+            meter: own.meter,
+            access: own.access,
+            authenticator: Arc::clone(&shared.authenticator),
+            ledger: Arc::clone(&shared.ledger),
+            clock: Arc::clone(&shared.clock),
+            metrics: shared.metrics.clone(),
+            limits: shared.limits.clone(),
+            held: Arc::clone(&shared.held),
+            run_id: shared.run_id,
+            requests: Cell::new(0),
+            shelf: RefCell::new(Arc::clone(&shelf)),
+            sellers: RefCell::default(),
+            conns: Conns::default(),
+            abandoned: RefCell::default(),
+            abandoned_any: tokio::sync::Notify::new(),
+        };
+        core.stock(shelf);
+        Rc::new(core)
+    }
+
+    /// Takes over a new catalogue. Calls that are under way keep the old one.
+    fn stock(&self, shelf: Arc<Shelf>) {
+        *self.sellers.borrow_mut() = shelf.sold.iter().map(|sold| Rc::new(Seller::new(Arc::clone(sold)))).collect();
+        *self.shelf.borrow_mut() = shelf;
+    }
+
+    /// The catalogue of this moment.
+    pub fn shelf(&self) -> Arc<Shelf> {
+        Arc::clone(&self.shelf.borrow())
+    }
+
+    /// This core's side of a product's seller.
+    pub fn seller(&self, index: usize) -> Option<Rc<Seller>> {
+        self.sellers.borrow().get(index).map(Rc::clone)
+    }
+
+    /// An id that no other request of ours has: 32 hexadecimal digits, as APIG's are.
+    pub fn next_request_id(&self) -> HeaderValue {
+        let number = self.requests.get().wrapping_add(1);
+        self.requests.set(number);
+        let text = format!("{:016x}{:04x}{:012x}", self.run_id, self.number, number & 0xffff_ffff_ffff);
+        HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static("")) // hexadecimal digits are fine
+    }
+
+    /// Counts a refusal of ours.
+    pub fn rejected(&self, code: Code) {
+        self.metrics.rejection(code.name()).inc();
+    }
+
+    /// A call whose client hung up; ended by the core's own task.
+    pub fn abandon(&self, call: Box<Call>) {
+        self.abandoned.borrow_mut().push(call);
+        self.abandoned_any.notify_one();
+    }
+
+    async fn end_abandoned(&self) {
+        loop {
+            self.abandoned_any.notified().await;
+            let calls = std::mem::take(&mut *self.abandoned.borrow_mut());
+            calls.into_iter().for_each(|call| call.finish(Ending::ClientGone));
+        }
+    }
+
+    async fn sweep(&self) {
+        let mut tick = tokio::time::interval(SWEEP_EVERY);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            self.conns.sweep(Instant::now());
+            self.sellers.borrow().iter().for_each(|seller| seller.forget_closed());
+            if let Some(access) = &self.access {
+                access.flush();
+            }
+        }
+    }
+}
+
+/// What the listener and the operator send to a core.
+enum ToCore {
+    Connection(std::net::TcpStream, SocketAddr, OwnedSemaphorePermit),
+    Shelf(Arc<Shelf>),
+}
+
+/// The listener's view of a core.
+struct Lane {
+    to_core: mpsc::UnboundedSender<ToCore>,
+    /// Connections that it serves.
+    open: Arc<AtomicUsize>,
+    thread: JoinHandle<()>,
+}
+
+/// The data plane.
+pub struct Server {
+    /// Empty once it is drained.
+    lanes: Mutex<Vec<Lane>>,
+    draining: watch::Sender<bool>,
+    permits: Arc<Semaphore>,
+    metrics: Metrics,
+}
+
+impl Server {
+    /// Starts the cores.
+    pub fn start(shared: &Arc<Shared>, own: Vec<OwnParts>, shelf: &Arc<Shelf>) -> io::Result<Self> {
+        let (draining, _) = watch::channel(false);
+        let mut lanes = Vec::new();
+        for own in own {
+            let (to_core, inbox) = mpsc::unbounded_channel(); // bounded by the connection limit
+            let open = Arc::new(AtomicUsize::new(0));
+            let (shared, shelf) = (Arc::clone(shared), Arc::clone(shelf));
+            let (draining, count) = (draining.subscribe(), Arc::clone(&open));
+            let name = format!("core-{}", own.number);
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let thread = std::thread::Builder::new().name(name).spawn(move || {
+                LocalSet::new().block_on(&runtime, run_core(Core::new(own, &shared, shelf), inbox, draining, count));
+            })?;
+            lanes.push(Lane { to_core, open, thread });
+        }
+        let permits = Arc::new(Semaphore::new(shared.limits.connections));
+        Ok(Self { lanes: Mutex::new(lanes), draining, permits, metrics: shared.metrics.clone() })
+    }
+
+    /// Deals connections to the cores until `stop` resolves. Above the connection limit none is accepted.
+    pub async fn listen(&self, listener: TcpListener, stop: impl Future<Output = ()>) {
+        let mut stop = pin!(stop);
+        loop {
+            let accepted = tokio::select! {
+                () = &mut stop => return,
+                accepted = self.accept(&listener) => accepted,
+            };
+            match accepted {
+                Ok((stream, peer, permit)) => self.deal(stream, peer, permit),
+                Err(error) => {
+                    tracing::warn!(%error, "no connection could be accepted");
+                    tokio::time::sleep(ACCEPT_REST).await;
+                }
+            }
+        }
+    }
+
+    async fn accept(
+        &self,
+        listener: &TcpListener,
+    ) -> io::Result<(std::net::TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(io::Error::other)?;
+        let (stream, peer) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        Ok((stream.into_std()?, peer, permit))
+    }
+
+    /// To the core with the fewest open connections.
+    fn deal(&self, stream: std::net::TcpStream, peer: SocketAddr, permit: OwnedSemaphorePermit) {
+        if let Some(lane) = self.lanes().iter().min_by_key(|lane| lane.open.load(Ordering::Relaxed)) {
+            lane.open.fetch_add(1, Ordering::Relaxed);
+            self.metrics.connections.inc();
+            // Fails only if the core is gone, with all it served: then so is this connection.
+            let _ = lane.to_core.send(ToCore::Connection(stream, peer, permit));
+        }
+    }
+
+    /// Gives every core a new catalogue.
+    pub fn stock(&self, shelf: &Arc<Shelf>) {
+        for lane in self.lanes().iter() {
+            let _ = lane.to_core.send(ToCore::Shelf(Arc::clone(shelf))); // as above
+        }
+    }
+
+    /// Lets open calls end, until `give_up` resolves at most; then ends the cores. Returns whether every call had ended.
+    pub async fn drain(&self, give_up: impl Future<Output = ()>) -> bool {
+        let _ = self.draining.send(true); // fails only if no core is left
+        let lanes = std::mem::take(&mut *self.lanes());
+        let all_closed = || lanes.iter().all(|lane| lane.open.load(Ordering::Acquire) == 0);
+        let wait = async {
+            while !all_closed() {
+                tokio::time::sleep(SWEEP_EVERY).await;
+            }
+        };
+        tokio::select! {
+            () = wait => {}
+            () = give_up => {}
+        }
+        let ended = all_closed();
+        for lane in lanes {
+            drop(lane.to_core); // the core's task ends, and with it whatever was still open
+            let _ = lane.thread.join();
+        }
+        ended
+    }
+
+    fn lanes(&self) -> MutexGuard<'_, Vec<Lane>> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner) // the list is whole between any two of its operations
+    }
+}
+
+async fn run_core(
+    core: Rc<Core>,
+    mut inbox: mpsc::UnboundedReceiver<ToCore>,
+    draining: watch::Receiver<bool>,
+    open: Arc<AtomicUsize>,
+) {
+    let sweeping = tokio::task::spawn_local({
+        let core = Rc::clone(&core);
+        async move { core.sweep().await }
+    });
+    let ending = tokio::task::spawn_local({
+        let core = Rc::clone(&core);
+        async move { core.end_abandoned().await }
+    });
+    let mut connections = tokio::task::JoinSet::new();
+    loop {
+        tokio::select! {
+            message = inbox.recv() => match message {
+                None => break,
+                Some(ToCore::Shelf(shelf)) => core.stock(shelf),
+                Some(ToCore::Connection(stream, peer, permit)) => {
+                    let serve = serve_connection(Rc::clone(&core), stream, peer, draining.clone());
+                    let (open, metrics) = (Arc::clone(&open), core.metrics.clone());
+                    connections.spawn_local(async move {
+                        let _closed = Closed { open, metrics, _permit: permit };
+                        serve.await;
+                    });
+                }
+            },
+            Some(_) = connections.join_next(), if !connections.is_empty() => {}
+        }
+    }
+    connections.shutdown().await; // what is still open now is cut off
+    sweeping.abort();
+    ending.abort();
+    let cut_off = std::mem::take(&mut *core.abandoned.borrow_mut());
+    cut_off.into_iter().for_each(|call| call.finish(Ending::Interrupted));
+    if let Some(access) = &core.access {
+        access.flush();
+    }
+}
+
+/// Counts a connection out, however its task ends.
+struct Closed {
+    open: Arc<AtomicUsize>,
+    metrics: Metrics,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for Closed {
+    fn drop(&mut self) {
+        self.open.fetch_sub(1, Ordering::Release);
+        self.metrics.connections.dec();
+    }
+}
+
+async fn serve_connection(
+    core: Rc<Core>,
+    stream: std::net::TcpStream,
+    peer: SocketAddr,
+    mut draining: watch::Receiver<bool>,
+) {
+    let Ok(stream) = TcpStream::from_std(stream) else { return };
+    let conn = Conn::new(peer, core.limits.idle_timeout);
+    core.conns.add(&conn);
+    let gate = TokioIo::new(Gate::new(stream, Rc::clone(&conn), core.limits.head_timeout));
+    let service = service_fn(move |request| {
+        let (core, conn) = (Rc::clone(&core), Rc::clone(&conn));
+        async move { Ok::<_, Infallible>(phases::serve(core, conn, request).await) }
+    });
+    let mut engine = http1::Builder::new();
+    // The gate has its own clock for heads, which runs from their first byte.
+    engine.header_read_timeout(None).max_buf_size(BUFFER_BYTES_MAX).half_close(false).pipeline_flush(true);
+    let mut connection = pin!(engine.serve_connection(gate, service));
+    // A client that breaks the protocol or goes away is no event: the call's own line tells how it ended.
+    tokio::select! {
+        _ = &mut connection => return,
+        _ = draining.wait_for(|draining| *draining) => connection.as_mut().graceful_shutdown(),
+    }
+    let _ = connection.await;
+}
