@@ -44,3 +44,32 @@ pub(crate) fn compare(received: &BTreeSet<String>, served: &BTreeSet<String>, re
         undelivered: named(&|id, units| units > 0 && !received.contains(id)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids(names: &[&str]) -> BTreeSet<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    fn record(id: &str, units: u64) -> Value {
+        serde_json::json!({ "request_id": id, "units": units })
+    }
+
+    /// The comparison must find what it is there for.
+    #[test]
+    fn each_kind_of_difference_is_found() {
+        let records = [record("fine", 1), record("twice", 1), record("twice", 1), record("void", 0)];
+        let records =
+            [&records[..], &[record("two units", 2), record("nobody served", 1), record("unseen", 1)]].concat();
+        let received = ids(&["fine", "twice", "void", "two units", "missing", "nobody served"]);
+        let served = ids(&["fine", "twice", "void", "two units", "missing", "unseen"]);
+        let found = compare(&received, &served, &records);
+        assert_eq!(found.lost, ["missing", "void"]);
+        assert_eq!(found.doubled, ["twice", "two units"]);
+        assert_eq!(found.invented, ["nobody served"]);
+        assert_eq!(found.undelivered, ["unseen"]);
+        assert_eq!(units(&records), 7);
+    }
+}

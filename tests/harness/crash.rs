@@ -209,7 +209,7 @@ impl Load {
     async fn call(self: Arc<Self>) {
         let number = self.numbers.fetch_add(1, Ordering::SeqCst);
         let id = format!("crash-{}-{number}", self.seed);
-        let streamed = number % 3 == 0;
+        let streamed = number.is_multiple_of(3);
         let request = if streamed { Request::stream(&self.key) } else { Request::chat(&self.key) };
         let request = request.field("X-Request-Id", &id);
         let (status, whole) = within("a call ends", self.exchange(&request)).await;

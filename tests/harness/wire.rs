@@ -11,6 +11,9 @@ use tokio::net::TcpStream;
 
 use super::within;
 
+/// Room for one read.
+const READ_BYTES: usize = 16 * 1024;
+
 /// How the other side ended a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
@@ -152,12 +155,11 @@ impl Wire {
     }
 
     async fn fill(&mut self) -> Result<(), End> {
-        let mut piece = [0; 16 * 1024];
-        match self.stream.read(&mut piece).await {
+        self.held.reserve(READ_BYTES);
+        match self.stream.read_buf(&mut self.held).await {
             Ok(0) => Err(End::Eof),
             Ok(count) => {
                 self.received.fetch_add(count, Ordering::Relaxed);
-                self.held.extend_from_slice(&piece[..count]);
                 Ok(())
             }
             Err(error) => {

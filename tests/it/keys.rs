@@ -11,8 +11,7 @@ use crate::harness::until;
 use crate::harness::world::World;
 
 async fn refused(world: &World, key: &str) -> Answer {
-    let answer = world.call(&Request::chat(key)).await.expect(401);
-    answer
+    world.call(&Request::chat(key)).await.expect(401)
 }
 
 async fn set(world: &World, buyer: &Buyer, change: Value) {
