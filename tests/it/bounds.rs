@@ -7,8 +7,9 @@ use serde_json::json;
 
 use crate::harness::client::{Client, Request};
 use crate::harness::seller::Seller;
+use crate::harness::until;
 use crate::harness::wire::End;
-use crate::harness::world::World;
+use crate::harness::world::{World, product};
 
 /// Largest request head.
 const HEAD_BYTES_MAX: usize = 32 * 1024;
@@ -226,4 +227,58 @@ async fn malformed_chunks_are_never_forwarded_as_a_whole_body() {
     let mut good = chunked(&world, "/v1/infers/chat/v1/x", &buyer.key, "2;ext=1\r\n{}\r\n0\r\nX-T: 1\r\n\r\n").await;
     good.answer("POST").await.expect(200);
     assert_eq!(seller.requests().pop().unwrap().text(), "{}");
+}
+
+/// A JSON body of about so many bytes.
+fn body_of(bytes: usize) -> String {
+    format!(r#"{{"model":"m","x":"{}"}}"#, "x".repeat(bytes))
+}
+
+#[tokio::test]
+async fn bodies_held_at_one_time_are_bounded_over_all_calls() {
+    let seller = Seller::plain().await;
+    let world = World::with(seller.address, |config| {
+        config["limits"]["buffered_bytes"] = json!("1MiB");
+        product(config, "chat")["body_max"] = json!("1MiB");
+        product(config, "api")["body_max"] = json!("1MiB");
+    })
+    .await;
+    let buyer = world.buyer(&["chat-1000000"]).await;
+    let whole = Request::chat(&buyer.key).json(&body_of(800 << 10));
+    world.call(&whole).await.expect(200);
+    let mut first = world.client().await;
+    let bytes = whole.bytes();
+    first.send(&bytes[..bytes.len() - 1]).await;
+    let overloaded = async || {
+        let answer = world.call(&whole).await;
+        (answer.status() != 200).then_some(answer)
+    };
+    let answer = until("the second body finds no room", overloaded).await.expect(503);
+    assert_eq!(answer.head.get("x-tollgate-error-code"), Some("overloaded"));
+    assert!(answer.head.get("retry-after").is_some());
+    world.call(&Request::chat(&buyer.key)).await.expect(200);
+    first.send(&bytes[bytes.len() - 1..]).await;
+    first.answer("POST").await.expect(200);
+    world.call(&whole).await.expect(200);
+}
+
+#[tokio::test]
+async fn a_body_in_tiny_chunks_takes_little_more_memory_than_its_bytes() {
+    let seller = Seller::plain().await;
+    let world = World::start(seller.address).await;
+    let buyer = world.buyer(&["chat-5"]).await;
+    let body = body_of(1 << 20);
+    let before = world.gateway.resident_bytes();
+    let mut client = chunked(&world, "/v1/infers/chat/v1/x", &buyer.key, "").await;
+    let mut peak = before;
+    for piece in body.as_bytes().chunks(4096) {
+        let chunks: Vec<u8> = piece.iter().flat_map(|byte| [b'1', b'\r', b'\n', *byte, b'\r', b'\n']).collect();
+        client.send(chunks).await;
+        peak = peak.max(world.gateway.resident_bytes());
+    }
+    client.send("0\r\n\r\n").await;
+    client.answer("POST").await.expect(200);
+    assert_eq!(seller.request().text(), body);
+    let grown = peak.max(world.gateway.resident_bytes()) - before;
+    assert!(grown < 8 << 20, "a body of a MiB took {grown} bytes");
 }

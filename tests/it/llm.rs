@@ -276,3 +276,21 @@ async fn open_access_needs_no_key_and_meters_nothing() {
     assert_eq!(answer.head.get("x-tollgate-remaining"), None);
     world.call(&Request::post("/v1/infers/chat/v1/chat/completions").json(r#"{"model":"m"}"#)).await.expect(401);
 }
+
+#[tokio::test]
+async fn an_llm_seller_is_asked_for_plain_bytes_and_what_it_compresses_all_the_same_passes() {
+    let packed = b"\x1f\x8b\x08not really gzip\x00\xff";
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Encoding: gzip\r\nContent-Length: {}\r\n\r\n",
+        packed.len()
+    );
+    let seller = Seller::always(Reply::bytes([head.as_bytes(), packed].concat())).await;
+    let world = World::start(seller.address).await;
+    let buyer = world.buyer(&["chat-5", "api-5"]).await;
+    let answer = world.call(&Request::chat(&buyer.key).field("Accept-Encoding", "gzip, deflate")).await.expect(200);
+    assert_eq!((answer.body.as_slice(), answer.head.get("content-encoding")), (&packed[..], Some("gzip")));
+    world.call(&Request::get("/api/x").bearer(&buyer.key).field("Accept-Encoding", "br")).await.expect(200);
+    let asked: Vec<_> =
+        seller.requests().iter().map(|seen| seen.head.get("accept-encoding").unwrap().to_owned()).collect();
+    assert_eq!(asked, ["identity", "br"]);
+}

@@ -384,3 +384,45 @@ async fn every_request_id_is_in_the_books_once() {
     assert_eq!(records.iter().map(|record| request_id(record).to_owned()).collect::<BTreeSet<_>>(), ids);
     assert_eq!(records.len(), 20);
 }
+
+#[tokio::test]
+async fn a_product_whose_charges_wait_for_the_disk_serves_and_counts() {
+    let stream = [SSE_HEAD.as_bytes(), &chunk("data: 1\n\n"), LAST_CHUNK.as_bytes()].concat();
+    let seller = Seller::answering(move |seen: &Seen| match seen.text().contains("stream") {
+        true => Reply::bytes(&stream),
+        false => Reply::json(200, "{}"),
+    })
+    .await;
+    let mut world = World::with(seller.address, |config| product(config, "chat")["durability"] = json!("disk")).await;
+    let buyer = world.buyer(&["chat-50"]).await;
+    let mut client = world.client().await;
+    for _ in 0..5 {
+        assert_eq!(client.call(&Request::chat(&buyer.key)).await.expect(200).text(), "{}");
+        assert_eq!(client.call(&Request::stream(&buyer.key)).await.expect(200).text(), "data: 1\n\n");
+    }
+    world.crash().await;
+    world.settles(&buyer.account, 10).await;
+}
+
+#[tokio::test]
+async fn records_survive_many_journal_files_and_a_kill() {
+    let seller = Seller::plain().await;
+    let mut world = World::with(seller.address, |config| {
+        config["journal"] = json!({ "segment_bytes": "256KiB" });
+        config["workers"] = json!(1);
+    })
+    .await;
+    let buyer = world.buyer(&["chat-1000000"]).await;
+    let mut client = world.client().await;
+    // Some 200 bytes a record: three files and more.
+    let long = format!("{:x>120}-", "");
+    for number in 0..3_000 {
+        let request = Request::chat(&buyer.key).field("X-Request-Id", &format!("{long}{number}"));
+        client.call(&request).await.expect(200);
+    }
+    world.crash().await;
+    world.settles(&buyer.account, 3_000).await;
+    let records = records_agree(&mut world, &buyer.account).await;
+    let ids: BTreeSet<_> = records.iter().map(request_id).collect();
+    assert_eq!((records.len(), ids.len()), (3_000, 3_000));
+}
