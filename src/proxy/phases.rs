@@ -159,7 +159,7 @@ fn check_product(caller: Option<&Caller>, sold: &Sold) -> Result<(), Rejection> 
 struct ReadyBody {
     body: RequestBody,
     upload: Option<Rc<Cell<UploadState>>>,
-    held: Vec<Share>,
+    held: Option<Share>,
 }
 
 /// Reads the body if its model must be known; settles which product is called.
@@ -208,17 +208,17 @@ async fn read_body(
         (Some(field), Some(sellers)) => Bytes::from(replace_model(&bytes, field, sellers)),
         (_, _) => bytes,
     };
-    Ok(ReadyBody { body: RequestBody::whole(bytes), upload: None, held })
+    Ok(ReadyBody { body: RequestBody::whole(bytes), upload: None, held: Some(held) })
 }
 
 /// A body that is handed on unread.
 fn unread(call: &Call, sold: &Sold, incoming: Incoming, has_body: bool) -> ReadyBody {
     if !has_body {
-        return ReadyBody { body: RequestBody::whole(Bytes::new()), upload: None, held: Vec::new() };
+        return ReadyBody { body: RequestBody::whole(Bytes::new()), upload: None, held: None };
     }
     let timeouts = UploadTimeouts { client: call.core.limits.body_timeout, seller: sold.product.timeouts.head };
     let (body, upload) = RequestBody::streamed(incoming, Rc::clone(&call.conn), timeouts);
-    ReadyBody { body, upload: Some(upload), held: Vec::new() }
+    ReadyBody { body, upload: Some(upload), held: None }
 }
 
 /// Notes the product, once it is certain; checks the key's allow-lists.
