@@ -156,8 +156,8 @@ impl World {
 
     /// The usage records, from the journal on the disk.
     pub(crate) fn usage(&self) -> Vec<Value> {
-        let dir = self.data_dir();
-        let (code, out, said) = run(&["usage", "export", "--data-dir", dir.to_str().unwrap()]);
+        let config = self.config_path();
+        let (code, out, said) = run(&["usage", "export", "--config", config.to_str().unwrap()]);
         assert_eq!(code, Some(0), "{said}");
         out.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
     }
