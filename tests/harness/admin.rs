@@ -1,5 +1,6 @@
 //! An operator at the admin API.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use serde_json::{Value, json};
@@ -105,7 +106,10 @@ impl Admin {
     pub(crate) async fn packages(&self, account: &str) -> Vec<Package> {
         let listed = self.get(&format!("/admin/v1/accounts/{account}/packages")).await.expect(200).json();
         let list = |name: &str| listed[name].as_array().unwrap_or_else(|| panic!("no {name} in {listed}")).iter();
-        list("packages").chain(list("ended")).map(Package::read).collect()
+        let packages: Vec<Package> = list("packages").chain(list("ended")).map(Package::read).collect();
+        let ids: BTreeSet<_> = packages.iter().map(|package| &package.id).collect();
+        assert_eq!(ids.len(), packages.len(), "a package stands in one list: {packages:?}");
+        packages
     }
 
     pub(crate) async fn metrics(&self) -> Metrics {

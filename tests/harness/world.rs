@@ -139,11 +139,6 @@ impl World {
         self.admin.packages(account).await.iter().map(|package| package.settled).sum()
     }
 
-    /// What the account's packages have left.
-    pub(crate) async fn remaining(&self, account: &str) -> u64 {
-        self.admin.packages(account).await.iter().map(|package| package.remaining).sum()
-    }
-
     /// Waits until so many units are booked as used, and none beyond them.
     pub(crate) async fn settles(&self, account: &str, units: u64) {
         let settled = async || {
@@ -152,6 +147,16 @@ impl World {
             (settled == units).then_some(())
         };
         until(&format!("{units} units are booked"), settled).await;
+    }
+
+    /// Waits until no call is open; then this process must have charged so many units, over all accounts.
+    pub(crate) async fn charged(&self, units: u32) {
+        let quiet = async || {
+            let metrics = self.admin.metrics().await;
+            (metrics.sum("tollgate_calls_open", &[]) == 0.0).then_some(metrics)
+        };
+        let metrics = until("no call is open", quiet).await;
+        assert_eq!(metrics.sum("tollgate_units_charged_total", &[]), f64::from(units));
     }
 
     /// The usage records, from the journal on the disk.

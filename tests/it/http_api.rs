@@ -201,7 +201,9 @@ async fn answers_without_a_body_have_none_whatever_their_length_says() {
         ("HEAD", "/api/head", 200, Some("1234")),
     ] {
         let answer = client.call(&Request::new(method, target)).await.expect(status);
-        assert_eq!(answer.head.get("content-length"), length, "{method} {target}");
+        let shown = answer.head.get("content-length");
+        // The length of what a 304 leaves out may be told or not.
+        assert!(shown == length || (status == 304 && shown.is_none()), "{method} {target}: {shown:?}");
         assert_eq!(answer.body, b"");
     }
     assert_eq!(seller.connections(), 1, "each answer left the connection usable");
@@ -342,7 +344,7 @@ async fn preflights_are_answered_here_and_calls_can_be_read_by_pages() {
     assert!(answer.head.get("access-control-expose-headers").unwrap().contains("x-tollgate-remaining"));
     let answer = world.call(&Request::chat("sk-tg-x").field("Origin", "https://page.test")).await.expect(401);
     assert_eq!(answer.head.get("access-control-allow-origin"), Some("*"), "pages can read refusals too");
-    assert_eq!(world.remaining(&buyer.account).await, 9);
+    world.charged(1).await;
 }
 
 #[tokio::test]

@@ -112,11 +112,12 @@ async fn a_hang_up_before_the_head_reaches_the_seller_within_100_ms_and_costs_no
         let (_, at) = exchange.gateway_ends().await;
         assert!(at - left <= CANCEL_MAX, "{:?} after the client left", at - left);
     }
-    // The only unit is still there to be sold.
-    let (client, exchange) = open_stream(&world, &seller, &buyer.key).await;
+    // The only unit is still there to be sold; a seller that breaks off before any event gives it back.
+    let (mut client, exchange) = open_stream(&world, &seller, &buyer.key).await;
     exchange.reset();
+    assert!(client.chunk().await.is_err());
     drop(client);
-    world.settles(&buyer.account, 0).await;
+    world.charged(0).await;
     world.stop().await;
     assert!(world.usage().iter().all(|record| record["units"] == 0));
 }
