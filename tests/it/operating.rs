@@ -434,7 +434,8 @@ async fn a_full_disk_refuses_calls_before_they_are_forwarded_and_resumes_by_itse
     assert_eq!(seller.requests().len(), served, "what is refused was not forwarded");
     let full = async || {
         let metrics = world.admin.metrics().await;
-        (metrics.sum("tollgate_journal_full", &[]) == 1.0).then_some(())
+        let failed = metrics.sum("tollgate_store_commits_total", &[("result", "failed")]);
+        (metrics.sum("tollgate_journal_full", &[]) == 1.0 || failed > 0.0).then_some(())
     };
     until("the full disk is reported", full).await;
     disk.make_room();

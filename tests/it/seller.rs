@@ -255,7 +255,8 @@ async fn a_seller_that_refuses_the_gateways_own_credential_is_the_operators_prob
 #[tokio::test]
 async fn a_sellers_early_answer_to_an_upload_reaches_the_buyer() {
     let seller = Seller::by_hand_from_the_head().await;
-    let world = World::with(seller.address, |config| config["limits"]["body_timeout"] = json!("1s")).await;
+    let limits = json!({ "body_timeout": "1s", "idle_timeout": "1s" });
+    let world = World::with(seller.address, |config| config["limits"] = limits).await;
     let buyer = world.buyer(&["api-5"]).await;
     let mut client = world.client().await;
     let head = format!(
