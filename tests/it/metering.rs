@@ -141,7 +141,8 @@ async fn packages_are_stacked_and_the_one_that_ends_first_is_drawn_first() {
         assert_eq!(answer.head.get("x-tollgate-remaining"), Some(left));
     }
     world.settles(&buyer.account, 4).await;
-    let records = records_agree(&mut world, &buyer.account).await;
+    let mut records = records_agree(&mut world, &buyer.account).await;
+    records.sort_by_key(|record| record["arrived"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap());
     let package = |at: usize| records[at]["parts"][0]["package"].clone();
     assert!(package(0) == package(1) && package(2) == package(3) && package(1) != package(2), "{records:?}");
 }
