@@ -42,6 +42,8 @@ pub(crate) fn base_config(seller: SocketAddr) -> Value {
         "secrets": { "hash_key": "hash-key-of-the-tests-0123456789" },
         "log": { "level": "info", "access": "off" },
         "limits": {},
+        // Small files: a start after a kill reads them to their end, and a busy run fills some.
+        "journal": { "segment_bytes": "1MiB" },
         "drain_timeout": "20s",
         "products": [
             {
