@@ -183,7 +183,7 @@ impl World {
     fn granting(&self, loaded: &Loaded, gateway: &str, number: u64) -> Commit {
         let incarnation = Incarnation { gateway: GatewayId::new(gateway).unwrap(), number: 1 };
         let grant = Some((number, Want { now: Units::ONE, rate: Units::ZERO }));
-        let asked = Sync { incarnation, reports: Vec::new(), complete: false, grant };
+        let asked = Sync { incarnation, reports: Vec::new(), ended: None, grant };
         self.changing(loaded, sync(&loaded.pools[&chat()].value, &asked, self.clock.now()).0)
     }
 

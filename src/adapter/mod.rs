@@ -1,8 +1,9 @@
-//! The outside world, one technology each: implementations of the ports. No rule of the marketplace is decided here.
+//! One technology each, behind the traits of `ports`. Siblings never import each other.
 
 pub mod clock;
 #[cfg(test)]
 mod conformance;
 mod documents;
+pub mod journal;
 pub mod memory;
 pub mod sqlite;

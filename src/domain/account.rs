@@ -15,7 +15,7 @@ use super::lease::{Lease, Want};
 use super::offer::Offer;
 use super::package::Package;
 use super::pool::Pool;
-use super::settle::LeaseReport;
+use super::settle::{LeaseReport, RunEnd};
 
 /// The document version that this program writes, and the newest that it reads.
 pub const ACCOUNT_VERSION: u32 = 1;
@@ -80,11 +80,11 @@ pub struct Change {
 pub fn apply(books: &Books, command: &Command, now: Timestamp) -> Result<Change, Refusal> {
     let mut head = books.head.clone();
     let now = now.max(head.time_high);
+    head.commands.retain(|_, at| now.duration_since(*at) <= COMMAND_MEMORY);
     if head.commands.contains_key(&command.id) {
         return Ok(Change::default());
     }
     head.time_high = now;
-    head.commands.retain(|_, at| now.duration_since(*at) <= COMMAND_MEMORY);
     head.commands.insert(command.id.clone(), now);
     let mut change = Change::default();
     match &command.action {
@@ -172,8 +172,11 @@ fn resolve(
     let package = pool.packages.iter_mut().find(|package| package.id == *id).ok_or_else(unknown)?;
     let available = package.suspense;
     package.suspense = available.checked_sub(units).ok_or(Refusal::NotInSuspense { available })?;
-    let goes_to = if used { &mut package.settled } else { &mut package.free };
-    goes_to.put(units);
+    if used {
+        package.settled.put(units)
+    } else {
+        package.put_back(units)
+    }
     let mut events = Vec::new();
     let ended = pool.sweep(now, &mut events);
     Ok(Change { head: None, pool: Some(pool), ended, events })
@@ -186,8 +189,9 @@ pub struct Sync {
     pub incarnation: Incarnation,
     /// Its leases that are not known to be closed.
     pub reports: Vec<LeaseReport>,
-    /// True when `reports` names every lease that the incarnation's journal knows: all others were never used.
-    pub complete: bool,
+    /// Set when the incarnation has ended and `reports` names every lease that its journal knows: nothing but
+    /// repetitions will come of it.
+    pub ended: Option<RunEnd>,
     /// A new lease: its number, and how much is needed.
     pub grant: Option<(u64, Want)>,
 }
@@ -200,13 +204,228 @@ pub fn sync(pool: &Pool, sync: &Sync, now: Timestamp) -> (Change, Option<Lease>)
     for report in &sync.reports {
         next.settle(&sync.incarnation, report, now, &mut events);
     }
-    if sync.complete {
+    if let Some(end) = sync.ended {
         let known = |number| sync.reports.iter().any(|report| report.number == number);
-        next.close_unknown(&sync.incarnation, known, now, &mut events);
+        next.finish(&sync.incarnation, (end, known), now, &mut events);
     }
-    next.forget_quiet(&sync.incarnation, now);
+    next.forget_finished(now);
     let mut ended = next.sweep(now, &mut events);
     let lease = sync.grant.and_then(|(number, want)| next.grant(&sync.incarnation, number, want, now));
     ended.extend(next.sweep(now, &mut events));
     (Change { head: None, pool: Some(next), ended, events }, lease)
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Span;
+    use jiff::ToSpan;
+    use jiff::tz::TimeZone;
+
+    use super::*;
+    use crate::domain::billable::BillableStatuses;
+    use crate::domain::id::{GatewayId, OfferId};
+    use crate::domain::key::KeyHash;
+    use crate::domain::lease::LeasePart;
+    use crate::domain::offer::Validity;
+    use crate::domain::pool::Shortage;
+
+    fn start() -> Timestamp {
+        "2026-03-01T12:00:00Z".parse().unwrap()
+    }
+
+    fn books() -> Books {
+        Books { head: Account::open(AccountId::new("a").unwrap(), "A".into(), start()), pools: BTreeMap::new() }
+    }
+
+    fn command(id: &str, action: Action) -> Command {
+        Command { id: CommandId::new(id).unwrap(), action }
+    }
+
+    fn key(number: usize) -> ApiKey {
+        ApiKey {
+            id: KeyId::new(&format!("k-{number}")).unwrap(),
+            hash: KeyHash([u8::try_from(number).unwrap(); 32]),
+            hint: "sk-tg-ab…yz".into(),
+            description: "first".into(),
+            created_at: start(),
+            expires_at: None,
+            disabled: false,
+            products: None,
+            models: None,
+        }
+    }
+
+    fn product() -> ProductId {
+        ProductId::new("chat").unwrap()
+    }
+
+    fn package(id: &str) -> PackageId {
+        PackageId::new(id).unwrap()
+    }
+
+    fn buy(id: &str, quantity: u64, valid_from: Option<Timestamp>) -> Action {
+        let offer = Offer {
+            id: OfferId::new("small").unwrap(),
+            product: product(),
+            quantity: Units::new(quantity),
+            validity: Validity::Days(1),
+            zone: TimeZone::UTC,
+            billable: BillableStatuses::default(),
+        };
+        Action::AddPackage { package: package(id), offer, valid_from }
+    }
+
+    /// Applies a command to the books, as a store would.
+    fn run(books: &mut Books, id: &str, action: Action, now: Timestamp) -> Result<Change, Refusal> {
+        let change = apply(books, &command(id, action), now)?;
+        books.head = change.head.clone().unwrap_or(books.head.clone());
+        books.pools.extend(change.pool.clone().map(|pool| (pool.product.clone(), pool)));
+        Ok(change)
+    }
+
+    fn after(span: Span) -> Timestamp {
+        start().checked_add(span).unwrap()
+    }
+
+    #[test]
+    fn a_command_is_applied_once_in_thirty_days() {
+        let check = |other_commands: bool, later: Span, applied: bool| {
+            let mut books = books();
+            run(&mut books, "c-1", buy("p-1", 5, None), start()).unwrap();
+            if other_commands {
+                run(&mut books, "c-2", Action::AddKey(key(1)), after(1.hour())).unwrap();
+            }
+            let change = run(&mut books, "c-1", buy("p-2", 5, None), after(later)).unwrap();
+            assert_eq!(change != Change::default(), applied, "{later} {other_commands}");
+        };
+        for other_commands in [false, true] {
+            check(other_commands, 0.seconds(), false);
+            check(other_commands, 720.hours(), false);
+            check(other_commands, 720.hours().nanoseconds(1), true);
+        }
+    }
+
+    #[test]
+    fn a_refused_command_can_be_asked_again() {
+        let mut books = books();
+        let revoke = || Action::RevokeKey(KeyId::new("k-1").unwrap());
+        let unknown = Refusal::UnknownKey(KeyId::new("k-1").unwrap());
+        assert_eq!(run(&mut books, "c-1", revoke(), start()), Err(unknown));
+        run(&mut books, "c-2", Action::AddKey(key(1)), start()).unwrap();
+        run(&mut books, "c-1", revoke(), start()).unwrap();
+        assert_eq!(books.head.keys, []);
+    }
+
+    #[test]
+    fn the_twenty_first_key_is_refused_until_one_is_revoked() {
+        let mut books = books();
+        for number in 1..=20 {
+            run(&mut books, &format!("c-{number}"), Action::AddKey(key(number)), start()).unwrap();
+        }
+        let refused = run(&mut books, "c-21", Action::AddKey(key(21)), start());
+        assert_eq!(refused, Err(Refusal::TooManyKeys { max: 20 }));
+        run(&mut books, "c-22", Action::RevokeKey(KeyId::new("k-7").unwrap()), start()).unwrap();
+        run(&mut books, "c-21", Action::AddKey(key(21)), start()).unwrap();
+        assert_eq!(books.head.keys.len(), 20);
+    }
+
+    #[test]
+    fn only_what_is_given_of_a_key_changes() {
+        let mut books = books();
+        run(&mut books, "c-1", Action::AddKey(key(1)), start()).unwrap();
+        let id = || KeyId::new("k-1").unwrap();
+        let (expires_at, products) = (Some(Some(start())), Some(Some(vec![product()])));
+        let limits = KeyChange { expires_at, products, ..KeyChange::default() };
+        run(&mut books, "c-2", Action::ChangeKey(id(), limits), start()).unwrap();
+        let limited = ApiKey { expires_at: Some(start()), products: Some(vec![product()]), ..key(1) };
+        assert_eq!(books.head.keys, std::slice::from_ref(&limited));
+        let free = KeyChange { expires_at: Some(None), disabled: Some(true), ..KeyChange::default() };
+        run(&mut books, "c-3", Action::ChangeKey(id(), free), start()).unwrap();
+        assert_eq!(books.head.keys, [ApiKey { expires_at: None, disabled: true, ..limited }]);
+    }
+
+    #[test]
+    fn a_package_begins_now_or_later_and_says_so_once() {
+        let mut books = books();
+        let change = run(&mut books, "c-1", buy("p-1", 5, None), start()).unwrap();
+        assert_eq!(change.events, [Event::PackageAdded { product: product(), package: package("p-1") }]);
+        run(&mut books, "c-2", buy("p-2", 7, Some(after(48.hours()))), start()).unwrap();
+        let pool = &books.pools[&product()];
+        let windows: Vec<_> = pool.packages.iter().map(|p| (p.valid_from, p.valid_until.to_string())).collect();
+        let ends = ["2026-03-02T23:59:59Z", "2026-03-04T23:59:59Z"].map(str::to_owned);
+        assert_eq!(windows, [(start(), ends[0].clone()), (after(48.hours()), ends[1].clone())]);
+        assert_eq!(pool.remaining(start()), Units::new(5));
+        let never = run(&mut books, "c-3", buy("p-3", 5, Some(Timestamp::MAX)), start());
+        assert_eq!(never, Err(Refusal::OutsideCalendar));
+    }
+
+    #[test]
+    fn an_operator_resolves_what_is_in_suspense() {
+        let check = |units: u64, used: bool, later: Span, expected: Result<[u64; 4], Refusal>| {
+            let mut books = books();
+            run(&mut books, "c-1", buy("p-1", 5, None), start()).unwrap();
+            let bought = &mut books.pools.get_mut(&product()).unwrap().packages[0];
+            (bought.free, bought.suspense) = (Units::new(2), Units::new(3));
+            let (product, package, units) = (product(), package("p-1"), Units::new(units));
+            let resolve = Action::ResolveSuspense { product, package, units, used };
+            let places = run(&mut books, "c-2", resolve, after(later)).map(|change| {
+                let pool = change.pool.unwrap();
+                let package = pool.packages.iter().chain(&change.ended).next().unwrap();
+                [package.free, package.suspense, package.settled, package.forfeited].map(Units::get)
+            });
+            assert_eq!(places, expected, "{units} {used} {later}");
+        };
+        check(3, true, 1.hour(), Ok([2, 0, 3, 0]));
+        check(2, false, 1.hour(), Ok([4, 1, 0, 0]));
+        check(0, false, 1.hour(), Ok([2, 3, 0, 0]));
+        check(4, true, 1.hour(), Err(Refusal::NotInSuspense { available: Units::new(3) }));
+        // Once the package has expired, what comes back is forfeited.
+        check(2, false, 48.hours(), Ok([0, 1, 0, 4]));
+        check(3, false, 48.hours(), Ok([0, 0, 0, 5]));
+    }
+
+    #[test]
+    fn what_is_not_there_cannot_be_resolved() {
+        let mut books = books();
+        let resolve = |package| Action::ResolveSuspense { product: product(), package, units: Units::ONE, used: true };
+        let unknown = || Err(Refusal::UnknownPackage(package("p-9")));
+        assert_eq!(run(&mut books, "c-1", resolve(package("p-9")), start()), unknown());
+        run(&mut books, "c-2", buy("p-1", 5, None), start()).unwrap();
+        assert_eq!(run(&mut books, "c-3", resolve(package("p-9")), start()), unknown());
+    }
+
+    fn asking(reports: Vec<LeaseReport>, grant: Option<u64>) -> Sync {
+        let incarnation = Incarnation { gateway: GatewayId::new("gw").unwrap(), number: 1 };
+        let want = Want { now: Units::new(4), rate: Units::ZERO };
+        Sync { incarnation, reports, ended: None, grant: grant.map(|number| (number, want)) }
+    }
+
+    #[test]
+    fn what_one_report_returns_the_same_sync_can_grant() {
+        let mut books = books();
+        run(&mut books, "c-1", buy("p-1", 4, None), start()).unwrap();
+        let (change, lease) = sync(&books.pools[&product()], &asking(Vec::new(), Some(1)), start());
+        let Lease { parts, deadline, .. } = lease.unwrap();
+        let pool = change.pool.unwrap();
+        assert_eq!(sync(&pool, &asking(Vec::new(), Some(2)), start()).1, None);
+        let used = vec![LeasePart { used: Units::ONE, returned: Units::new(3), ..parts[0].clone() }];
+        let report = LeaseReport { number: 1, parts: used, deadline, lost: false };
+        let (change, lease) = sync(&pool, &asking(vec![report], Some(2)), start());
+        assert_eq!(lease.unwrap().parts[0].granted, Units::new(3));
+        assert_eq!(change.pool.unwrap().packages[0].settled, Units::ONE);
+    }
+
+    #[test]
+    fn a_clock_that_steps_back_does_not_bring_an_expired_package_back() {
+        let mut books = books();
+        run(&mut books, "c-1", buy("p-1", 4, None), start()).unwrap();
+        let expired = after(48.hours());
+        let (change, lease) = sync(&books.pools[&product()], &asking(Vec::new(), Some(1)), expired);
+        assert_eq!((lease, change.ended.len()), (None, 1));
+        let (change, lease) = sync(&change.pool.unwrap(), &asking(Vec::new(), Some(1)), start());
+        let pool = change.pool.unwrap();
+        assert_eq!((lease, pool.time_high), (None, expired));
+        let at = "2026-03-02T23:59:59Z".parse().unwrap();
+        assert_eq!(pool.shortage(start()), Shortage::Expired { at });
+    }
 }

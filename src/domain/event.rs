@@ -39,7 +39,7 @@ pub enum Event {
         product: ProductId,
         /// Which package.
         package: PackageId,
-        /// By how much, in all.
+        /// By how much: in all, or, if the package has left the document, on one forgotten lease.
         overrun: Units,
     },
     /// A lost journal may know of use that the books do not: these units are not for sale until an operator decides.

@@ -69,12 +69,15 @@ pub struct HeldLeases {
     pub leases: BTreeMap<u64, Lease>,
     /// When this incarnation last reported anything.
     pub reported_at: Timestamp,
+    /// The incarnation has ended and all that its journal knows is booked.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub finished: bool,
 }
 
 impl HeldLeases {
     /// Nothing held, nothing closed yet.
     pub fn new(now: Timestamp) -> Self {
-        Self { closed_through: 0, leases: BTreeMap::new(), reported_at: now }
+        Self { closed_through: 0, leases: BTreeMap::new(), reported_at: now, finished: false }
     }
 
     /// Drops closed leases from the front as far as the numbers have no gap.
@@ -87,6 +90,15 @@ impl HeldLeases {
             self.closed_through = next;
             entry.remove();
         }
+    }
+
+    /// Notes that the incarnation has ended with all of its leases closed. Numbers in between that the document does
+    /// not know were never granted.
+    pub fn finish(&mut self) {
+        let highest = self.leases.last_key_value().map_or(0, |(number, _)| *number);
+        self.closed_through = self.closed_through.max(highest);
+        self.leases.clear();
+        self.finished = true;
     }
 
     /// Whether any lease is still open.

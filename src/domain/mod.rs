@@ -8,12 +8,14 @@ pub mod amount;
 pub mod billable;
 pub mod command;
 pub mod event;
+#[cfg(test)]
+mod histories;
 pub mod id;
 pub mod key;
 pub mod lease;
+pub mod moment;
 pub mod offer;
 pub mod package;
 pub mod pool;
 pub mod settle;
-pub mod time;
 pub mod usage;

@@ -70,6 +70,14 @@ impl Package {
         quiet && self.free.is_zero() && (self.expired_at(now) || self.settled >= self.total)
     }
 
+    /// Takes back units that were not used. They cover what was used beyond the total first; only the rest is for sale.
+    pub fn put_back(&mut self, mut units: Units) {
+        let covered = units.take_up_to(self.overrun);
+        self.overrun = self.overrun.saturating_sub(covered);
+        self.settled.put(covered);
+        self.free.put(units);
+    }
+
     /// Moves what is free out of reach once the validity has ended.
     pub fn forfeit_if_expired(&mut self, now: Timestamp) {
         if self.expired_at(now) {

@@ -119,8 +119,15 @@ impl Pool {
     }
 
     /// Grants a block to a gateway, drawn from the packages in order: earliest expiry, then earliest purchase.
-    /// `None` when nothing is free. The caller has dealt with expiry before ([`Pool::sweep`]).
+    /// `None` when nothing is free. The caller has dealt with expiry before ([`Pool::sweep`]). A number that was granted
+    /// already is the same lease: its reply was lost.
     pub fn grant(&mut self, to: &Incarnation, number: u64, want: Want, now: Timestamp) -> Option<Lease> {
+        if let Some(held) = self.held.get(to) {
+            let known = held.leases.get(&number);
+            if known.is_some() || number <= held.closed_through {
+                return known.filter(|lease| !lease.closed).cloned();
+            }
+        }
         let in_force = |package: &Package| package.in_force_at(now);
         let free = self.packages.iter().filter(|p| in_force(p)).map(|p| p.free).sum();
         let others = self.held.iter().filter(|(who, held)| *who != to && held.any_open());
@@ -174,5 +181,202 @@ impl Pool {
         } else {
             Event::PackageUsedUp { product, package }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::ToSpan;
+
+    use super::*;
+    use crate::domain::billable::BillableStatuses;
+    use crate::domain::id::{CommandId, GatewayId, OfferId};
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    fn noon() -> Timestamp {
+        at("2026-03-01T12:00:00Z")
+    }
+
+    /// Bought at a day of February, valid from March on.
+    fn package(id: &str, units: u64, bought: i8, valid_until: &str) -> Package {
+        Package {
+            id: PackageId::new(id).unwrap(),
+            offer: OfferId::new("small").unwrap(),
+            command: CommandId::new("c-1").unwrap(),
+            total: Units::new(units),
+            free: Units::new(units),
+            leased: Units::ZERO,
+            settled: Units::ZERO,
+            suspense: Units::ZERO,
+            forfeited: Units::ZERO,
+            overrun: Units::ZERO,
+            bought_at: jiff::civil::date(2026, 2, bought).to_zoned(jiff::tz::TimeZone::UTC).unwrap().timestamp(),
+            valid_from: at("2026-03-01T00:00:00Z"),
+            valid_until: at(valid_until),
+            billable: BillableStatuses::default(),
+        }
+    }
+
+    fn pool(packages: Vec<Package>) -> Pool {
+        Pool { packages, ..Pool::new(AccountId::new("a").unwrap(), ProductId::new("chat").unwrap()) }
+    }
+
+    fn gateway(number: u64) -> Incarnation {
+        Incarnation { gateway: GatewayId::new("gw").unwrap(), number }
+    }
+
+    fn want(units: u64) -> Want {
+        Want { now: Units::new(units), rate: Units::ZERO }
+    }
+
+    const APRIL: &str = "2026-04-30T23:59:59Z";
+    const MAY: &str = "2026-05-31T23:59:59Z";
+
+    fn check_order(packages: Vec<Package>, wanted: u64, expected: &[(&str, u64)]) {
+        let lease = pool(packages).grant(&gateway(1), 1, want(wanted), noon());
+        let parts = lease.map(|lease| lease.parts).unwrap_or_default();
+        let parts: Vec<_> = parts.iter().map(|part| (part.package.as_str(), part.granted.get())).collect();
+        assert_eq!(parts, expected, "{wanted} wanted");
+    }
+
+    #[test]
+    fn packages_are_drawn_by_earliest_expiry_then_by_earliest_purchase() {
+        let late = || package("late", 5, 1, MAY);
+        let early = || package("early", 5, 9, APRIL);
+        check_order(vec![late(), early()], 3, &[("early", 3)]);
+        check_order(vec![late(), early()], 5, &[("early", 5)]);
+        check_order(vec![late(), early()], 6, &[("early", 5), ("late", 1)]);
+        check_order(vec![late(), early()], 11, &[("early", 5), ("late", 5)]);
+        let newer = || package("newer", 5, 9, MAY);
+        check_order(vec![newer(), late()], 6, &[("late", 5), ("newer", 1)]);
+        // Bought together: by their ids, so that every gateway does the same.
+        check_order(vec![package("b", 5, 1, MAY), package("a", 5, 1, MAY)], 6, &[("a", 5), ("b", 1)]);
+    }
+
+    #[test]
+    fn only_packages_in_force_are_drawn() {
+        let starting = |valid_from: &str| Package { valid_from: at(valid_from), ..package("p", 5, 1, MAY) };
+        check_order(vec![starting("2026-03-01T12:00:00Z")], 1, &[("p", 1)]);
+        check_order(vec![starting("2026-03-01T12:00:00.000000001Z")], 1, &[]);
+        check_order(vec![package("p", 5, 1, "2026-03-01T11:59:59.000000001Z")], 1, &[("p", 1)]);
+        check_order(vec![package("p", 5, 1, "2026-03-01T11:59:59Z")], 1, &[]);
+        check_order(vec![], 1, &[]);
+    }
+
+    #[test]
+    fn a_lease_ends_after_thirty_seconds_or_with_its_first_package() {
+        let check = |packages: Vec<Package>, expected: &str| {
+            let lease = pool(packages).grant(&gateway(1), 1, want(6), noon()).unwrap();
+            assert_eq!(lease.deadline, at(expected));
+        };
+        check(vec![package("p", 9, 1, "2026-03-01T12:00:29Z")], "2026-03-01T12:00:30Z");
+        check(vec![package("p", 9, 1, "2026-03-01T12:00:30Z")], "2026-03-01T12:00:30Z");
+        check(vec![package("p", 9, 1, "2026-03-01T12:00:28Z")], "2026-03-01T12:00:29Z");
+        check(vec![package("p", 5, 1, "2026-03-01T12:00:09Z"), package("q", 5, 1, MAY)], "2026-03-01T12:00:10Z");
+    }
+
+    #[test]
+    fn a_number_that_was_granted_is_the_same_lease() {
+        let mut pool = pool(vec![package("p", 10, 1, MAY)]);
+        let first = pool.grant(&gateway(1), 1, want(2), noon());
+        assert_eq!(pool.grant(&gateway(1), 1, want(2), noon()), first);
+        assert_eq!(pool.packages[0].leased, Units::new(2));
+        // Another incarnation counts its own.
+        assert_ne!(pool.grant(&gateway(2), 1, want(1), noon()), None);
+        assert_eq!(pool.packages[0].leased, Units::new(3));
+        let held = pool.held.get_mut(&gateway(1)).unwrap();
+        held.leases.get_mut(&1).unwrap().closed = true;
+        assert_eq!(pool.grant(&gateway(1), 1, want(2), noon()), None);
+        pool.held.get_mut(&gateway(1)).unwrap().advance();
+        assert_eq!(pool.grant(&gateway(1), 1, want(2), noon()), None);
+        assert_ne!(pool.grant(&gateway(1), 2, want(2), noon()), None);
+    }
+
+    #[test]
+    fn packages_are_stacked() {
+        let used = Package { free: Units::new(1), settled: Units::new(4), ..package("used", 5, 1, APRIL) };
+        let later = Package { valid_from: at("2026-04-01T00:00:00Z"), ..package("later", 50, 1, APRIL) };
+        let held = Package { free: Units::ZERO, leased: Units::new(20), ..package("held", 20, 1, MAY) };
+        let pool = pool(vec![used, later, held]);
+        assert_eq!(pool.remaining(noon()), Units::new(21));
+        assert_eq!(pool.next_expiry(noon()), Some(at(APRIL)));
+        assert_eq!(pool.remaining(at("2026-04-01T00:00:00Z")), Units::new(71));
+        assert_eq!(pool.remaining(at("2026-05-01T00:00:00Z")), Units::new(20));
+        assert_eq!(pool.next_expiry(at("2026-05-01T00:00:00Z")), Some(at(MAY)));
+        assert_eq!(pool.next_expiry(at("2026-06-01T00:00:00Z")), None);
+    }
+
+    fn check_shortage(packages: Vec<Package>, last_ended: Option<bool>, expected: Shortage) {
+        let ended = |expired| Ended { package: PackageId::new("gone").unwrap(), expired, valid_until: at(APRIL) };
+        let pool = Pool { last_ended: last_ended.map(ended), ..pool(packages) };
+        assert_eq!(pool.shortage(noon()), expected, "{last_ended:?}");
+    }
+
+    #[test]
+    fn a_shortage_says_why() {
+        let from = noon().checked_add(1.nanosecond()).unwrap();
+        let begins = |valid_from| Package { valid_from, ..package("later", 5, 1, MAY) };
+        let over = || package("over", 5, 1, "2026-03-01T11:59:59Z");
+        let older = || package("older", 5, 1, "2026-02-01T11:59:59Z");
+        let in_force = || package("now", 5, 1, "2026-03-01T12:00:00Z");
+        let expired = |text| Shortage::Expired { at: at(text) };
+        check_shortage(vec![], None, Shortage::NoPackage);
+        check_shortage(vec![], Some(false), Shortage::UsedUp);
+        check_shortage(vec![], Some(true), expired(APRIL));
+        check_shortage(vec![in_force(), begins(from), over()], Some(true), Shortage::UsedUp);
+        check_shortage(vec![begins(noon())], None, Shortage::UsedUp);
+        check_shortage(vec![begins(from), over()], Some(true), Shortage::NotYetValid { from });
+        check_shortage(vec![older(), over()], Some(false), expired("2026-03-01T11:59:59Z"));
+    }
+
+    fn check_sweep(package: Package, now: &str, forfeited: u64, ended: bool) {
+        let (mut pool, mut events) = (pool(vec![package]), Vec::new());
+        let gone = pool.sweep(at(now), &mut events);
+        let packages: Vec<_> = pool.packages.iter().chain(&gone).collect();
+        assert_eq!((packages[0].forfeited.get(), gone.len()), (forfeited, usize::from(ended)), "{now}");
+        assert!(packages[0].balanced());
+        assert_eq!((events.len(), pool.last_ended.is_some()), (usize::from(ended), ended));
+    }
+
+    #[test]
+    fn what_is_free_is_forfeited_after_the_last_second() {
+        let fresh = || package("p", 5, 1, "2026-03-01T23:59:59Z");
+        check_sweep(fresh(), "2026-03-01T23:59:59.999999999Z", 0, false);
+        check_sweep(fresh(), "2026-03-02T00:00:00Z", 5, true);
+        let leased = || Package { free: Units::new(4), leased: Units::ONE, ..fresh() };
+        check_sweep(leased(), "2026-03-02T00:00:00Z", 4, false);
+        let suspended = || Package { free: Units::new(4), suspense: Units::ONE, ..fresh() };
+        check_sweep(suspended(), "2026-03-02T00:00:00Z", 4, false);
+    }
+
+    #[test]
+    fn a_package_leaves_when_its_last_unit_is_used() {
+        let places = |free, settled, leased| {
+            let (free, settled, leased) = (Units::new(free), Units::new(settled), Units::new(leased));
+            Package { free, settled, leased, ..package("p", 5, 1, MAY) }
+        };
+        check_sweep(places(1, 4, 0), "2026-03-02T00:00:00Z", 0, false);
+        check_sweep(places(0, 4, 1), "2026-03-02T00:00:00Z", 0, false);
+        check_sweep(places(0, 5, 0), "2026-03-02T00:00:00Z", 0, true);
+    }
+
+    #[test]
+    fn the_end_of_a_package_says_how_it_ended() {
+        let used_up = Package { free: Units::ZERO, settled: Units::new(5), ..package("used", 5, 1, APRIL) };
+        let expired = Package { free: Units::new(3), settled: Units::new(2), ..package("old", 5, 2, APRIL) };
+        let (mut pool, mut events) = (pool(vec![expired, used_up]), Vec::new());
+        pool.sweep(at("2026-05-01T00:00:00Z"), &mut events);
+        let (product, id) = (pool.product.clone(), |text| PackageId::new(text).unwrap());
+        let forfeited = Units::new(3);
+        assert_eq!(
+            events,
+            [
+                Event::PackageExpired { product: product.clone(), package: id("old"), forfeited },
+                Event::PackageUsedUp { product, package: id("used") }
+            ]
+        );
     }
 }

@@ -11,8 +11,9 @@ use super::lease::{HeldLeases, Lease, LeasePart};
 use super::package::Package;
 use super::pool::Pool;
 
-/// How long an incarnation that holds nothing is remembered: as long as its journal may be read again.
-const QUIET_KEPT: SignedDuration = SignedDuration::from_hours(7 * 24);
+/// How long after a run's end its journal may be reported. A finished run is remembered for as long; reported later,
+/// its use would be booked a second time.
+pub const JOURNAL_READ_FOR: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// What a gateway says of one of its leases. Once every unit is used or given back, the lease is closed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +33,20 @@ impl LeaseReport {
     pub fn unused(number: u64, now: Timestamp) -> Self {
         Self { number, parts: Vec::new(), deadline: now, lost: false }
     }
+
+    /// Whether no call will use the lease any more.
+    fn closes(&self) -> bool {
+        self.lost || self.parts.iter().all(|part| part.outstanding().is_zero())
+    }
+}
+
+/// How much the journal of a run that has ended can say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunEnd {
+    /// It has every record that was written: a lease that it does not know was never used.
+    Whole,
+    /// The host went down with it: a lease that it does not know may have been used.
+    Lost,
 }
 
 impl Pool {
@@ -43,70 +58,88 @@ impl Pool {
             return; // all of it is booked already
         }
         let lease = held.leases.entry(report.number).or_insert_with(|| {
-            for part in &report.parts {
-                enter_again(&mut self.packages, part);
-            }
-            let parts = report.parts.iter().map(|part| LeasePart::new(part.package.clone(), part.granted));
+            let parts = report.parts.iter().map(|part| enter_again(&mut self.packages, part));
             Lease { parts: parts.collect(), deadline: report.deadline, closed: false }
         });
         if lease.closed {
             return; // a late repetition
         }
-        let unused = |part: &LeasePart| LeasePart { returned: part.granted, ..part.clone() };
-        let parts = match report.parts.as_slice() {
-            [] => lease.parts.iter().map(unused).collect(),
-            parts => parts.to_vec(),
-        };
-        for reported in &parts {
+        for reported in &report.parts {
             let known = lease.parts.iter_mut().find(|part| part.package == reported.package);
             let package = self.packages.iter_mut().find(|package| package.id == reported.package);
-            if let (Some(known), Some(package)) = (known, package) {
-                book(package, known, reported, &self.product, events);
-                if report.lost {
-                    suspend(package, known.outstanding(), &self.product, events);
+            match (known, package) {
+                (Some(known), Some(package)) => book(package, known, reported, &self.product, events),
+                (Some(known), None) if known.used < reported.used => {
+                    // The store forgot the lease and the package ended without it.
+                    let overrun = reported.used.saturating_sub(known.used);
+                    known.used = reported.used;
+                    let (product, package) = (self.product.clone(), reported.package.clone());
+                    events.push(Event::Overrun { product, package, overrun });
+                }
+                (Some(_) | None, None) | (None, Some(_)) => {}
+            }
+        }
+        if report.closes() {
+            lease.closed = true;
+            for part in &lease.parts {
+                if let Some(package) = self.packages.iter_mut().find(|package| package.id == part.package) {
+                    close(package, part, report.lost, &self.product, events);
                 }
             }
         }
-        lease.closed = report.lost || lease.parts.iter().all(|part| part.outstanding().is_zero());
         held.advance();
     }
 
-    /// Closes the leases of an incarnation that its journal does not know: they were granted, but never used, since
-    /// a gateway writes a grant down before it uses it.
-    pub fn close_unknown(
+    /// Ends an incarnation whose journal is booked. Its leases that the journal does not know were granted but never
+    /// used, since a gateway writes a grant down before it uses it; unless the journal has lost records.
+    pub fn finish(
         &mut self,
         from: &Incarnation,
-        known: impl Fn(u64) -> bool,
+        (end, known): (RunEnd, impl Fn(u64) -> bool),
         now: Timestamp,
         events: &mut Vec<Event>,
     ) {
-        let Some(held) = self.held.get(from) else { return };
+        let Some(held) = self.held.get(from) else {
+            return;
+        };
         let unknown = held.leases.iter().filter(|(number, lease)| !lease.closed && !known(**number));
-        let reports: Vec<LeaseReport> = unknown.map(|(number, _)| LeaseReport::unused(*number, now)).collect();
+        let report = |(number, lease): (&u64, &Lease)| match end {
+            RunEnd::Whole => LeaseReport::unused(*number, now),
+            RunEnd::Lost => {
+                LeaseReport { number: *number, parts: lease.parts.clone(), deadline: lease.deadline, lost: true }
+            }
+        };
+        let reports: Vec<LeaseReport> = unknown.map(report).collect();
         for report in reports {
             self.settle(from, &report, now, events);
         }
+        if let Some(held) = self.held.get_mut(from).filter(|held| !held.any_open()) {
+            held.finish();
+        }
     }
 
-    /// Forgets incarnations other than `reporter` that hold nothing and have been silent for longer than a journal is kept.
-    pub fn forget_quiet(&mut self, reporter: &Incarnation, now: Timestamp) {
-        let long_ago = |held: &HeldLeases| now.duration_since(held.reported_at) > QUIET_KEPT;
-        self.held.retain(|who, held| who == reporter || !held.leases.is_empty() || !long_ago(held));
+    /// Forgets finished incarnations whose journals nobody may report any more. One that merely was silent is kept: it
+    /// may go on, or its journal come back.
+    pub fn forget_finished(&mut self, now: Timestamp) {
+        self.held.retain(|_, held| !held.finished || now.duration_since(held.reported_at) <= JOURNAL_READ_FOR);
     }
 }
 
-/// Takes a forgotten lease's units out of what is free again. What is no longer there was sold twice: overrun, as soon
-/// as it is used.
-fn enter_again(packages: &mut [Package], part: &LeasePart) {
+/// Takes a forgotten lease's units out of what is free again. What is no longer there was sold twice; the lease keeps
+/// only what it got, so that it never returns what another holds.
+fn enter_again(packages: &mut [Package], part: &LeasePart) -> LeasePart {
+    let mut granted = Units::ZERO;
     if let Some(package) = packages.iter_mut().find(|package| package.id == part.package) {
-        let mut taken = package.free.take_up_to(part.granted);
-        let missing = part.granted.saturating_sub(taken);
-        taken.put(package.forfeited.take_up_to(missing));
-        package.leased.put(taken);
+        granted = package.free.take_up_to(part.granted);
+        let missing = part.granted.saturating_sub(granted);
+        granted.put(package.forfeited.take_up_to(missing));
+        package.leased.put(granted);
     }
+    LeasePart::new(part.package.clone(), granted)
 }
 
-/// Books the difference between what is reported and what is known.
+/// Books the difference between what is reported and what is known. Use comes from the lease's own units; beyond them,
+/// which only happens after the store forgot the lease, from whatever nobody holds; beyond that it is overrun.
 fn book(
     package: &mut Package,
     known: &mut LeasePart,
@@ -114,30 +147,253 @@ fn book(
     product: &ProductId,
     events: &mut Vec<Event>,
 ) {
-    let used = reported.used.saturating_sub(known.used);
-    let mut booked = package.leased.take_up_to(used);
-    let missing = used.saturating_sub(booked);
-    booked.put(package.suspense.take_up_to(missing));
-    package.settled.put(booked);
-    let overrun = used.saturating_sub(booked);
-    if !overrun.is_zero() {
-        package.overrun.put(overrun);
-        let (product, id) = (product.clone(), package.id.clone());
-        events.push(Event::Overrun { product, package: id, overrun: package.overrun });
+    let mut missing = reported.used.saturating_sub(known.used);
+    let own = known.outstanding();
+    for (place, limit) in [
+        (&mut package.leased, own),
+        (&mut package.free, missing),
+        (&mut package.forfeited, missing),
+        (&mut package.suspense, missing),
+    ] {
+        let booked = place.take_up_to(missing.min(limit));
+        missing = missing.saturating_sub(booked);
+        package.settled.put(booked);
+    }
+    if !missing.is_zero() {
+        package.overrun.put(missing);
+        let (product, id, overrun) = (product.clone(), package.id.clone(), package.overrun);
+        events.push(Event::Overrun { product, package: id, overrun });
     }
     known.used = known.used.max(reported.used);
 
-    let returned = reported.returned.saturating_sub(known.returned);
+    let returned = reported.returned.saturating_sub(known.returned).min(known.outstanding());
+    known.returned.put(returned);
     let back = package.leased.take_up_to(returned);
-    package.free.put(back);
-    known.returned = known.returned.max(reported.returned);
+    package.put_back(back);
 }
 
-fn suspend(package: &mut Package, units: Units, product: &ProductId, events: &mut Vec<Event>) {
-    let units = package.leased.take_up_to(units);
-    if !units.is_zero() {
-        package.suspense.put(units);
-        let (product, id) = (product.clone(), package.id.clone());
-        events.push(Event::Suspended { product, package: id, suspense: package.suspense });
+/// Lets go of what a closed lease still holds.
+fn close(package: &mut Package, part: &LeasePart, lost: bool, product: &ProductId, events: &mut Vec<Event>) {
+    let rest = package.leased.take_up_to(part.outstanding());
+    if !lost {
+        package.put_back(rest);
+    } else if !rest.is_zero() {
+        package.suspense.put(rest);
+        let (product, package_id) = (product.clone(), package.id.clone());
+        events.push(Event::Suspended { product, package: package_id, suspense: package.suspense });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::ToSpan;
+
+    use super::*;
+    use crate::domain::billable::BillableStatuses;
+    use crate::domain::id::{AccountId, CommandId, GatewayId, OfferId, PackageId, ProductId};
+    use crate::domain::lease::Want;
+
+    fn noon() -> Timestamp {
+        "2026-03-01T12:00:00Z".parse().unwrap()
+    }
+
+    fn id() -> PackageId {
+        PackageId::new("p").unwrap()
+    }
+
+    /// A pool with one package of ten units that ends at midnight.
+    fn pool() -> Pool {
+        let mut pool = Pool::new(AccountId::new("a").unwrap(), ProductId::new("chat").unwrap());
+        pool.packages.push(Package {
+            id: id(),
+            offer: OfferId::new("small").unwrap(),
+            command: CommandId::new("c-1").unwrap(),
+            total: Units::new(10),
+            free: Units::new(10),
+            leased: Units::ZERO,
+            settled: Units::ZERO,
+            suspense: Units::ZERO,
+            forfeited: Units::ZERO,
+            overrun: Units::ZERO,
+            bought_at: noon(),
+            valid_from: noon(),
+            valid_until: "2026-03-01T23:59:59Z".parse().unwrap(),
+            billable: BillableStatuses::default(),
+        });
+        pool
+    }
+
+    fn gateway(number: u64) -> Incarnation {
+        Incarnation { gateway: GatewayId::new("gw").unwrap(), number }
+    }
+
+    fn grant(pool: &mut Pool, to: u64, number: u64, units: u64) {
+        let want = Want { now: Units::new(units), rate: Units::ZERO };
+        pool.grant(&gateway(to), number, want, noon()).unwrap();
+    }
+
+    /// What a report says of the rest of its lease.
+    #[derive(Clone, Copy, PartialEq)]
+    enum Rest {
+        Held,
+        Returned,
+        Lost,
+    }
+
+    fn report(number: u64, granted: u64, used: u64, rest: Rest) -> LeaseReport {
+        let returned = if rest == Rest::Returned { granted.saturating_sub(used) } else { 0 };
+        let part = LeasePart {
+            used: Units::new(used),
+            returned: Units::new(returned),
+            ..LeasePart::new(id(), Units::new(granted))
+        };
+        LeaseReport { number, parts: vec![part], deadline: noon(), lost: rest == Rest::Lost }
+    }
+
+    fn settle(pool: &mut Pool, from: u64, report: LeaseReport) -> Vec<Event> {
+        let mut events = Vec::new();
+        pool.settle(&gateway(from), &report, noon(), &mut events);
+        events
+    }
+
+    /// The package's units: free, leased, settled, suspense, overrun.
+    fn check(pool: &Pool, expected: [u64; 5]) {
+        let package = &pool.packages[0];
+        let places = [package.free, package.leased, package.settled, package.suspense, package.overrun];
+        assert_eq!(places.map(Units::get), expected);
+        assert!(package.balanced());
+    }
+
+    #[test]
+    fn a_report_says_how_much_was_used_so_far() {
+        let mut pool = pool();
+        grant(&mut pool, 1, 1, 4);
+        check(&pool, [6, 4, 0, 0, 0]);
+        for used in [0, 3, 3, 1] {
+            settle(&mut pool, 1, report(1, 4, used, Rest::Held));
+        }
+        check(&pool, [6, 1, 3, 0, 0]);
+        for (used, end) in [(3, Rest::Returned), (4, Rest::Returned), (2, Rest::Held)] {
+            settle(&mut pool, 1, report(1, 4, used, end));
+            check(&pool, [7, 0, 3, 0, 0]);
+        }
+        assert_eq!(pool.held[&gateway(1)].closed_through, 1);
+    }
+
+    #[test]
+    fn a_repetition_behind_a_gap_does_nothing() {
+        let mut pool = pool();
+        grant(&mut pool, 1, 2, 4);
+        settle(&mut pool, 1, report(2, 4, 1, Rest::Returned));
+        settle(&mut pool, 1, report(2, 4, 3, Rest::Returned));
+        check(&pool, [9, 0, 1, 0, 0]);
+        assert_eq!(pool.held[&gateway(1)].closed_through, 0);
+        // The number that never came through closes the gap.
+        let nothing = LeaseReport::unused(1, noon());
+        settle(&mut pool, 1, nothing);
+        assert_eq!((pool.held[&gateway(1)].closed_through, pool.held[&gateway(1)].leases.len()), (2, 0));
+    }
+
+    #[test]
+    fn a_grant_whose_reply_was_lost_is_given_back_with_nothing_known_of_it() {
+        let mut pool = pool();
+        grant(&mut pool, 1, 1, 4);
+        settle(&mut pool, 1, LeaseReport::unused(1, noon()));
+        check(&pool, [10, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn after_expiry_open_calls_still_count_and_the_rest_is_forfeited() {
+        let (mut pool, mut events) = (pool(), Vec::new());
+        grant(&mut pool, 1, 1, 4);
+        let midnight = "2026-03-02T00:00:00Z".parse().unwrap();
+        assert_eq!(pool.sweep(midnight, &mut events), []);
+        check(&pool, [0, 4, 0, 0, 0]);
+        settle(&mut pool, 1, report(1, 4, 2, Rest::Held));
+        assert_eq!(pool.sweep(midnight, &mut events), []);
+        settle(&mut pool, 1, report(1, 4, 3, Rest::Returned));
+        let ended = pool.sweep(midnight, &mut events);
+        assert_eq!((ended[0].settled, ended[0].forfeited), (Units::new(3), Units::new(7)));
+        assert!(ended[0].balanced());
+    }
+
+    #[test]
+    fn what_a_lost_journal_may_know_goes_into_suspense() {
+        let mut pool = pool();
+        grant(&mut pool, 1, 1, 4);
+        let events = settle(&mut pool, 1, report(1, 4, 1, Rest::Lost));
+        check(&pool, [6, 0, 1, 3, 0]);
+        let (product, package) = (pool.product.clone(), id());
+        assert_eq!(events, [Event::Suspended { product, package, suspense: Units::new(3) }]);
+    }
+
+    #[test]
+    fn a_forgotten_lease_is_entered_again() {
+        let mut pool = pool();
+        settle(&mut pool, 1, report(1, 4, 1, Rest::Held));
+        check(&pool, [6, 3, 1, 0, 0]);
+        settle(&mut pool, 1, report(1, 4, 3, Rest::Returned));
+        check(&pool, [7, 0, 3, 0, 0]);
+    }
+
+    #[test]
+    fn a_forgotten_lease_whose_units_were_sold_again_returns_nothing_of_the_others() {
+        let mut pool = pool();
+        grant(&mut pool, 2, 1, 8);
+        settle(&mut pool, 1, report(1, 4, 0, Rest::Held));
+        check(&pool, [0, 10, 0, 0, 0]); // two of the four were still free
+        settle(&mut pool, 1, report(1, 4, 0, Rest::Returned));
+        check(&pool, [2, 8, 0, 0, 0]);
+    }
+
+    #[test]
+    fn use_beyond_the_total_is_overrun_until_units_come_back() {
+        let mut pool = pool();
+        grant(&mut pool, 2, 1, 8);
+        let events = settle(&mut pool, 1, report(1, 4, 4, Rest::Returned));
+        check(&pool, [0, 8, 2, 0, 2]);
+        let (product, package) = (pool.product.clone(), id());
+        assert_eq!(events, [Event::Overrun { product, package, overrun: Units::new(2) }]);
+        settle(&mut pool, 2, report(1, 8, 5, Rest::Returned));
+        check(&pool, [1, 0, 9, 0, 0]);
+    }
+
+    #[test]
+    fn use_of_a_package_that_has_ended_meanwhile_is_told_once() {
+        let mut pool = pool();
+        pool.packages.clear();
+        let (product, package) = (pool.product.clone(), id());
+        let told = |overrun| vec![Event::Overrun { product: product.clone(), package: package.clone(), overrun }];
+        assert_eq!(settle(&mut pool, 1, report(1, 4, 0, Rest::Held)), []);
+        assert_eq!(settle(&mut pool, 1, report(1, 4, 3, Rest::Held)), told(Units::new(3)));
+        assert_eq!(settle(&mut pool, 1, report(1, 4, 3, Rest::Held)), []);
+        assert_eq!(settle(&mut pool, 1, report(1, 4, 4, Rest::Returned)), told(Units::ONE));
+    }
+
+    #[test]
+    fn leases_that_the_journal_of_an_ended_run_does_not_know_were_never_used() {
+        let mut pool = pool();
+        grant(&mut pool, 1, 1, 2);
+        grant(&mut pool, 1, 4, 3);
+        grant(&mut pool, 2, 1, 1);
+        settle(&mut pool, 1, report(1, 2, 2, Rest::Returned));
+        pool.finish(&gateway(1), (RunEnd::Whole, |number| number == 1), noon(), &mut Vec::new());
+        check(&pool, [7, 1, 2, 0, 0]);
+        let held = &pool.held[&gateway(1)];
+        assert_eq!((held.closed_through, held.leases.len(), held.finished), (4, 0, true));
+        assert!(!pool.held[&gateway(2)].finished);
+    }
+
+    #[test]
+    fn only_finished_runs_are_forgotten_and_not_before_their_journals() {
+        let check = |finished: bool, later: jiff::Span, kept: bool| {
+            let mut pool = pool();
+            pool.held.insert(gateway(1), HeldLeases { finished, ..HeldLeases::new(noon()) });
+            pool.forget_finished(noon().checked_add(later).unwrap());
+            assert_eq!(pool.held.contains_key(&gateway(1)), kept, "{finished} {later}");
+        };
+        check(true, 720.hours(), true);
+        check(true, 720.hours().nanoseconds(1), false);
+        check(false, 9_000.hours(), true);
     }
 }

@@ -57,7 +57,7 @@ pub struct Charge {
     /// The client's own id if it sent a valid one, else ours. Not necessarily unique: clients choose.
     pub request_id: String,
     /// When the call's head was read.
-    #[serde(with = "super::time")]
+    #[serde(with = "super::moment")]
     pub arrived: Timestamp,
     /// Who pays.
     pub account: AccountId,

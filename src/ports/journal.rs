@@ -23,7 +23,7 @@ pub struct Grant {
     /// What was granted.
     pub parts: Vec<LeasePart>,
     /// Until when it admits calls.
-    #[serde(with = "crate::domain::time")]
+    #[serde(with = "crate::domain::moment")]
     pub deadline: Timestamp,
 }
 
@@ -37,8 +37,18 @@ pub struct CallEnd {
     /// False when the charge was taken back.
     pub billed: bool,
     /// When.
-    #[serde(with = "crate::domain::time")]
+    #[serde(with = "crate::domain::moment")]
     pub at: Timestamp,
+}
+
+/// Says that a lease may be asked for: written before the store is asked, so that a grant whose reply never came is
+/// looked for after a crash.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ask {
+    /// Whose pool.
+    pub account: AccountId,
+    /// For which product.
+    pub product: ProductId,
 }
 
 /// One record. New kinds are added at the end: the position is part of the format.
@@ -52,6 +62,8 @@ pub enum Record {
     End(CallEnd),
     /// The gateway stopped in order: nothing is missing from this run.
     Close,
+    /// Before the first lease of a pool is asked for.
+    Ask(Ask),
 }
 
 /// Where a record ends in its writer's file sequence; grows.
@@ -59,7 +71,7 @@ pub enum Record {
 pub struct Position(pub u64);
 
 /// Why a record was not written.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JournalError {
     /// The disk has no room; calls are refused until it has.
     #[error("the journal's disk is full")]
@@ -102,6 +114,8 @@ pub struct EarlierRun {
 pub struct Damage {
     /// Bytes that are no valid record, other than the unused end of a file.
     pub bytes: u64,
+    /// Files that are missing from a writer's sequence.
+    pub missing_files: u64,
 }
 
 /// The journals of earlier runs.

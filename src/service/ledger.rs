@@ -19,7 +19,7 @@ use crate::domain::pool::{Pool, Shortage};
 use crate::domain::settle::LeaseReport;
 use crate::ports::account_store::{AccountStore, Commit, CommitError, Stamp, Stamped, StoreError, Write};
 use crate::ports::clock::{Clock, Entropy};
-use crate::ports::journal::{Grant, Journal, Record};
+use crate::ports::journal::{Ask, Grant, Journal, JournalError, Record};
 use crate::telemetry::metrics::Metrics;
 
 /// How often pools with news are reported.
@@ -213,6 +213,9 @@ impl Ledger {
         let wants = pool.begin_sync(asked) || pool.waiting() > 0;
         let want = want(pool, memory, asked);
         let number = memory.last_number.saturating_add(1);
+        if wants && memory.last_number == 0 && self.write(&self.ask(pool)).is_err() {
+            return Ok(Some(Dry::Unavailable));
+        }
         for _ in 0..COMMIT_ATTEMPTS_MAX {
             let Some(known) = self.known(pool, memory).await? else {
                 pool.accept(None, &[], Standing { base: 0, expires: None });
@@ -223,7 +226,7 @@ impl Ledger {
             reports.extend(memory.burnt.iter().map(|number| LeaseReport::unused(*number, now)));
             let grant = wants.then_some((number, want));
             let incarnation = self.parts.incarnation.clone();
-            let asked_for = Sync { incarnation, reports, complete: false, grant };
+            let asked_for = Sync { incarnation, reports, ended: None, grant };
             let (change, lease) = sync(&known.value, &asked_for, now);
             let Some(next) = self.commit(pool, known, change, memory).await? else { continue };
             memory.burnt.clear();
@@ -291,6 +294,15 @@ impl Ledger {
         }
     }
 
+    fn ask(&self, pool: &LocalPool) -> Record {
+        Record::Ask(Ask { account: pool.account.clone(), product: pool.product.clone() })
+    }
+
+    fn write(&self, record: &Record) -> Result<(), JournalError> {
+        let written = self.parts.grants.append(record).map(|_| ());
+        written.inspect_err(|error| tracing::warn!(%error, "no lease is used, for it cannot be written down"))
+    }
+
     /// Writes a grant down before it is used. If that fails, the lease is reported unused next time.
     fn write_down(
         &self,
@@ -309,13 +321,7 @@ impl Ledger {
             parts: lease.parts.clone(),
             deadline: lease.deadline,
         });
-        let written = self.parts.grants.reserve().and_then(|()| {
-            let written = self.parts.grants.append(&record);
-            self.parts.grants.release();
-            written
-        });
-        if let Err(error) = written {
-            tracing::warn!(%error, "a lease was not used, for it could not be written down");
+        if self.write(&record).is_err() {
             memory.burnt.push(number);
             return None;
         }

@@ -11,11 +11,11 @@ use crate::domain::amount::Units;
 use crate::domain::event::Event;
 use crate::domain::id::{AccountId, ProductId};
 use crate::domain::lease::LeasePart;
-use crate::domain::settle::LeaseReport;
+use crate::domain::settle::{LeaseReport, RunEnd};
 use crate::domain::usage::ChargePart;
 use crate::ports::account_store::{AccountStore, Commit, CommitError, Loaded, Stamp, StoreError, Write};
 use crate::ports::clock::{Clock, Entropy};
-use crate::ports::journal::{EarlierRun, EarlierRuns, Grant, JournalError, Record};
+use crate::ports::journal::{EarlierRuns, Grant, JournalError, Record};
 
 /// A commit that meets this many conflicts in a row is given up: nobody else should be writing at start.
 const COMMIT_ATTEMPTS_MAX: usize = 8;
@@ -73,6 +73,9 @@ impl Added {
                     self.count(charge);
                 }
             }
+            Record::Ask(ask) => {
+                self.pools.entry((ask.account, ask.product)).or_default();
+            }
             Record::Close => self.closed = true,
         }
     }
@@ -107,21 +110,24 @@ pub async fn recover(
         let open: Vec<_> = added.open.drain().map(|(_, charge)| charge).collect();
         found.interrupted = found.interrupted.saturating_add(open.len());
         open.into_iter().for_each(|charge| added.count(charge));
-        let lost = damage.bytes > 0 || !(run.same_boot || added.closed);
+        let whole = damage.bytes == 0 && (run.same_boot || added.closed);
+        let end = if whole { RunEnd::Whole } else { RunEnd::Lost };
         for ((account, product), leases) in added.pools {
-            let reports: Vec<_> = leases.into_values().map(|lease| report(lease, lost)).collect();
-            let suspended = book(store, &run, (&account, &product), reports, clock, entropy).await?;
+            let reports: Vec<_> = leases.into_values().map(|lease| report(lease, end)).collect();
+            let asked = Sync { incarnation: run.incarnation.clone(), reports, ended: Some(end), grant: None };
+            let suspended = book(store, (&account, &product), &asked, clock, entropy).await?;
             found.suspended = found.suspended.saturating_add(suspended);
         }
         runs.mark_settled(&run)?;
         found.runs = found.runs.saturating_add(1);
         found.damaged_bytes = found.damaged_bytes.saturating_add(damage.bytes);
-        tracing::info!(run = %run.incarnation, damaged_bytes = damage.bytes, lost, "an earlier run's journal is settled");
+        tracing::info!(run = %run.incarnation, damaged_bytes = damage.bytes, whole, "an earlier run's journal is settled");
     }
     Ok(found)
 }
 
-fn report(lease: Grant, lost: bool) -> LeaseReport {
+fn report(lease: Grant, end: RunEnd) -> LeaseReport {
+    let lost = end == RunEnd::Lost;
     let whole = |part: LeasePart| {
         let returned = if lost { Units::ZERO } else { part.granted.saturating_sub(part.used) };
         LeasePart { returned, ..part }
@@ -137,9 +143,8 @@ fn report(lease: Grant, lost: bool) -> LeaseReport {
 /// Books one pool's reports; returns how many units went into suspense.
 async fn book(
     store: &Arc<dyn AccountStore>,
-    run: &EarlierRun,
     (account, product): (&AccountId, &ProductId),
-    reports: Vec<LeaseReport>,
+    asked: &Sync,
     clock: &dyn Clock,
     entropy: &dyn Entropy,
 ) -> Result<u64, RecoveryError> {
@@ -150,10 +155,8 @@ async fn book(
             tracing::error!(%account, %product, "a journal knows of use in a pool that the store does not have");
             return Ok(0);
         };
-        let asked =
-            Sync { incarnation: run.incarnation.clone(), reports: reports.clone(), complete: true, grant: None };
         let now: Timestamp = clock.now();
-        let (change, _) = sync(&known.value, &asked, now);
+        let (change, _) = sync(&known.value, asked, now);
         let suspended = change.events.iter().filter(|event| matches!(event, Event::Suspended { .. }));
         let suspended: u64 = suspended.filter_map(suspended_units).sum();
         let Some(value) = change.pool else { return Ok(0) };

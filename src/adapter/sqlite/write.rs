@@ -94,10 +94,7 @@ impl Writer {
                 }
                 outcomes.into_iter().map(|outcome| outcome.map(|_| now)).collect()
             }
-            Err(error) => {
-                tracing::error!(%error, commits = commits.len(), "the store could not be written");
-                commits.iter().map(|_| Err(StoreError::Unavailable(error.to_string()).into())).collect()
-            }
+            Err(error) => commits.iter().map(|_| Err(StoreError::Unavailable(error.to_string()).into())).collect(),
         }
     }
 

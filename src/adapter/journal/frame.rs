@@ -1,0 +1,146 @@
+//! How a record and a file's header look in bytes, and the names of files. No files are opened here.
+//!
+//! A frame is the payload's length (u32, little endian), a CRC-32 over length and payload, and the payload: the record
+//! in postcard's encoding. A length of zero never occurs, so zeros are never a frame.
+
+use crate::ports::journal::Record;
+
+/// The largest payload. Only a grant with hundreds of parts comes near.
+pub(super) const RECORD_BYTES_MAX: usize = 64 * 1024;
+/// The largest frame.
+pub(super) const FRAME_BYTES_MAX: usize = FRAME_HEAD + RECORD_BYTES_MAX;
+/// Length and checksum.
+const FRAME_HEAD: usize = 8;
+/// The header's length.
+pub(super) const HEADER_BYTES: usize = 20;
+/// Grows when an older program could no longer read the files.
+pub(super) const FORMAT_VERSION: u16 = 1;
+
+const MAGIC: [u8; 8] = *b"tollgate";
+
+/// Writes a frame at the start of a buffer and returns its length; `None` if the record is too large.
+pub(super) fn encode(record: &Record, buffer: &mut [u8]) -> Option<usize> {
+    let (head, rest) = buffer.split_first_chunk_mut::<FRAME_HEAD>()?;
+    let room = rest.len().min(RECORD_BYTES_MAX);
+    let payload = postcard::to_slice(record, rest.get_mut(..room)?).ok()?;
+    let length = u32::try_from(payload.len()).ok()?.to_le_bytes();
+    let (first, second) = head.split_at_mut(length.len());
+    first.copy_from_slice(&length);
+    second.copy_from_slice(&checksum(length, payload).to_le_bytes());
+    Some(FRAME_HEAD + payload.len())
+}
+
+/// Reads the frame at the start of some bytes: the record and the frame's length. `None`: there is no valid frame.
+pub(super) fn decode(bytes: &[u8]) -> Option<(Record, usize)> {
+    let (length, rest) = bytes.split_first_chunk::<4>()?;
+    let size = usize::try_from(u32::from_le_bytes(*length)).ok()?;
+    if size == 0 || size > RECORD_BYTES_MAX {
+        return None;
+    }
+    let (crc, rest) = rest.split_first_chunk::<4>()?;
+    let payload = rest.get(..size)?;
+    if checksum(*length, payload) != u32::from_le_bytes(*crc) {
+        return None;
+    }
+    let (record, unread) = postcard::take_from_bytes(payload).ok()?;
+    unread.is_empty().then_some((record, FRAME_HEAD + size))
+}
+
+fn checksum(length: [u8; 4], payload: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&length);
+    hasher.update(payload);
+    hasher.finalize()
+}
+
+/// Which file of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct FileId {
+    /// Whose.
+    pub(super) writer: u16,
+    /// Counts the writer's files, from 1, without gaps.
+    pub(super) sequence: u32,
+}
+
+impl FileId {
+    /// The file's name in the run's directory.
+    pub(super) fn name(self) -> String {
+        format!("{:02}-{:06}.journal", self.writer, self.sequence)
+    }
+
+    /// The file that a name means; `None`: no journal file.
+    pub(super) fn from_name(name: &str) -> Option<Self> {
+        let (writer, sequence) = name.strip_suffix(".journal")?.split_once('-')?;
+        Some(Self { writer: writer.parse().ok()?, sequence: sequence.parse().ok()? })
+    }
+
+    /// The bytes that the file begins with.
+    pub(super) fn header(self) -> [u8; HEADER_BYTES] {
+        self.header_of(FORMAT_VERSION)
+    }
+
+    /// Whether this header was written by a program too new for this one.
+    pub(super) fn is_newer(self, header: &[u8]) -> bool {
+        let version = header.get(MAGIC.len()..MAGIC.len() + 2).and_then(|bytes| bytes.try_into().ok());
+        let version = version.map_or(0, u16::from_le_bytes);
+        version > FORMAT_VERSION && header == self.header_of(version)
+    }
+
+    fn header_of(self, version: u16) -> [u8; HEADER_BYTES] {
+        let mut header = [0; HEADER_BYTES];
+        let (text, crc) = header.split_at_mut(HEADER_BYTES - 4);
+        let fields = [&MAGIC[..], &version.to_le_bytes(), &self.writer.to_le_bytes(), &self.sequence.to_le_bytes()];
+        for (slot, byte) in text.iter_mut().zip(fields.into_iter().flatten()) {
+            *slot = *byte;
+        }
+        crc.copy_from_slice(&crc32fast::hash(text).to_le_bytes());
+        header
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::usage::Ending;
+    use crate::ports::journal::CallEnd;
+
+    #[test]
+    fn a_file_reads_back_from_its_name() {
+        for (writer, sequence) in [(0, 1), (99, 999_999), (100, 1_000_000), (u16::MAX, u32::MAX)] {
+            let it = FileId { writer, sequence };
+            assert_eq!(FileId::from_name(&it.name()), Some(it));
+        }
+        for bad in ["run.json", "settled", "00.journal", "x-1.journal", "00-000001.journal.new", "70000-1.journal"] {
+            assert_eq!(FileId::from_name(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_a_whole_header_with_a_higher_version_is_newer() {
+        let id = FileId { writer: 3, sequence: 4 };
+        assert!(!id.is_newer(&id.header()));
+        let newer = id.header_of(FORMAT_VERSION + 1);
+        assert!(id.is_newer(&newer));
+        for at in 0..newer.len() {
+            let mut flipped = newer;
+            flipped[at] ^= 0x40;
+            assert!(!id.is_newer(&flipped), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn a_frame_needs_every_one_of_its_bits() {
+        let at = "2026-11-22T10:00:00.123456789Z".parse().unwrap();
+        let record = Record::End(CallEnd { call: 300, ending: Ending::ClientGone, billed: true, at });
+        let mut buffer = [0; 128];
+        let length = encode(&record, &mut buffer).unwrap();
+        assert_eq!(decode(&buffer), Some((record, length)));
+        for bit in 0..length * 8 {
+            let mut flipped = buffer;
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(decode(&flipped), None, "bit {bit}");
+        }
+        assert_eq!(decode(&buffer[..length - 1]), None);
+        assert_eq!(decode(&[0; 64]), None);
+    }
+}

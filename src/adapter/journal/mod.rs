@@ -1,0 +1,32 @@
+//! The journal on files, and the data directory that holds it.
+//!
+//! ```text
+//! lock                                   held while a gateway runs; says who holds it
+//! incarnation                            the number of the last run
+//! journal/<run>/run.json                 whose run, on which boot; locked while the run lives
+//! journal/<run>/<writer>-<number>.journal  frames of records, then zeros
+//! journal/<run>/settled                  all of the run's use is in the books
+//! ```
+//!
+//! A core appends with one `write(2)` into a file that was allocated beforehand; everything slow (new files, syncs)
+//! is done by one thread for all writers. What a record means is decided elsewhere: here it is bytes.
+
+mod alarm;
+mod data_dir;
+mod disk;
+mod earlier;
+mod frame;
+mod reader;
+mod run;
+mod synced;
+#[cfg(test)]
+mod tests;
+mod usage;
+mod writer;
+
+pub use data_dir::{DataDir, OpenError};
+pub use run::{JournalStats, Run, RunOptions};
+pub use usage::{UsageSummary, read_usage};
+
+/// The smallest journal file; a smaller wish is raised to it. Holds the largest record several times.
+pub const SEGMENT_BYTES_MIN: u64 = 256 * 1024;

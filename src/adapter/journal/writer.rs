@@ -1,0 +1,433 @@
+//! One writer: its files, the bytes that wait, the room it has promised. The slow half of its work is done by the
+//! journal's thread, which calls `tend`.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use super::alarm::Alarm;
+use super::disk::Disk;
+use super::frame::{self, FRAME_BYTES_MAX, FileId, HEADER_BYTES, RECORD_BYTES_MAX};
+use super::run::JournalStats;
+use super::synced::{Synced, closed};
+use crate::ports::BoxFuture;
+use crate::ports::journal::{CALL_BYTES_MAX, Journal, JournalError, Position, Record};
+
+/// Records that nobody waits for are written after this time.
+const SOON: Duration = Duration::from_millis(5);
+/// What is written is on disk after this time, and the time of one sync.
+const SYNC_EVERY: Duration = Duration::from_millis(10);
+/// How often a new file is tried after one could not be made.
+const RETRY: Duration = Duration::from_millis(200);
+/// Waiting records are written out from this many bytes on.
+const PENDING_BYTES_FLUSH: usize = 16 * 1024;
+/// More than these are not kept while no file can be written: the ends of some thousand calls.
+const PENDING_BYTES_MAX: usize = 64 * 1024;
+/// What one call may need, and the most that is wasted where a call's record does not fit into a file's rest.
+const CALL_BYTES: u64 = CALL_BYTES_MAX as u64;
+
+/// What the writers of a run have in common.
+pub(super) struct Shared {
+    /// The run's directory.
+    pub(super) dir: PathBuf,
+    /// Length of a file.
+    pub(super) segment_bytes: u64,
+    /// Where files are.
+    pub(super) disk: Arc<dyn Disk>,
+    /// Wakes the thread that tends the writers.
+    pub(super) alarm: Alarm,
+}
+
+/// A writer of the journal.
+pub(super) struct Writer {
+    shared: Arc<Shared>,
+    index: u16,
+    state: Mutex<State>,
+    synced: watch::Sender<Synced>,
+}
+
+/// A file and the offset of the next write.
+struct Segment {
+    file: Arc<File>,
+    end: u64,
+}
+
+/// Without a `current` there is no `next` either: a new file always becomes current first.
+struct State {
+    current: Option<Segment>,
+    next: Option<Arc<File>>,
+    /// Files that are done with, but for the sync of what they got last. The thread syncs them before it makes a new
+    /// file possible, so there are never more than a few.
+    retired: Vec<Arc<File>>,
+    /// How many files were made.
+    sequence: u32,
+    /// Frames that wait, at most `PENDING_BYTES_MAX`; behind them room for one more.
+    buffer: Box<[u8]>,
+    /// Bytes that wait in `buffer`. They always fit into the rest of `current`.
+    pending: usize,
+    /// Calls that room is set aside for.
+    reserved: u64,
+    /// Why no new file can be made, or that the last write failed and no new file was made since.
+    trouble: Option<JournalError>,
+    flush_due: Option<Instant>,
+    sync_due: Option<Instant>,
+    prepare_due: Option<Instant>,
+    closed: bool,
+    written: u64,
+    syncs: u64,
+    dropped: u64,
+}
+
+/// A failure as the port names it.
+pub(super) fn journal_error(error: &io::Error) -> JournalError {
+    let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+    if full { JournalError::Full } else { JournalError::Io(error.to_string()) }
+}
+
+impl Writer {
+    /// A writer without files; `tend` makes them.
+    pub(super) fn new(shared: Arc<Shared>, index: u16) -> Self {
+        let state = State {
+            current: None,
+            next: None,
+            retired: Vec::new(),
+            sequence: 0,
+            buffer: vec![0; PENDING_BYTES_MAX + FRAME_BYTES_MAX].into_boxed_slice(),
+            pending: 0,
+            reserved: 0,
+            trouble: None,
+            flush_due: None,
+            sync_due: None,
+            prepare_due: Some(Instant::now()),
+            closed: false,
+            written: 0,
+            syncs: 0,
+            dropped: 0,
+        };
+        Self { shared, index, state: Mutex::new(state), synced: watch::Sender::new(Synced::default()) }
+    }
+
+    /// Does what is due, and says when the next thing is.
+    pub(super) fn tend(&self, now: Instant) -> Option<Instant> {
+        self.prepare(now);
+        self.flush(now);
+        // Those who wait hear of a failure, and `trouble` keeps it.
+        let _ = self.sync(now);
+        let state = self.lock();
+        [state.flush_due, state.sync_due, state.prepare_due].into_iter().flatten().min()
+    }
+
+    /// Why no new file can be made, if so.
+    pub(super) fn trouble(&self) -> Option<JournalError> {
+        self.lock().trouble.clone()
+    }
+
+    /// Adds this writer's figures.
+    pub(super) fn add_to(&self, stats: &mut JournalStats) {
+        let state = self.lock();
+        stats.bytes_written += state.written;
+        stats.syncs += state.syncs;
+        stats.files += u64::from(state.sequence);
+        stats.dropped_records += state.dropped;
+        stats.full |= state.trouble == Some(JournalError::Full);
+    }
+
+    /// Writes out what waits, syncs all, and gives the unused space back. Nothing can be written afterwards.
+    pub(super) fn finish(&self) -> Result<(), JournalError> {
+        let mut state = self.lock();
+        let flushed = self.write_pending(&mut state);
+        let unused = state.next.take().map(|_| FileId { writer: self.index, sequence: state.sequence });
+        if let Some(segment) = state.current.take() {
+            // Should the cut fail, the file merely keeps its zeros.
+            let _ = segment.file.set_len(segment.end);
+            state.retired.push(segment.file);
+        }
+        state.sync_due = Some(Instant::now());
+        drop(state);
+        if let Some(id) = unused {
+            // A file with nothing but a header is as good as none.
+            let _ = std::fs::remove_file(self.shared.dir.join(id.name()));
+        }
+        let synced = self.sync(Instant::now());
+        self.close();
+        flushed.and(synced)
+    }
+
+    /// Refuses from now on, and lets nobody wait any longer. What waits to be written is left behind.
+    pub(super) fn close(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        state.current = None;
+        state.next = None;
+        drop(state);
+        self.synced.send_modify(|synced| synced.closed = true);
+    }
+
+    /// Makes the next file if one is missing.
+    fn prepare(&self, now: Instant) {
+        loop {
+            let state = self.lock();
+            if state.closed || state.prepare_due.is_none_or(|due| due > now) {
+                return;
+            }
+            let id = FileId { writer: self.index, sequence: state.sequence + 1 };
+            drop(state);
+            let made = self.make_file(id);
+            let mut state = self.lock();
+            match made {
+                Ok(file) => {
+                    state.sequence = id.sequence;
+                    state.trouble = None;
+                    if state.current.is_none() {
+                        state.current = Some(Segment { file, end: HEADER_BYTES as u64 });
+                        state.flush_due = Some(now); // for what was kept while there was no file
+                    } else {
+                        state.next = Some(file);
+                        state.prepare_due = None;
+                    }
+                }
+                Err(error) => {
+                    state.trouble = Some(journal_error(&error));
+                    state.prepare_due = Some(now + RETRY);
+                }
+            }
+        }
+    }
+
+    fn make_file(&self, id: FileId) -> io::Result<Arc<File>> {
+        let path = self.shared.dir.join(id.name());
+        // The number is not in use: whatever has this name is left of an attempt that failed.
+        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+        let made = self.shared.disk.allocate(&file, self.shared.segment_bytes).and_then(|()| {
+            self.shared.disk.write_at(&file, &id.header(), 0)?;
+            self.shared.disk.sync(&file)?;
+            File::open(&self.shared.dir)?.sync_all()
+        });
+        match made {
+            Ok(()) => Ok(Arc::new(file)),
+            Err(error) => {
+                // Half a file would hold space that nobody uses. If it stays, the next attempt begins by emptying it.
+                let _ = std::fs::remove_file(&path);
+                Err(error)
+            }
+        }
+    }
+
+    /// Writes out what has waited long enough.
+    fn flush(&self, now: Instant) {
+        let mut state = self.lock();
+        if state.flush_due.is_some_and(|due| due <= now) {
+            // A failure is kept in `trouble`, and what waits goes to the next file.
+            let _ = self.write_pending(&mut state);
+            state.flush_due = None;
+        }
+    }
+
+    /// Syncs what was written so far, for all who wait for it.
+    fn sync(&self, now: Instant) -> Result<(), JournalError> {
+        let mut state = self.lock();
+        if state.sync_due.is_none_or(|due| due > now) {
+            return Ok(());
+        }
+        state.sync_due = None;
+        let mut files = std::mem::take(&mut state.retired);
+        files.extend(state.current.as_ref().map(|segment| Arc::clone(&segment.file)));
+        let upto = state.written;
+        drop(state);
+        let mut result = Ok(());
+        for file in &files {
+            result = result.and(self.shared.disk.sync(file).map_err(|error| journal_error(&error)));
+        }
+        self.lock().syncs += files.len() as u64;
+        if let Err(error) = &result {
+            // A second sync of the same file could succeed without having written anything: the kernel forgets.
+            self.abandon(&mut self.lock(), error.clone());
+        }
+        self.synced.send_modify(|synced| match &result {
+            Ok(()) => synced.upto = upto,
+            Err(error) => synced.lose(upto, error.clone()),
+        });
+        result
+    }
+
+    /// Writes the waiting frames with one call.
+    fn write_pending(&self, state: &mut State) -> Result<(), JournalError> {
+        let Some(bytes) = state.buffer.get(..state.pending).filter(|bytes| !bytes.is_empty()) else { return Ok(()) };
+        let Some(segment) = &mut state.current else { return Err(state.refusal()) };
+        match self.shared.disk.write_at(&segment.file, bytes, segment.end) {
+            Ok(()) => {
+                segment.end += bytes.len() as u64;
+                state.written += bytes.len() as u64;
+                state.pending = 0;
+                state.flush_due = None;
+                if state.sync_due.is_none() {
+                    self.wake(&mut state.sync_due, SYNC_EVERY);
+                }
+                Ok(())
+            }
+            Err(error) => {
+                // Not `Full`: room inside the file was promised, so this is a fault of the disk.
+                let error = JournalError::Io(error.to_string());
+                self.abandon(state, error.clone());
+                Err(error)
+            }
+        }
+    }
+
+    /// Leaves a file that failed. The one made before it failed serves calls that are open; new ones are refused until
+    /// another file could be made.
+    fn abandon(&self, state: &mut State, error: JournalError) {
+        state.retired.extend(state.current.take().map(|segment| segment.file));
+        state.current = state.next.take().map(|file| Segment { file, end: HEADER_BYTES as u64 });
+        state.trouble = Some(error);
+        self.wake(&mut state.prepare_due, Duration::ZERO);
+        self.wake(&mut state.sync_due, SYNC_EVERY);
+    }
+
+    /// Encodes a record behind the waiting ones and sees to it that it fits into the current file.
+    fn place(&self, state: &mut State, record: &Record) -> Result<usize, JournalError> {
+        if state.closed {
+            return Err(closed());
+        }
+        let behind = state.buffer.get_mut(state.pending..).unwrap_or_default();
+        let Some(bytes) = frame::encode(record, behind) else {
+            return Err(JournalError::Io(format!("a record has more than {RECORD_BYTES_MAX} bytes")));
+        };
+        let size = bytes as u64;
+        let rest = self.rest(state);
+        let room = if size <= rest { self.room(state) } else { self.next_bytes(state) };
+        let others = match record {
+            Record::Charge(_) | Record::End(_) => 0,
+            Record::Grant(_) | Record::Ask(_) | Record::Close => (state.reserved + 1) * CALL_BYTES,
+        };
+        if size + others > room {
+            return Err(state.refusal());
+        }
+        if size > rest {
+            self.rotate(state, bytes)?;
+        }
+        Ok(bytes)
+    }
+
+    /// Goes on to the next file, with the frame that was just encoded.
+    fn rotate(&self, state: &mut State, bytes: usize) -> Result<(), JournalError> {
+        let from = state.pending;
+        self.write_pending(state)?;
+        state.buffer.copy_within(from..from + bytes, 0);
+        state.retired.extend(state.current.take().map(|segment| segment.file));
+        state.current = state.next.take().map(|file| Segment { file, end: HEADER_BYTES as u64 });
+        self.wake(&mut state.prepare_due, Duration::ZERO);
+        self.wake(&mut state.sync_due, Duration::ZERO);
+        Ok(())
+    }
+
+    /// Bytes that still fit into the current file.
+    fn rest(&self, state: &State) -> u64 {
+        let free = |segment: &Segment| (self.shared.segment_bytes - segment.end).saturating_sub(state.pending as u64);
+        state.current.as_ref().map_or(0, free)
+    }
+
+    fn next_bytes(&self, state: &State) -> u64 {
+        state.next.as_ref().map_or(0, |_| self.shared.segment_bytes - HEADER_BYTES as u64)
+    }
+
+    fn room(&self, state: &State) -> u64 {
+        self.rest(state) + self.next_bytes(state)
+    }
+
+    fn wake(&self, due: &mut Option<Instant>, after: Duration) {
+        let at = Instant::now() + after;
+        *due = Some(due.map_or(at, |earlier| earlier.min(at)));
+        self.shared.alarm.set(at);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps a record to be written with others.
+    fn keep(&self, state: &mut State, record: &Record) -> Result<(), JournalError> {
+        let bytes = match self.place(state, record) {
+            // No file at all: kept for the one to come.
+            Err(_) if state.current.is_none() && !state.closed => {
+                frame::encode(record, state.buffer.get_mut(state.pending..).unwrap_or_default())
+            }
+            placed => Some(placed?),
+        };
+        match bytes.map(|bytes| state.pending + bytes) {
+            Some(pending) if pending <= PENDING_BYTES_MAX => state.pending = pending,
+            _ => return Err(state.refusal()),
+        }
+        if state.pending >= PENDING_BYTES_FLUSH && state.current.is_some() {
+            // It is kept all the same; the failure shows in `trouble`.
+            let _ = self.write_pending(state);
+        } else if state.flush_due.is_none() {
+            self.wake(&mut state.flush_due, SOON);
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    fn refusal(&self) -> JournalError {
+        self.trouble.clone().unwrap_or(JournalError::Full)
+    }
+}
+
+impl Journal for Writer {
+    /// Also fails for a moment when more calls than fit into one file want room while the next file is being made.
+    fn reserve(&self) -> Result<(), JournalError> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(closed());
+        }
+        if let Some(JournalError::Io(reason)) = &state.trouble {
+            return Err(JournalError::Io(reason.clone()));
+        }
+        if (state.reserved + 2) * CALL_BYTES > self.room(&state) {
+            return Err(state.refusal());
+        }
+        state.reserved += 1;
+        Ok(())
+    }
+
+    fn release(&self) {
+        let mut state = self.lock();
+        state.reserved = state.reserved.saturating_sub(1); // below zero only by a caller's mistake
+    }
+
+    fn append(&self, record: &Record) -> Result<Position, JournalError> {
+        let mut state = self.lock();
+        let bytes = self.place(&mut state, record)?;
+        state.pending += bytes;
+        if let Err(error) = self.write_pending(&mut state) {
+            // The caller hears that this record is not written, so it must not come later with the others.
+            state.pending -= bytes;
+            return Err(error);
+        }
+        Ok(Position(state.written))
+    }
+
+    fn append_soon(&self, record: &Record) {
+        let mut state = self.lock();
+        if self.keep(&mut state, record).is_err() {
+            state.dropped += 1;
+        }
+    }
+
+    fn on_disk(&self, position: Position) -> BoxFuture<'_, Result<(), JournalError>> {
+        Box::pin(async move {
+            let mut synced = self.synced.subscribe();
+            if synced.borrow().answer(position).is_none() {
+                self.wake(&mut self.lock().sync_due, Duration::ZERO);
+            }
+            let state = synced.wait_for(|synced| synced.answer(position).is_some()).await;
+            state.ok().and_then(|state| state.answer(position)).unwrap_or_else(|| Err(closed()))
+        })
+    }
+}
