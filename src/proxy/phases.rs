@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::{self, HeaderName};
+use http::response::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use hyper::body::{Body, Incoming};
 
@@ -159,7 +160,7 @@ fn check_product(caller: Option<&Caller>, sold: &Sold) -> Result<(), Rejection> 
 struct ReadyBody {
     body: RequestBody,
     upload: Option<Rc<Cell<UploadState>>>,
-    held: Vec<Share>,
+    held: Option<Share>,
 }
 
 /// Reads the body if its model must be known; settles which product is called.
@@ -208,17 +209,17 @@ async fn read_body(
         (Some(field), Some(sellers)) => Bytes::from(replace_model(&bytes, field, sellers)),
         (_, _) => bytes,
     };
-    Ok(ReadyBody { body: RequestBody::whole(bytes), upload: None, held })
+    Ok(ReadyBody { body: RequestBody::whole(bytes), upload: None, held: Some(held) })
 }
 
 /// A body that is handed on unread.
 fn unread(call: &Call, sold: &Sold, incoming: Incoming, has_body: bool) -> ReadyBody {
     if !has_body {
-        return ReadyBody { body: RequestBody::whole(Bytes::new()), upload: None, held: Vec::new() };
+        return ReadyBody { body: RequestBody::whole(Bytes::new()), upload: None, held: None };
     }
     let timeouts = UploadTimeouts { client: call.core.limits.body_timeout, seller: sold.product.timeouts.head };
     let (body, upload) = RequestBody::streamed(incoming, Rc::clone(&call.conn), timeouts);
-    ReadyBody { body, upload: Some(upload), held: Vec::new() }
+    ReadyBody { body, upload: Some(upload), held: None }
 }
 
 /// Notes the product, once it is certain; checks the key's allow-lists.
@@ -290,7 +291,7 @@ fn answer(
 ) -> Result<Response<AnswerBody>, Rejection> {
     let Some(call) = guard.call() else { return Err(gone()) };
     let (mut head, incoming) = response.into_parts();
-    check_sellers_status(call, sold, head.status)?;
+    check_sellers_head(call, sold, &head)?;
     let kind = head.headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
     let streamed = kind.get(..17).is_some_and(|kind| kind.eq_ignore_ascii_case(b"text/event-stream"));
     let metered = charge(call, head.status, streamed)?;
@@ -324,7 +325,12 @@ fn answer(
 }
 
 /// Refuses answers that are no answers, and those that only say that the gateway's own credential is wrong.
-fn check_sellers_status(call: &Call, sold: &Sold, status: StatusCode) -> Result<(), Rejection> {
+fn check_sellers_head(call: &Call, sold: &Sold, head: &Parts) -> Result<(), Rejection> {
+    let status = head.status;
+    if head.headers.contains_key(header::CONTENT_LENGTH) && head.headers.contains_key(header::TRANSFER_ENCODING) {
+        let message = "the seller's answer has two lengths, so its end is not certain; the call was not charged";
+        return Err(Rejection::new(Code::UpstreamBroke, message));
+    }
     if status.is_informational() {
         let message = "the seller's server switched protocols, which was not asked for; the call was not charged";
         return Err(Rejection::new(Code::UpstreamBroke, message));

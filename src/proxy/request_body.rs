@@ -150,10 +150,8 @@ impl Held {
         Self { bytes: AtomicU64::new(0), max }
     }
 
-    fn add(self: &Arc<Self>, bytes: u64) -> Option<Share> {
-        let before = self.bytes.fetch_add(bytes, Ordering::AcqRel);
-        let share = Share { held: Arc::clone(self), bytes };
-        (before.saturating_add(bytes) <= self.max).then_some(share)
+    fn share(self: &Arc<Self>) -> Share {
+        Share { held: Arc::clone(self), bytes: 0 }
     }
 }
 
@@ -162,6 +160,15 @@ impl Held {
 pub struct Share {
     held: Arc<Held>,
     bytes: u64,
+}
+
+impl Share {
+    /// Takes room for more bytes; false if there is not so much.
+    fn grow(&mut self, bytes: u64) -> bool {
+        self.bytes = self.bytes.saturating_add(bytes);
+        let before = self.held.bytes.fetch_add(bytes, Ordering::AcqRel);
+        before.saturating_add(bytes) <= self.held.max
+    }
 }
 
 impl Drop for Share {
@@ -177,13 +184,13 @@ pub async fn read_whole(
     held: &Arc<Held>,
     conn: &Conn,
     timeout: Duration,
-) -> Result<(Bytes, Vec<Share>), Rejection> {
+) -> Result<(Bytes, Share), Rejection> {
     let too_large = || Rejection::new(Code::RequestTooLarge, format!("the body is larger than {max} bytes")).closing();
     let declared = incoming.size_hint().exact();
     if declared.is_some_and(|length| length > max) {
         return Err(too_large());
     }
-    let mut shares = Vec::new();
+    let mut share = held.share();
     let mut first: Option<Bytes> = None;
     let mut rest = BytesMut::new();
     loop {
@@ -199,10 +206,10 @@ pub async fn read_whole(
             }
         };
         let length = u64::try_from(data.len()).unwrap_or(u64::MAX);
-        let share = held.add(length).ok_or_else(|| {
-            Rejection::new(Code::Overloaded, "too many large requests at this moment; try again shortly").closing()
-        })?;
-        shares.push(share);
+        if !share.grow(length) {
+            let message = "too many large requests at this moment; try again shortly";
+            return Err(Rejection::new(Code::Overloaded, message).closing());
+        }
         let before = first.as_ref().map_or(0, Bytes::len).saturating_add(rest.len());
         if u64::try_from(before).unwrap_or(u64::MAX).saturating_add(length) > max {
             return Err(too_large());
@@ -214,10 +221,10 @@ pub async fn read_whole(
     }
     let first = first.unwrap_or_default();
     if rest.is_empty() {
-        return Ok((first, shares));
+        return Ok((first, share));
     }
     let mut whole = BytesMut::with_capacity(first.len().saturating_add(rest.len()));
     whole.extend_from_slice(&first);
     whole.extend_from_slice(&rest);
-    Ok((whole.freeze(), shares))
+    Ok((whole.freeze(), share))
 }

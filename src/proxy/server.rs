@@ -367,8 +367,9 @@ async fn serve_connection(
         async move { Ok::<_, Infallible>(phases::serve(core, conn, request).await) }
     });
     let mut engine = http1::Builder::new();
-    // The gate has its own clock for heads, which runs from their first byte.
-    engine.header_read_timeout(None).max_buf_size(BUFFER_BYTES_MAX).half_close(false).pipeline_flush(true);
+    // The gate has its own clock for heads, which runs from their first byte. No `pipeline_flush`: with it the engine
+    // holds any amount for a client that reads slowly.
+    engine.header_read_timeout(None).max_buf_size(BUFFER_BYTES_MAX).half_close(false);
     let mut connection = pin!(engine.serve_connection(gate, service));
     // A client that breaks the protocol or goes away is no event: the call's own line tells how it ended.
     tokio::select! {

@@ -1,0 +1,286 @@
+//! What a client may not do: too much, too slowly, or in a way that two parsers read differently. None of it reaches a
+//! seller.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::harness::client::{Client, Request};
+use crate::harness::seller::Seller;
+use crate::harness::until;
+use crate::harness::wire::End;
+use crate::harness::world::{World, product};
+
+/// Largest request head.
+const HEAD_BYTES_MAX: usize = 32 * 1024;
+/// Most header lines.
+const FIELDS_MAX: usize = 100;
+/// How long a client that must not be served is watched.
+const NOT_SERVED_FOR: Duration = Duration::from_millis(400);
+
+/// A call's head of exactly so many bytes.
+fn head_of(bytes: usize, key: &str) -> Vec<u8> {
+    let with = |filler: &str| Request::chat(key).field("X-Filler", filler).bytes();
+    let body = r#"{"model":"m","messages":[]}"#.len();
+    with(&"f".repeat(bytes - (with("").len() - body)))
+}
+
+#[tokio::test]
+async fn a_head_has_at_most_32_kib() {
+    let seller = Seller::plain().await;
+    let world = World::start(seller.address).await;
+    let buyer = world.buyer(&["chat-5"]).await;
+    let mut client = world.client().await;
+    client.send(head_of(HEAD_BYTES_MAX, &buyer.key)).await;
+    client.answer("POST").await.expect(200);
+    let mut client = world.client().await;
+    client.send(head_of(HEAD_BYTES_MAX + 1, &buyer.key)).await;
+    let answer = client.answer("POST").await.expect(431);
+    assert!(answer.head.get("x-request-id").is_some());
+    assert_eq!(client.ends().await, End::Eof);
+    // One that never ends is refused as well, not waited for.
+    let mut client = world.client().await;
+    client.send(format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}", "x".repeat(HEAD_BYTES_MAX))).await;
+    client.answer("GET").await.expect(431);
+    assert_eq!(seller.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn a_head_has_at_most_100_fields() {
+    let seller = Seller::plain().await;
+    let world = World::start(seller.address).await;
+    let buyer = world.buyer(&["chat-5"]).await;
+    // Four are there before: Host, Authorization, Content-Type, Content-Length.
+    let with = |more: usize| (0..more).fold(Request::chat(&buyer.key), |r, n| r.field(&format!("X-{n}"), "v"));
+    world.call(&with(FIELDS_MAX - 4)).await.expect(200);
+    world.call(&with(FIELDS_MAX - 3)).await.expect(431);
+    assert_eq!(seller.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn a_head_that_comes_too_slowly_is_not_waited_for() {
+    let seller = Seller::plain().await;
+    let world = World::with(seller.address, |config| config["limits"]["head_timeout"] = json!("1s")).await;
+    let mut client = world.client().await;
+    let begun = Instant::now();
+    client.send("POST /v1/infers/chat/v1/chat/completions HTTP/1.1\r\nHost: a\r\nX-Slow: ").await;
+    let _ = crate::harness::within("the gateway gives up", client.wire.end()).await;
+    let took = begun.elapsed();
+    assert!(took >= Duration::from_millis(900) && took < Duration::from_secs(5), "{took:?}");
+    assert_eq!(seller.received_bytes(), 0);
+}
+
+#[tokio::test]
+async fn a_body_that_stops_coming_is_not_waited_for() {
+    let seller = Seller::plain().await;
+    let world = World::with(seller.address, |config| config["limits"]["body_timeout"] = json!("1s")).await;
+    let buyer = world.buyer(&["chat-5", "api-5"]).await;
+    for path in ["/v1/infers/chat/v1/chat/completions", "/api/x"] {
+        let mut client = world.client().await;
+        let head = Request::post(path).bearer(&buyer.key).json("{\"model\":\"m\"}").bytes();
+        client.send(&head[..head.len() - 3]).await;
+        client.answer("POST").await.expect(408);
+        assert_eq!(client.ends().await, End::Eof);
+    }
+    world.charged(0).await;
+    assert!(
+        seller.requests().iter().all(|seen| seen.body.cut.is_some()),
+        "a body that was cut is never ended properly"
+    );
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed_in_order() {
+    let seller = Seller::plain().await;
+    let world = World::with(seller.address, |config| config["limits"]["idle_timeout"] = json!("1s")).await;
+    let buyer = world.buyer(&["chat-5"]).await;
+    let mut client = world.client().await;
+    client.call(&Request::chat(&buyer.key)).await.expect(200);
+    assert_eq!(client.ends().await, End::Eof);
+}
+
+#[tokio::test]
+async fn connections_beyond_the_limit_wait_for_one_to_close() {
+    let seller = Seller::plain().await;
+    let world = World::with(seller.address, |config| config["limits"]["connections"] = json!(2)).await;
+    let buyer = world.buyer(&["chat-5"]).await;
+    let request = Request::chat(&buyer.key);
+    let (mut first, mut second) = (world.client().await, world.client().await);
+    first.call(&request).await.expect(200);
+    second.call(&request).await.expect(200);
+    let mut third = world.client().await;
+    third.send(request.bytes()).await;
+    let early = tokio::time::timeout(NOT_SERVED_FOR, third.wire.some()).await;
+    assert!(early.is_err(), "the third was served while two were open: {early:?}");
+    assert_eq!(world.admin.get("/livez").await.status(), 200, "the limit is not the operators'");
+    drop(first);
+    third.answer("POST").await.expect(200);
+    second.call(&request).await.expect(200);
+}
+
+#[tokio::test]
+async fn heads_that_parsers_read_differently_are_refused_and_not_one_byte_goes_on() {
+    let seller = Seller::plain().await;
+    let world = World::start(seller.address).await;
+    let buyer = world.buyer(&["chat-50"]).await;
+    let ok = format!("Host: a\r\nAuthorization: Bearer {}\r\n", buyer.key);
+    let post = "POST /v1/infers/chat/v1/x HTTP/1.1\r\n";
+    let smuggled = "GET /v1/infers/chat/v1/smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
+    let cases = [
+        format!("{post}{ok}Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{smuggled}"),
+        format!("{post}{ok}Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n{smuggled}"),
+        format!("{post}{ok}Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello{smuggled}"),
+        format!("{post}{ok}Content-Length: 5\r\nContent-Length: 5\r\n\r\nhello{smuggled}"),
+        format!("{post}{ok}Content-Length: 5, 5\r\n\r\nhello{smuggled}"),
+        format!("{post}{ok}Content-Length: +5\r\n\r\nhello{smuggled}"),
+        format!("{post}{ok}Content-Length: 05\r\n\r\nhello{smuggled}"),
+        format!("{post}{ok}Content-Length: 0x5\r\n\r\nhello{smuggled}"),
+        format!("{post}{ok}Content-Length:\r\n\r\nhello{smuggled}"),
+        format!("{post}{ok}Content-Length: 99999999999999999999\r\n\r\n"),
+        format!("{post}{ok}Content-Length : 5\r\n\r\nhello{smuggled}"),
+        format!("{post}{ok}Content_Length: 5\r\n\r\nhello{smuggled}"),
+        format!("{post}{ok}Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"),
+        format!("{post}{ok}Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n"),
+        format!("{post}{ok}Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+        format!("{post}{ok}Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n"),
+        format!("{post}{ok}Transfer_Encoding: chunked\r\n\r\n0\r\n\r\n"),
+        format!("{post}{ok}X: a\r\n folded\r\n\r\n"),
+        format!("{post}{ok}X: a\n\r\n"),
+        format!("{}{ok}\r\n", post.replace("\r\n", "\n")),
+        format!("{post}{ok}X: a\rb\r\n\r\n"),
+        format!("{post}{ok}X: a\0b\r\n\r\n"),
+        format!("{post}{ok}: a\r\n\r\n"),
+        format!("{post}{ok}no colon\r\n\r\n"),
+        format!("{post}{ok}Host: b\r\n\r\n"),
+        format!("{post}Authorization: Bearer {}\r\n\r\n", buyer.key),
+        format!("{post}Host: a/b\r\nAuthorization: Bearer {}\r\n\r\n", buyer.key),
+        format!("{post}{ok}Authorization: Bearer {}\r\n\r\n", buyer.key),
+        format!("{post}{ok}Connection: authorization\r\n\r\n"),
+        format!("POST http://b/v1/infers/chat/v1/x HTTP/1.1\r\n{ok}\r\n"),
+        format!("POST /v1/infers/chat/v1/x HTTP/1.0\r\n{ok}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+        format!("POST /v1/infers/chat/v1/x HTTP/2.0\r\n{ok}\r\n"),
+        format!("POST  /v1/infers/chat/v1/x HTTP/1.1\r\n{ok}\r\n"),
+        format!("POST /v1/infers/chat/v1/x y HTTP/1.1\r\n{ok}\r\n"),
+        format!("POST v1/infers/chat/v1/x HTTP/1.1\r\n{ok}\r\n"),
+        format!("POST /v1/infers/chat/v1/../x HTTP/1.1\r\n{ok}\r\n"),
+        format!("POST /v1/infers/chat/v1/%2e%2e/x HTTP/1.1\r\n{ok}\r\n"),
+        format!("POST /v1/infers/chat/v1/a%2fb HTTP/1.1\r\n{ok}\r\n"),
+        format!("POST /v1/infers/chat/v1/a\\b HTTP/1.1\r\n{ok}\r\n"),
+        format!("POST /v1/infers/chat/v1/%zz HTTP/1.1\r\n{ok}\r\n"),
+        "\u{16}\u{3}\u{1}hello".to_owned(),
+    ];
+    for bytes in cases {
+        let mut client = world.client().await;
+        client.send(&bytes).await;
+        let answer = client.answer("POST").await;
+        assert_eq!(answer.status(), 400, "{bytes:?}\n{:?}", answer.head);
+        assert!(answer.head.get("x-request-id").is_some() && !answer.message().is_empty(), "{bytes:?}");
+    }
+    assert_eq!(seller.received_bytes(), 0);
+    world.charged(0).await;
+}
+
+#[tokio::test]
+async fn nothing_after_a_refused_head_is_read_as_a_request() {
+    let seller = Seller::plain().await;
+    let world = World::start(seller.address).await;
+    let buyer = world.buyer(&["chat-5"]).await;
+    let good = String::from_utf8(Request::chat(&buyer.key).bytes()).unwrap();
+    let bad = "POST /v1/x HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\n";
+    let mut client = world.client().await;
+    client.send(format!("{good}{bad}{good}")).await;
+    client.answer("POST").await.expect(200);
+    client.answer("POST").await.expect(400);
+    assert_eq!(client.ends().await, End::Eof);
+    assert_eq!(seller.requests().len(), 1);
+}
+
+async fn chunked(world: &World, path: &str, key: &str, body: &str) -> Client {
+    let mut client = world.client().await;
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {key}\r\nContent-Type: application/json\r\n\
+         Transfer-Encoding: chunked\r\n\r\n{body}"
+    );
+    client.send(head).await;
+    client
+}
+
+#[tokio::test]
+async fn malformed_chunks_are_never_forwarded_as_a_whole_body() {
+    let seller = Seller::plain().await;
+    let world = World::start(seller.address).await;
+    let buyer = world.buyer(&["chat-50", "api-50"]).await;
+    for body in ["0x2\r\n{}\r\n0\r\n\r\n", "2\n{}\n0\n\n", "\r\n{}\r\n0\r\n\r\n", "-2\r\n{}\r\n", "2\r\n{}0\r\n\r\n"] {
+        for path in ["/v1/infers/chat/v1/x", "/api/x"] {
+            let mut client = chunked(&world, path, &buyer.key, body).await;
+            match crate::harness::within("an end", client.wire.head()).await {
+                Ok(head) => assert_eq!(head.status(), 400, "{path} {body:?}"),
+                Err(_closed) => {} // as good: nothing was answered as if it had been whole
+            }
+        }
+    }
+    for seen in seller.requests() {
+        assert!(seen.body.cut.is_some(), "{seen:?}");
+        assert_eq!(seen.head.target(), "/api/x", "a body that is held whole is checked before anything is sent");
+    }
+    world.charged(0).await;
+    let mut good = chunked(&world, "/v1/infers/chat/v1/x", &buyer.key, "2;ext=1\r\n{}\r\n0\r\nX-T: 1\r\n\r\n").await;
+    good.answer("POST").await.expect(200);
+    assert_eq!(seller.requests().pop().unwrap().text(), "{}");
+}
+
+/// A JSON body of about so many bytes.
+fn body_of(bytes: usize) -> String {
+    format!(r#"{{"model":"m","x":"{}"}}"#, "x".repeat(bytes))
+}
+
+#[tokio::test]
+async fn bodies_held_at_one_time_are_bounded_over_all_calls() {
+    let seller = Seller::plain().await;
+    let world = World::with(seller.address, |config| {
+        config["limits"]["buffered_bytes"] = json!("1MiB");
+        product(config, "chat")["body_max"] = json!("1MiB");
+        product(config, "api")["body_max"] = json!("1MiB");
+    })
+    .await;
+    let buyer = world.buyer(&["chat-1000000"]).await;
+    let whole = Request::chat(&buyer.key).json(&body_of(800 << 10));
+    world.call(&whole).await.expect(200);
+    let bytes = whole.bytes();
+    // Which of the two the gateway reads first is not ours to say: until it was the one that waits for its last byte.
+    let one_waits = async || {
+        let mut first = world.client().await;
+        first.send(&bytes[..bytes.len() - 1]).await;
+        let answer = world.call(&whole).await;
+        (answer.status() != 200).then_some((first, answer))
+    };
+    let (mut first, answer) = until("the second body finds no room", one_waits).await;
+    let answer = answer.expect(503);
+    assert_eq!(answer.head.get("x-tollgate-error-code"), Some("overloaded"));
+    assert!(answer.head.get("retry-after").is_some());
+    world.call(&Request::chat(&buyer.key)).await.expect(200);
+    first.send(&bytes[bytes.len() - 1..]).await;
+    first.answer("POST").await.expect(200);
+    world.call(&whole).await.expect(200);
+}
+
+#[tokio::test]
+async fn a_body_in_tiny_chunks_takes_little_more_memory_than_its_bytes() {
+    let seller = Seller::plain().await;
+    let world = World::start(seller.address).await;
+    let buyer = world.buyer(&["chat-5"]).await;
+    let body = body_of(1 << 20);
+    let before = world.gateway.resident_bytes();
+    let mut client = chunked(&world, "/v1/infers/chat/v1/x", &buyer.key, "").await;
+    let mut peak = before;
+    for piece in body.as_bytes().chunks(4096) {
+        let chunks: Vec<u8> = piece.iter().flat_map(|byte| [b'1', b'\r', b'\n', *byte, b'\r', b'\n']).collect();
+        client.send(chunks).await;
+        peak = peak.max(world.gateway.resident_bytes());
+    }
+    client.send("0\r\n\r\n").await;
+    client.answer("POST").await.expect(200);
+    assert_eq!(seller.request().text(), body);
+    let grown = peak.max(world.gateway.resident_bytes()) - before;
+    assert!(grown < 8 << 20, "a body of a MiB took {grown} bytes");
+}

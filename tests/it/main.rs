@@ -1,0 +1,18 @@
+//! Black-box tests: a real gateway process, a scripted seller, raw clients. Each test makes its own world and may run
+//! beside any other.
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
+#![expect(clippy::print_stderr, reason = "a failed test shows what its gateway said")]
+
+#[path = "../harness/mod.rs"]
+#[expect(dead_code, reason = "shared with the chaos runs, which use other parts of it")]
+mod harness;
+
+mod bounds;
+mod http_api;
+mod keys;
+mod llm;
+mod metering;
+mod operating;
+mod seller;
+mod sse;
+mod tidy;
