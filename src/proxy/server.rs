@@ -95,6 +95,7 @@ pub struct Core {
     sellers: RefCell<Vec<Rc<Seller>>>,
     conns: Conns,
     /// Calls whose client hung up; bounded by the number of connections.
+    #[expect(clippy::vec_box, reason = "they come boxed and leave boxed: unboxing would copy each call twice")]
     abandoned: RefCell<Vec<Box<Call>>>,
     abandoned_any: tokio::sync::Notify,
 }

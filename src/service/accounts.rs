@@ -237,8 +237,13 @@ impl Accounts {
     /// See [`ShowError`].
     pub async fn show(&self, account: &AccountId) -> Result<Shown, ShowError> {
         let loaded = self.store.load(account).await?;
-        let loaded = loaded.ok_or_else(|| ShowError::UnknownAccount(account.clone()))?;
-        Ok(Shown { loaded, ended: self.store.ended(account).await? })
+        let mut loaded = loaded.ok_or_else(|| ShowError::UnknownAccount(account.clone()))?;
+        let ended = self.store.ended(account).await?;
+        // One that ended between the two readings is in both: it is shown where it is now.
+        for pool in loaded.pools.values_mut() {
+            pool.value.packages.retain(|package| ended.iter().all(|(_, gone)| gone.id != package.id));
+        }
+        Ok(Shown { loaded, ended })
     }
 
     /// Adds a key. Its text is in the answer and nowhere else.

@@ -13,7 +13,7 @@ use crate::domain::id::OfferId;
 use crate::domain::key::KEYS_PER_ACCOUNT_MAX;
 use crate::domain::lease::Want;
 use crate::domain::offer::Validity;
-use crate::domain::settle::{LeaseEnd, LeaseReport};
+use crate::domain::settle::LeaseReport;
 use crate::ports::BoxFuture;
 
 struct TestClock(Mutex<Timestamp>);
@@ -252,7 +252,7 @@ async fn suspend(world: &World, id: &AccountId) {
     let gone = crate::domain::id::Incarnation::try_from("gw#1".to_owned()).unwrap();
     let want = Want { now: Units::new(2), rate: Units::ZERO };
     let lease = pool.grant(&gone, 1, want, loaded.now).unwrap();
-    let report = LeaseReport { number: 1, parts: lease.parts, deadline: lease.deadline, end: LeaseEnd::Lost };
+    let report = LeaseReport { number: 1, parts: lease.parts, deadline: lease.deadline, lost: true };
     pool.settle(&gone, &report, loaded.now, &mut Vec::new());
     let write = Write { expected: Some(there.stamp), stamp: Stamp::next(Some(there.stamp), 1), value: pool };
     let (ended, events) = (Vec::new(), Vec::new());
