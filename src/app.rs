@@ -99,20 +99,11 @@ pub struct Gateway {
 impl Gateway {
     /// Starts everything; returns once calls are served. Must run on the control runtime.
     pub async fn start(config: Config, load: LoadConfig) -> Result<Self, StartError> {
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
-        let metrics = Metrics::new()?;
-        let dir = DataDir::open(&config.data_dir, &config.gateway, clock.now())?;
-        let data_listener = listen("data", config.data_listener)?;
-        let admin_listener = listen("admin", config.admin_listener)?;
+        let Ground { clock, entropy, metrics, store, run, hasher, data_listener, admin_listener } =
+            Ground::prepare(&config).await?;
         let addresses = (data_listener.local_addr()?, admin_listener.local_addr()?);
-        let store_file = config.data_dir.join(STORE_FILE);
-        let store: Arc<dyn AccountStore> = Arc::new(SqliteStore::open(&store_file, Arc::clone(&clock))?);
-        let run = begin_run(dir, &config, &store, (&*clock, &*entropy), &metrics).await?;
         let shelf = Arc::new(Shelf::new(&config.catalog, &metrics)?);
         let access = start_access(&config.log.access)?;
-        let hasher = KeyHasher::new(config.hash_key.expose_secret().as_bytes()).map_err(StartError::HashKey)?;
-
         let mut writers = run.writers().into_iter();
         let (ledger, nudges) = Ledger::new(ledger::Parts {
             store: Arc::clone(&store),
@@ -122,8 +113,8 @@ impl Gateway {
             incarnation: run.incarnation().clone(),
             metrics: metrics.clone(),
         });
-        let ledger = Arc::new(ledger);
-        let authenticator = Arc::new(Authenticator::new(Arc::clone(&store), hasher.clone()));
+        let (ledger, authenticator) =
+            (Arc::new(ledger), Arc::new(Authenticator::new(Arc::clone(&store), hasher.clone())));
         let own = own_parts(writers, &ledger, access.as_ref(), &metrics);
         let shared = Shared {
             authenticator: Arc::clone(&authenticator),
@@ -138,13 +129,10 @@ impl Gateway {
         let catalog = Arc::new(ArcSwap::new(Arc::clone(&config.catalog)));
         let readiness = Arc::new(Readiness::default());
         let (token, drain_timeout) = (AdminToken::new(&config.admin_token), config.drain_timeout);
-        let reloader = Arc::new(Reloader {
-            load,
-            running: config,
-            catalog: Arc::clone(&catalog),
-            server: Arc::clone(&server),
-            metrics: metrics.clone(),
-        });
+        let (held_catalog, held_server) = (Arc::clone(&catalog), Arc::clone(&server));
+        let reloader =
+            Reloader { load, running: config, catalog: held_catalog, server: held_server, metrics: metrics.clone() };
+        let reloader = Arc::new(reloader);
         let state = AdminState {
             accounts: Accounts::new(Arc::clone(&store), clock, entropy, hasher),
             catalog,
@@ -155,24 +143,20 @@ impl Gateway {
         };
         metrics.reload_success.set(1);
 
+        let run = Arc::new(run);
         let (stop_listening, stopped) = watch::channel(false);
         let (stop_syncing, synced) = watch::channel(false);
-        let listening = tokio::spawn(listen_until(Arc::clone(&server), data_listener, stopped));
-        let syncing = tokio::spawn(sync_until(Arc::clone(&ledger), nudges, synced));
-        let run = Arc::new(run);
-        let others = vec![
-            tokio::spawn(follow(authenticator, store.changes())),
-            tokio::spawn(admin::serve(admin_listener, router(state), std::future::pending())),
-            tokio::spawn(watch_journal(Arc::clone(&run), Arc::clone(&readiness), metrics)),
-        ];
-        readiness.clear(Unready::Starting);
-        let (data_address, admin_address) = addresses;
-        let (version, incarnation) = (env!("CARGO_PKG_VERSION"), run.incarnation());
-        tracing::info!(data = %data_address, admin = %admin_address, run = %incarnation, version, "listening");
-        Ok(Self {
-            data_address,
-            admin_address,
+        let gateway = Self {
+            data_address: addresses.0,
+            admin_address: addresses.1,
             drain_timeout,
+            listening: tokio::spawn(listen_until(Arc::clone(&server), data_listener, stopped)),
+            syncing: tokio::spawn(sync_until(Arc::clone(&ledger), nudges, synced)),
+            others: vec![
+                tokio::spawn(follow(authenticator, store.changes())),
+                tokio::spawn(admin::serve(admin_listener, router(state), std::future::pending())),
+                tokio::spawn(watch_journal(Arc::clone(&run), Arc::clone(&readiness), metrics)),
+            ],
             run,
             server,
             ledger,
@@ -180,11 +164,16 @@ impl Gateway {
             reloader,
             readiness,
             stop_listening,
-            listening,
             stop_syncing,
-            syncing,
-            others,
-        })
+        };
+        gateway.announce();
+        Ok(gateway)
+    }
+
+    fn announce(&self) {
+        self.readiness.clear(Unready::Starting);
+        let (data, admin, run) = (self.data_address, self.admin_address, self.run.incarnation());
+        tracing::info!(%data, %admin, %run, version = env!("CARGO_PKG_VERSION"), "listening");
     }
 
     /// Takes over the configuration as it is now, all or nothing; opens the access log anew.
@@ -235,6 +224,35 @@ impl Gateway {
         let finished = Arc::into_inner(self.run).map_or(Ok(()), Run::finish);
         tracing::info!("stopped");
         closed.and(finished)
+    }
+}
+
+/// What everything else stands on.
+struct Ground {
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    metrics: Metrics,
+    store: Arc<dyn AccountStore>,
+    run: Run,
+    hasher: KeyHasher,
+    data_listener: TcpListener,
+    admin_listener: TcpListener,
+}
+
+impl Ground {
+    /// Takes the data directory and the ports, opens the store, brings the books up to date.
+    async fn prepare(config: &Config) -> Result<Self, StartError> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
+        let metrics = Metrics::new()?;
+        let hasher = KeyHasher::new(config.hash_key.expose_secret().as_bytes()).map_err(StartError::HashKey)?;
+        let dir = DataDir::open(&config.data_dir, &config.gateway, clock.now())?;
+        let data_listener = listen("data", config.data_listener)?;
+        let admin_listener = listen("admin", config.admin_listener)?;
+        let file = config.data_dir.join(STORE_FILE);
+        let store: Arc<dyn AccountStore> = Arc::new(SqliteStore::open(&file, Arc::clone(&clock))?);
+        let run = begin_run(dir, config, &store, (&*clock, &*entropy), &metrics).await?;
+        Ok(Self { clock, entropy, metrics, store, run, hasher, data_listener, admin_listener })
     }
 }
 

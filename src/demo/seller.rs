@@ -70,7 +70,7 @@ async fn answer(request: Request<Incoming>) -> Result<Answer, Infallible> {
 }
 
 fn words(asked: &Asked) -> Vec<String> {
-    let last = asked.messages.last().and_then(|message| message["content"].as_str()).unwrap_or("nothing");
+    let last = asked.messages.last().and_then(|message| message.pointer("/content")?.as_str()).unwrap_or("nothing");
     let text = format!("Hello from the demo's seller! You said: {last}");
     text.split_inclusive(' ').map(str::to_owned).collect()
 }

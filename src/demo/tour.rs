@@ -80,18 +80,17 @@ impl Tour {
     /// The sample account: its id and a fresh key.
     async fn open_account(&self) -> Result<(String, String), DemoError> {
         let account = self.admin(Method::POST, "/admin/v1/accounts", &json!({ "name": "Demo Ltd" })).await?;
-        let id = account["id"].as_str().unwrap_or_default().to_owned();
+        let id = text(&account, "/id");
         let offer = json!({ "offer": format!("demo-{CALLS}") });
         self.admin(Method::POST, &format!("/admin/v1/accounts/{id}/packages"), &offer).await?;
         let wanted = json!({ "description": "made by the demo" });
         let key = self.admin(Method::POST, &format!("/admin/v1/accounts/{id}/keys"), &wanted).await?;
-        Ok((id, key["key"].as_str().unwrap_or_default().to_owned()))
+        Ok((id, text(&key, "/key")))
     }
 
     async fn books(&self, account: &str) -> Result<Books, DemoError> {
         let listed = self.admin(Method::GET, &format!("/admin/v1/accounts/{account}/packages"), &Value::Null).await?;
-        let package = listed["packages"][0].clone();
-        let figure = |name: &str| package[name].as_u64().unwrap_or_default();
+        let figure = |name: &str| listed.pointer(&format!("/packages/0/{name}")).and_then(Value::as_u64).unwrap_or(0);
         Ok(Books { total: figure("total"), settled: figure("settled"), remaining: figure("remaining") })
     }
 
@@ -183,6 +182,11 @@ Serving until Ctrl-C."#
         )?;
         out.flush()
     }
+}
+
+/// A text in an answer of the admin API; empty if it is not there, which the calls that follow will tell.
+fn text(answer: &Value, pointer: &str) -> String {
+    answer.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
 fn output(error: io::Error) -> DemoError {

@@ -40,6 +40,8 @@ type PoolKey = (AccountId, ProductId);
 struct Memory {
     /// The document as last seen.
     known: Option<Stamped<Pool>>,
+    /// Whether the journal says that this run draws on the pool.
+    asked: bool,
     /// The last lease number used.
     last_number: u64,
     /// Numbers whose grant may not have come through, or could not be written down.
@@ -213,14 +215,17 @@ impl Ledger {
         let wants = pool.begin_sync(asked) || pool.waiting() > 0;
         let want = want(pool, memory, asked);
         let number = memory.last_number.saturating_add(1);
-        if wants && memory.last_number == 0 && self.write(&self.ask(pool)).is_err() {
-            return Ok(Some(Dry::Unavailable));
-        }
         for _ in 0..COMMIT_ATTEMPTS_MAX {
             let Some(known) = self.known(pool, memory).await? else {
                 pool.accept(None, &[], Standing { base: 0, expires: None });
                 return Ok(Some(Dry::Short(Shortage::NoPackage)));
             };
+            if wants && !memory.asked {
+                memory.asked = self.write(&ask(pool)).is_ok();
+                if !memory.asked {
+                    return Ok(Some(Dry::Unavailable));
+                }
+            }
             let now = self.parts.clock.now();
             let mut reports = pool.reports();
             reports.extend(memory.burnt.iter().map(|number| LeaseReport::unused(*number, now)));
@@ -230,8 +235,16 @@ impl Ledger {
             let (change, lease) = sync(&known.value, &asked_for, now);
             let Some(next) = self.commit(pool, known, change, memory).await? else { continue };
             memory.burnt.clear();
-            let granted =
-                lease.as_ref().and_then(|lease| self.write_down(pool, number, lease, memory, (now, asked), &next));
+            let granted = lease.as_ref().and_then(|lease| {
+                memory.last_number = number;
+                // What cannot be written down is not used: it is reported as such next time.
+                let written = self.write(&grant_record(pool, number, lease));
+                let admits_until = asked + lasts(lease, now);
+                written
+                    .map(|()| granted(number, lease, &next, admits_until))
+                    .map_err(|_| memory.burnt.push(number))
+                    .ok()
+            });
             let dry = match (&lease, &granted) {
                 (None, _) => wants.then(|| Dry::Short(next.shortage(now))),
                 (Some(_), None) => Some(Dry::Unavailable),
@@ -294,46 +307,36 @@ impl Ledger {
         }
     }
 
-    fn ask(&self, pool: &LocalPool) -> Record {
-        Record::Ask(Ask { account: pool.account.clone(), product: pool.product.clone() })
-    }
-
     fn write(&self, record: &Record) -> Result<(), JournalError> {
         let written = self.parts.grants.append(record).map(|_| ());
         written.inspect_err(|error| tracing::warn!(%error, "no lease is used, for it cannot be written down"))
     }
+}
 
-    /// Writes a grant down before it is used. If that fails, the lease is reported unused next time.
-    fn write_down(
-        &self,
-        pool: &LocalPool,
-        number: u64,
-        lease: &Lease,
-        memory: &mut Memory,
-        (now, asked): (Timestamp, Instant),
-        document: &Pool,
-    ) -> Option<Granted> {
-        memory.last_number = number;
-        let record = Record::Grant(Grant {
-            account: pool.account.clone(),
-            product: pool.product.clone(),
-            number,
-            parts: lease.parts.clone(),
-            deadline: lease.deadline,
-        });
-        if self.write(&record).is_err() {
-            memory.burnt.push(number);
-            return None;
-        }
-        let terms = |id: &PackageId| document.packages.iter().find(|package| package.id == *id);
-        let with_terms = |part: &LeasePart| {
-            let billable = terms(&part.package).map(|package| package.billable.clone()).unwrap_or_default();
-            (part.clone(), Arc::new(billable))
-        };
-        let lasts = Duration::try_from(lease.deadline.duration_since(now)).unwrap_or_default();
-        let parts = lease.parts.iter().map(with_terms).collect();
-        Some(Granted { number, parts, deadline: lease.deadline, admits_until: asked + lasts })
-    }
+fn grant_record(pool: &LocalPool, number: u64, lease: &Lease) -> Record {
+    let (account, product) = (pool.account.clone(), pool.product.clone());
+    Record::Grant(Grant { account, product, number, parts: lease.parts.clone(), deadline: lease.deadline })
+}
+
+/// How long a lease lasts from now on.
+fn lasts(lease: &Lease, now: Timestamp) -> Duration {
+    Duration::try_from(lease.deadline.duration_since(now)).unwrap_or_default()
+}
+
+/// A lease with the terms of the packages that it draws on.
+fn granted(number: u64, lease: &Lease, document: &Pool, admits_until: Instant) -> Granted {
+    let terms = |id: &PackageId| document.packages.iter().find(|package| package.id == *id);
+    let with_terms = |part: &LeasePart| {
+        let billable = terms(&part.package).map(|package| package.billable.clone()).unwrap_or_default();
+        (part.clone(), Arc::new(billable))
+    };
+    let parts = lease.parts.iter().map(with_terms).collect();
+    Granted { number, parts, deadline: lease.deadline, admits_until }
+}
+
+/// Says, before the first lease, that this run draws on the pool.
+fn ask(pool: &LocalPool) -> Record {
+    Record::Ask(Ask { account: pool.account.clone(), product: pool.product.clone() })
 }
 
 /// What a pool needs: what waits, and what the last second drew.

@@ -157,8 +157,7 @@ async fn book(
         };
         let now: Timestamp = clock.now();
         let (change, _) = sync(&known.value, asked, now);
-        let suspended = change.events.iter().filter(|event| matches!(event, Event::Suspended { .. }));
-        let suspended: u64 = suspended.filter_map(suspended_units).sum();
+        let suspended = change.events.iter().filter_map(suspended_units).sum();
         let Some(value) = change.pool else { return Ok(0) };
         let stamp = Stamp::next(Some(known.stamp), random(entropy));
         let commit = Commit {

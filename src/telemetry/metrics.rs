@@ -110,6 +110,13 @@ impl Declare<'_> {
         self.add(IntCounter::new(name, help))
     }
 
+    fn build_info(&self) -> prometheus::Result<()> {
+        let opts = Opts::new("tollgate_build_info", "Always 1; the label tells the version.");
+        let build = self.add(IntGaugeVec::new(opts, &["version"]))?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        Ok(())
+    }
+
     fn gauge(&self, name: &str, help: &str) -> prometheus::Result<IntGauge> {
         self.add(IntGauge::new(name, help))
     }
@@ -126,11 +133,7 @@ impl Metrics {
             "From a call's arrival to the last byte of its answer.",
         );
         let commits = declare.counters("tollgate_store_commits_total", "Commits to the account store.", &["result"])?;
-        let build: IntGaugeVec = declare.add(IntGaugeVec::new(
-            Opts::new("tollgate_build_info", "Always 1; the label tells the version."),
-            &["version"],
-        ))?;
-        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        declare.build_info()?;
         Ok(Self {
             calls: declare.counters(
                 "tollgate_calls_total",
