@@ -104,7 +104,7 @@ fn records_around_a_large_hole_and_across_the_window_are_found() {
 #[test]
 fn the_largest_record_is_read_wherever_it_lies() {
     let dir = tempfile::tempdir().unwrap();
-    let large = grant(8_000);
+    let large = grant(7_000);
     let records: Vec<_> = (0..3).map(|_| large.clone()).collect();
     let file = one_file(dir.path(), &records);
     let whole = std::fs::read(&file).unwrap();
