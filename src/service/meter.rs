@@ -57,7 +57,7 @@ pub struct Answered<'a> {
     pub attempts: u8,
 }
 
-/// A call with quota set aside. It ends in exactly one way: [`OpenCall::end`], charged or not.
+/// A call with quota set aside. It ends in exactly one way: [`Meter::end`] or [`Meter::give_back`].
 #[derive(Debug)]
 #[must_use = "a dropped call keeps its unit from being sold until the gateway restarts"]
 pub struct OpenCall {

@@ -110,7 +110,8 @@ pub async fn recover(
         let open: Vec<_> = added.open.drain().map(|(_, charge)| charge).collect();
         found.interrupted = found.interrupted.saturating_add(open.len());
         open.into_iter().for_each(|charge| added.count(charge));
-        let whole = damage.bytes == 0 && (run.same_boot || added.closed);
+        let undamaged = damage.bytes == 0 && damage.missing_files == 0;
+        let whole = undamaged && (run.same_boot || added.closed);
         let end = if whole { RunEnd::Whole } else { RunEnd::Lost };
         for ((account, product), leases) in added.pools {
             let reports: Vec<_> = leases.into_values().map(|lease| report(lease, end)).collect();
