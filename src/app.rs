@@ -39,8 +39,10 @@ use crate::telemetry::metrics::Metrics;
 const BACKLOG: i32 = 1_024;
 /// The store's file in the data directory.
 pub const STORE_FILE: &str = "store.sqlite3";
-/// How often the journal's state is looked at, for readiness.
+/// How often the journal and the store are looked at, for readiness.
 const WATCH_EVERY: Duration = Duration::from_millis(250);
+/// For so long after its last failure the store is taken to be away: then calls may try it again.
+const STORE_AWAY_FOR: Duration = Duration::from_secs(2);
 
 /// Why the gateway does not start.
 #[derive(Debug, thiserror::Error)]
@@ -155,7 +157,7 @@ impl Gateway {
             others: vec![
                 tokio::spawn(follow(authenticator, store.changes())),
                 tokio::spawn(admin::serve(admin_listener, router(state), std::future::pending())),
-                tokio::spawn(watch_journal(Arc::clone(&run), Arc::clone(&readiness), metrics)),
+                tokio::spawn(watch_ledger(Arc::clone(&run), Arc::clone(&ledger), Arc::clone(&readiness), metrics)),
             ],
             run,
             server,
@@ -350,18 +352,16 @@ async fn follow(authenticator: Arc<Authenticator>, changes: broadcast::Receiver<
     authenticator.follow(changes).await;
 }
 
-/// Tells readiness and metrics whether calls can be written down.
-async fn watch_journal(run: Arc<Run>, readiness: Arc<Readiness>, metrics: Metrics) {
+/// Tells readiness and metrics whether calls can be written down and booked.
+async fn watch_ledger(run: Arc<Run>, ledger: Arc<Ledger>, readiness: Arc<Readiness>, metrics: Metrics) {
+    let note = |reason, stands: bool| if stands { readiness.raise(reason) } else { readiness.clear(reason) };
     let mut tick = tokio::time::interval(WATCH_EVERY);
     loop {
         tick.tick().await;
         let full = run.stats().full;
         metrics.journal_full.set(i64::from(full));
-        if full {
-            readiness.raise(Unready::JournalFull);
-        } else {
-            readiness.clear(Unready::JournalFull);
-        }
+        note(Unready::JournalFull, full);
+        note(Unready::StoreAway, ledger.store_failed_within(STORE_AWAY_FOR));
     }
 }
 

@@ -2,7 +2,7 @@
 //! One exchange per pool is under way at a time; it reports, and asks for the needs of all who wait.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
@@ -79,6 +79,8 @@ pub struct Ledger {
     parts: Parts,
     pools: DashMap<PoolKey, Arc<Entry>>,
     nudges: mpsc::UnboundedSender<PoolKey>,
+    /// When the store last did not take a report.
+    failed_at: std::sync::Mutex<Option<Instant>>,
 }
 
 /// The receiving end of nudges; given to [`Ledger::run`]. Holds at most one nudge per pool (see [`LocalPool::nudge`]).
@@ -103,12 +105,18 @@ impl Ledger {
     /// A ledger with no pool yet.
     pub fn new(parts: Parts) -> (Self, Nudges) {
         let (nudges, nudged) = mpsc::unbounded_channel();
-        (Self { parts, pools: DashMap::new(), nudges }, nudged)
+        (Self { parts, pools: DashMap::new(), nudges, failed_at: std::sync::Mutex::default() }, nudged)
     }
 
     /// This run's name.
     pub fn incarnation(&self) -> &Incarnation {
         &self.parts.incarnation
+    }
+
+    /// Whether the store has failed within the last while.
+    pub fn store_failed_within(&self, recent: Duration) -> bool {
+        let failed_at = self.failed_at.lock().unwrap_or_else(PoisonError::into_inner);
+        failed_at.is_some_and(|at| at.elapsed() < recent)
     }
 
     /// The local side of a pool.
@@ -203,7 +211,9 @@ impl Ledger {
             Ok(dry) => pool.answer(dry),
             Err(error) => {
                 memory.known = None;
+                pool.sync_failed();
                 self.parts.metrics.commits.failed.inc();
+                *self.failed_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
                 tracing::warn!(account = %pool.account, product = %pool.product, %error, "the store did not take a report");
                 pool.answer(Some(Dry::Unavailable));
             }

@@ -282,6 +282,11 @@ impl LocalPool {
         nudged
     }
 
+    /// An exchange failed: what it was to report is still news.
+    pub fn sync_failed(&self) {
+        self.news.store(true, Ordering::Release);
+    }
+
     /// Ends admission for good: the gateway stops.
     pub fn retire(&self) {
         for part in locked(&self.held).values().flat_map(|lease| &lease.parts) {
@@ -448,6 +453,18 @@ mod tests {
         assert!(!pool.nudge(), "the others need not");
         assert!(pool.begin_sync(Instant::now()), "the exchange knows that it was asked");
         assert!(!pool.begin_sync(Instant::now()));
+    }
+
+    #[test]
+    fn what_a_failed_exchange_was_to_report_is_still_news() {
+        let pool = pool();
+        grant(&pool, 1, 2, soon());
+        let (hold, _) = pool.take(Instant::now()).unwrap();
+        pool.settle(&hold);
+        pool.begin_sync(Instant::now());
+        assert!(!pool.has_news(Instant::now()));
+        pool.sync_failed();
+        assert!(pool.has_news(Instant::now()));
     }
 
     #[test]
