@@ -30,7 +30,7 @@ pub(crate) async fn start(place: &Place<'_>, metered: bool) -> Result<(Process, 
 }
 
 fn configuration(upstream: SocketAddr, dir: &Path) -> String {
-    let data_dir = dir.join("data");
+    let (data_dir, access_log) = (dir.join("data"), dir.join("access.log"));
     let product = |id: &str, access: &str, meter: &str| {
         json!({
             "id": id, "kind": "llm", "deployment": id, "access": access, "meter": meter,
@@ -44,6 +44,8 @@ fn configuration(upstream: SocketAddr, dir: &Path) -> String {
         "admin": { "token": ADMIN_TOKEN },
         "secrets": { "hash_key": "0123456789abcdef0123456789abcdef" },
         "data_dir": data_dir,
+        // As in production: nginx and the bare proxy log nothing, this is ours to pay.
+        "log": { "access": access_log },
         "products": [product("plain", "open", "none"), product("metered", "keys", "calls")],
         "offers": [{
             "id": "big", "product": "metered", "kind": "per_call",

@@ -9,6 +9,8 @@ use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use http::HeaderValue;
+
 use crate::protocol::head::HeadFault;
 
 /// How often deadlines are looked at; they are late by at most this much.
@@ -17,8 +19,8 @@ pub const SWEEP_EVERY: Duration = Duration::from_millis(100);
 /// One client connection.
 #[derive(Debug)]
 pub struct Conn {
-    /// The other end.
-    pub peer: SocketAddr,
+    /// The client's address as headers and the log show it, written once for all its calls.
+    pub client: HeaderValue,
     /// Between two requests.
     idle_timeout: Duration,
     /// Heads that the gate has let through, the one that stands for a refused head included.
@@ -42,8 +44,9 @@ pub struct Expired;
 impl Conn {
     /// A connection that has sent nothing yet.
     pub fn new(peer: SocketAddr, idle_timeout: Duration) -> Rc<Self> {
+        let client = HeaderValue::from_str(&peer.ip().to_string());
         let conn = Self {
-            peer,
+            client: client.unwrap_or_else(|_| HeaderValue::from_static("")), // digits, letters, dots and colons are fine
             idle_timeout,
             passed: Cell::new(0),
             begun: Cell::new(0),

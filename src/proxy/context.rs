@@ -1,6 +1,5 @@
 //! What is known of a call while it lasts, and its one way out: metered, logged, counted.
 
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -126,7 +125,7 @@ impl Call {
         access.add(&Line {
             time: self.arrived,
             request_id: self.request_id(),
-            client: self.client(),
+            client: self.conn.client.to_str().unwrap_or_default(), // made of visible characters
             method: self.method.as_str(),
             path: &self.path,
             product: self.sold.as_ref().map(|sold| sold.product.id.as_str()),
@@ -143,11 +142,6 @@ impl Call {
             first_byte_us: micros(first_byte),
             duration_us: micros(duration_us),
         });
-    }
-
-    /// The client's address.
-    pub fn client(&self) -> IpAddr {
-        self.conn.peer.ip()
     }
 
     /// The seller's own name for the model, if it differs from the buyer's.

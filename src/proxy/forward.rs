@@ -72,7 +72,8 @@ pub async fn exchange(
 
 async fn connect(call: &Call, seller: &Seller) -> Result<Link, Rejection> {
     let deadline = Instant::now() + seller.sold.product.timeouts.connect;
-    let what = match call.conn.within(deadline, seller.connect()).await {
+    // Boxed, as it is rare: a TLS handshake's state is larger than all else that a call needs.
+    let what = match call.conn.within(deadline, Box::pin(seller.connect())).await {
         Ok(Ok(link)) => return Ok(link),
         Ok(Err(error)) => error.to_string(),
         Err(Expired) => "it did not accept a connection in time".to_owned(),

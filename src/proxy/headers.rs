@@ -2,39 +2,42 @@
 //! product's rule names comes back.
 
 use std::collections::HashSet;
-use std::net::IpAddr;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::catalog::Sold;
 use crate::config::HeaderRule;
 
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// Headers of one hop (RFC 9110 section 7.6.1).
-const HOP_BY_HOP: [HeaderName; 9] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-];
+fn of_one_hop(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
+
 /// What a buyer proves itself with, and what it has no business to tell a seller.
-const BUYERS_OWN: [HeaderName; 6] = [
-    header::AUTHORIZATION,
-    HeaderName::from_static("x-api-key"),
-    HeaderName::from_static("x-apig-appcode"),
-    HeaderName::from_static("x-real-ip"),
-    header::FORWARDED,
-    header::EXPECT,
-];
+fn buyers_own(name: &str) -> bool {
+    matches!(name, "authorization" | "x-api-key" | "x-apig-appcode" | "x-real-ip" | "forwarded" | "expect")
+        || IDENTITY_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
 /// Prefixes of headers that only a gateway may set.
 const IDENTITY_PREFIXES: [&str; 4] = ["x-tollgate-", "x-consumer-", "x-app-", "x-forwarded-"];
 
-/// Removes what ends at this hop, the headers that `Connection` names included.
-fn end_hop(headers: &mut HeaderMap) {
+/// Removes the headers that `ends` names, and those that `Connection` does. Most heads have few of them: one pass over
+/// what is there costs less than asking for each that could be.
+fn end_hop(headers: &mut HeaderMap, ends: impl Fn(&HeaderName) -> bool) {
     if headers.contains_key(header::CONNECTION) {
         let named: Vec<HeaderName> = headers
             .get_all(header::CONNECTION)
@@ -47,30 +50,21 @@ fn end_hop(headers: &mut HeaderMap) {
             headers.remove(name);
         }
     }
-    for name in &HOP_BY_HOP {
+    let ended: Vec<HeaderName> = headers.keys().filter(|name| ends(name)).cloned().collect();
+    for name in ended {
         headers.remove(name);
     }
 }
 
 /// Makes a buyer's headers a request to a seller: the buyer's credentials out, the seller's in.
-pub fn to_seller(headers: &mut HeaderMap, sold: &Sold, client: IpAddr, request_id: &HeaderValue) {
-    end_hop(headers);
-    headers.remove(header::CONTENT_LENGTH); // the engine writes it from the body that is sent
-    for name in &BUYERS_OWN {
-        headers.remove(name);
-    }
-    let forged = |name: &HeaderName| IDENTITY_PREFIXES.iter().any(|prefix| name.as_str().starts_with(prefix));
-    if headers.keys().any(forged) {
-        let forged: Vec<HeaderName> = headers.keys().filter(|name| forged(name)).cloned().collect();
-        for name in forged {
-            headers.remove(name);
-        }
-    }
+pub fn to_seller(headers: &mut HeaderMap, sold: &Sold, client: &HeaderValue, request_id: &HeaderValue) {
+    end_hop(headers, |name| {
+        // The engine writes the length from the body that is sent.
+        *name == header::CONTENT_LENGTH || of_one_hop(name.as_str()) || buyers_own(name.as_str())
+    });
     headers.insert(header::HOST, sold.host.clone());
-    headers.insert("x-request-id", request_id.clone());
-    if let Ok(client) = HeaderValue::from_str(&client.to_string()) {
-        headers.insert("x-forwarded-for", client);
-    }
+    headers.insert(X_REQUEST_ID, request_id.clone());
+    headers.insert(X_FORWARDED_FOR, client.clone());
     if sold.llm {
         // The gateway must be able to read an event stream to know whether it began.
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -101,13 +95,6 @@ impl Filter {
 
     /// Leaves of a seller's headers what may reach the buyer.
     pub fn to_buyer(&self, headers: &mut HeaderMap) {
-        end_hop(headers);
-        if headers.keys().all(|name| self.passes(name)) {
-            return;
-        }
-        let stopped: Vec<HeaderName> = headers.keys().filter(|name| !self.passes(name)).cloned().collect();
-        for name in stopped {
-            headers.remove(name);
-        }
+        end_hop(headers, |name| of_one_hop(name.as_str()) || !self.passes(name));
     }
 }

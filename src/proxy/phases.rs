@@ -35,6 +35,10 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The same, where Anthropic's SDKs look.
 const REQUEST_ID_ANTHROPIC: HeaderName = HeaderName::from_static("request-id");
 
+const REMAINING: HeaderName = HeaderName::from_static("x-tollgate-remaining");
+const UNIT: HeaderName = HeaderName::from_static("x-tollgate-unit");
+const PACKAGE_EXPIRES: HeaderName = HeaderName::from_static("x-tollgate-package-expires");
+
 /// Serves one call; always answers.
 pub async fn serve(core: Rc<Core>, conn: Rc<Conn>, request: Request<Incoming>) -> Response<AnswerBody> {
     let refused = conn.begin_call();
@@ -107,7 +111,7 @@ async fn serve_checked(guard: &mut CallGuard, request: Request<Incoming>) -> Res
     *request.method_mut() = parts.method;
     *request.uri_mut() = seller_uri(&sold, &path)?;
     *request.headers_mut() = parts.headers;
-    headers::to_seller(request.headers_mut(), &sold, call.client(), &call.request_id);
+    headers::to_seller(request.headers_mut(), &sold, &call.conn.client, &call.request_id);
     let streamed_up = body.upload.is_some();
     let (response, link) = exchange(call, &seller, Outgoing { request, upload: body.upload }).await?;
     let kept = (!streamed_up).then_some((link, seller));
@@ -257,9 +261,8 @@ fn says_json(head: &HeaderMap) -> bool {
 /// at the content type.
 fn may_be_json(head: &HeaderMap) -> bool {
     let kind = head.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    let kind = kind.to_ascii_lowercase();
     let other = ["multipart/", "audio/", "image/", "video/", "application/octet-stream"];
-    !other.iter().any(|other| kind.starts_with(other))
+    !other.iter().any(|other| kind.get(..other.len()).is_some_and(|kind| kind.eq_ignore_ascii_case(other)))
 }
 
 /// Sets quota aside, if the product is metered.
@@ -276,10 +279,11 @@ fn seller_uri(sold: &Sold, path: &str) -> Result<Uri, Rejection> {
     let base = sold.product.upstream.base_path.as_str();
     let target = match (base, path) {
         ("", "") => "/".to_owned(),
-        ("", path) if path.starts_with('?') => format!("/{path}"),
-        (base, path) => format!("{base}{path}"),
+        ("", path) if path.starts_with('?') => ["/", path].concat(),
+        (base, path) => [base, path].concat(),
     };
-    target.parse().map_err(|_| Rejection::new(Code::InvalidRequest, "the path holds characters that no path has"))
+    Uri::try_from(target)
+        .map_err(|_| Rejection::new(Code::InvalidRequest, "the path holds characters that no path has"))
 }
 
 /// The seller has answered: charges the call, then lets the head go.
@@ -355,10 +359,10 @@ struct Metered {
 impl Metered {
     /// Shows what is left.
     fn show(&self, head: &mut HeaderMap) {
-        head.insert("x-tollgate-remaining", HeaderValue::from(self.remaining));
-        head.insert("x-tollgate-unit", HeaderValue::from_static("calls"));
+        head.insert(REMAINING, HeaderValue::from(self.remaining));
+        head.insert(UNIT, HeaderValue::from_static("calls"));
         if let Some(expires) = &self.expires {
-            head.insert("x-tollgate-package-expires", expires.clone());
+            head.insert(PACKAGE_EXPIRES, expires.clone());
         }
     }
 }

@@ -218,6 +218,9 @@ pub async fn read_whole(
             None => first = Some(data), // most bodies come in one piece: no copy
             Some(_) => rest.extend_from_slice(&data),
         }
+        if incoming.is_end_stream() {
+            break; // asking once more would wait for the engine's next turn
+        }
     }
     let first = first.unwrap_or_default();
     if rest.is_empty() {

@@ -46,25 +46,28 @@ pub fn find(shelf: &Shelf, host: &str, target: &str, get: bool) -> Result<Route,
         return Ok(Route::Product { sold, path });
     }
     let path = collapsed(&read.path);
-    let query = read.query.map(|query| format!("?{query}")).unwrap_or_default();
+    let with_query = |rest: &str| match read.query {
+        Some(query) => [rest, "?", query].concat(),
+        None => rest.to_owned(),
+    };
     if let Some(rest) = path.strip_prefix(INFERS) {
-        let (deployment, rest) = rest.split_once('/').map_or((rest, ""), |(deployment, rest)| (deployment, rest));
+        let (deployment, rest) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         let found = shelf.deployments.get(deployment).and_then(|index| shelf.sold.get(*index));
         let Some(sold) = found else { return Err(no_deployment(shelf, deployment)) };
-        let Some(rest) = under_v1(&format!("/{rest}")).map(str::to_owned) else {
+        let Some(rest) = under_v1(rest) else {
             let right = format!("{INFERS}{deployment}/v1");
             return Err(Rejection::new(Code::PathNotFound, format!("this product's paths begin with {right}")));
         };
         let sold = Arc::clone(sold);
-        return Ok(match models(&rest, get) {
+        return Ok(match models(rest, get) {
             Some(model) => Route::Models { sold: Some(sold), model },
-            None => Route::Product { sold, path: rest + &query },
+            None => Route::Product { sold, path: with_query(rest) },
         });
     }
     match under_v1(&path).filter(|_| !shelf.deployments.is_empty()) {
         Some(rest) => Ok(match models(rest, get) {
             Some(model) => Route::Models { sold: None, model },
-            None => Route::ByModel { path: rest.to_owned() + &query },
+            None => Route::ByModel { path: with_query(rest) },
         }),
         None => {
             Err(Rejection::new(Code::PathNotFound, format!("nothing is sold at this path; {}", right_paths(shelf))))

@@ -115,9 +115,7 @@ async fn start<T: AsyncRead + AsyncWrite + Unpin + 'static>(stream: T) -> io::Re
     let (sender, connection) = engine.map_err(io::Error::other)?;
     // Ends when the seller closes, or when the sender and the answer's body are dropped. Its error, if any, reaches
     // the call through them.
-    tokio::task::spawn_local(async move {
-        let _ = connection.await;
-    });
+    tokio::task::spawn_local(connection); // as it is: an `async` block around it would have room for it twice
     Ok(Link { sender, received, reused: false })
 }
 

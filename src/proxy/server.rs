@@ -16,9 +16,10 @@ use http::HeaderValue;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use prometheus::IntGauge;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
-use tokio::task::LocalSet;
 
 use super::catalog::Shelf;
 use super::conn::{Conn, Conns, SWEEP_EVERY};
@@ -72,7 +73,6 @@ pub struct OwnParts {
 
 /// One core of the data plane.
 pub struct Core {
-    number: u16,
     /// Meters calls.
     pub meter: Meter,
     /// The access log, unless it is off.
@@ -89,7 +89,8 @@ pub struct Core {
     pub limits: Limits,
     /// Request bodies in memory.
     pub held: Arc<Held>,
-    run_id: u64,
+    /// The run and the core: every request id that we make begins with them.
+    request_prefix: String,
     requests: Cell<u64>,
     shelf: RefCell<Arc<Shelf>>,
     sellers: RefCell<Vec<Rc<Seller>>>,
@@ -103,7 +104,6 @@ pub struct Core {
 impl Core {
     fn new(own: OwnParts, shared: &Shared, shelf: Arc<Shelf>) -> Rc<Self> {
         let core = Self {
-            number: own.number,
             meter: own.meter,
             access: own.access,
             authenticator: Arc::clone(&shared.authenticator),
@@ -112,7 +112,7 @@ impl Core {
             metrics: shared.metrics.clone(),
             limits: shared.limits.clone(),
             held: Arc::clone(&shared.held),
-            run_id: shared.run_id,
+            request_prefix: format!("{:016x}{:04x}", shared.run_id, own.number),
             requests: Cell::new(0),
             shelf: RefCell::new(Arc::clone(&shelf)),
             sellers: RefCell::default(),
@@ -144,8 +144,8 @@ impl Core {
     pub fn next_request_id(&self) -> HeaderValue {
         let number = self.requests.get().wrapping_add(1);
         self.requests.set(number);
-        let text = format!("{:016x}{:04x}{:012x}", self.run_id, self.number, number & 0xffff_ffff_ffff);
-        HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static("")) // hexadecimal digits are fine
+        let text = format!("{}{:012x}", self.request_prefix, number & 0xffff_ffff_ffff);
+        HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("")) // hexadecimal digits are fine
     }
 
     /// Counts a refusal of ours.
@@ -215,10 +215,18 @@ impl Server {
             let (shared, shelf) = (Arc::clone(shared), Arc::clone(shelf));
             let (draining, count) = (draining.subscribe(), Arc::clone(&open));
             let name = format!("core-{}", own.number);
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let (started, starts) = std::sync::mpsc::sync_channel(1);
             let thread = std::thread::Builder::new().name(name).spawn(move || {
-                LocalSet::new().block_on(&runtime, run_core(Core::new(own, &shared, shelf), inbox, draining, count));
+                // Made by the thread that it stays on: it takes tasks that cannot move, without a `LocalSet` between.
+                let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+                let runtime = match runtime {
+                    Ok(runtime) => runtime,
+                    Err(error) => return drop(started.send(Err(error))),
+                };
+                drop(started.send(Ok(()))); // fails only if nobody waits for this core any more
+                runtime.block_on(run_core(Core::new(own, &shared, shelf), inbox, draining, count));
             })?;
+            starts.recv().map_err(io::Error::other)??;
             lanes.push(Lane { to_core, open, thread });
         }
         let permits = Arc::new(Semaphore::new(shared.limits.connections));
@@ -318,12 +326,8 @@ async fn run_core(
                 None => break,
                 Some(ToCore::Shelf(shelf)) => core.stock(shelf),
                 Some(ToCore::Connection(stream, peer, permit)) => {
-                    let serve = serve_connection(Rc::clone(&core), stream, peer, draining.clone());
-                    let (open, metrics) = (Arc::clone(&open), core.metrics.clone());
-                    connections.spawn_local(async move {
-                        let _closed = Closed { open, metrics, _permit: permit };
-                        serve.await;
-                    });
+                    let closed = Closed { open: Arc::clone(&open), gauge: core.metrics.connections.clone(), _permit: permit };
+                    connections.spawn_local(serve_connection(Rc::clone(&core), stream, peer, draining.clone(), closed));
                 }
             },
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
@@ -342,14 +346,14 @@ async fn run_core(
 /// Counts a connection out, however its task ends.
 struct Closed {
     open: Arc<AtomicUsize>,
-    metrics: Metrics,
+    gauge: IntGauge,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Drop for Closed {
     fn drop(&mut self) {
         self.open.fetch_sub(1, Ordering::Release);
-        self.metrics.connections.dec();
+        self.gauge.dec();
     }
 }
 
@@ -358,6 +362,7 @@ async fn serve_connection(
     stream: std::net::TcpStream,
     peer: SocketAddr,
     mut draining: watch::Receiver<bool>,
+    _closed: Closed,
 ) {
     let Ok(stream) = TcpStream::from_std(stream) else { return };
     let conn = Conn::new(peer, core.limits.idle_timeout);
@@ -365,7 +370,8 @@ async fn serve_connection(
     let gate = TokioIo::new(Gate::new(stream, Rc::clone(&conn), core.limits.head_timeout));
     let service = service_fn(move |request| {
         let (core, conn) = (Rc::clone(&core), Rc::clone(&conn));
-        async move { Ok::<_, Infallible>(phases::serve(core, conn, request).await) }
+        // Boxed, so that an open stream no longer holds the room that its call needed until the seller answered.
+        Box::pin(async move { Ok::<_, Infallible>(phases::serve(core, conn, request).await) })
     });
     let mut engine = http1::Builder::new();
     // The gate has its own clock for heads, which runs from their first byte. No `pipeline_flush`: with it the engine
@@ -374,6 +380,7 @@ async fn serve_connection(
     let mut connection = pin!(engine.serve_connection(gate, service));
     // A client that breaks the protocol or goes away is no event: the call's own line tells how it ended.
     tokio::select! {
+        biased;
         _ = &mut connection => return,
         _ = draining.wait_for(|draining| *draining) => connection.as_mut().graceful_shutdown(),
     }

@@ -94,7 +94,7 @@ impl Authenticator {
         let hash = self.hasher.hash(key.expose());
         let caller = match self.remembered(hash) {
             Some(found) => found?,
-            None => self.look_up(hash).await?,
+            None => Box::pin(self.look_up(hash)).await?, // boxed, as it is rare: warm calls keep no room for it
         };
         match caller.key.state_at(now) {
             KeyState::Usable => Ok(caller),

@@ -91,7 +91,8 @@ impl Meter {
         let taken = match self.take(pool) {
             Some(hold) => Ok(hold),
             None => {
-                let waited = tokio::time::timeout(ADMIT_WAIT_MAX, self.wait(pool)).await;
+                // Boxed, as it is rare: warm calls keep no room for it.
+                let waited = Box::pin(tokio::time::timeout(ADMIT_WAIT_MAX, self.wait(pool))).await;
                 waited.unwrap_or(Err(AdmitError::Unavailable))
             }
         };

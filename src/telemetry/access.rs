@@ -9,10 +9,12 @@ use std::thread::JoinHandle;
 use prometheus::IntCounter;
 use serde::Serialize;
 
-/// A core hands its lines on when it has gathered this many bytes.
-const BATCH_BYTES: usize = 16 * 1024;
+/// A core hands its lines on when it has gathered this many bytes; each time wakes the writer's thread.
+const BATCH_BYTES: usize = 56 * 1024;
+/// Room for a batch and its last line.
+const BUFFER_BYTES: usize = BATCH_BYTES + 4 * 1024;
 /// Batches that may wait for the sink; more are dropped and counted.
-const BATCHES_QUEUED_MAX: usize = 256;
+const BATCHES_QUEUED_MAX: usize = 64;
 
 /// One call, as its line tells it.
 #[derive(Debug, Serialize)]
@@ -20,7 +22,7 @@ const BATCHES_QUEUED_MAX: usize = 256;
 pub struct Line<'a> {
     pub time: jiff::Timestamp,
     pub request_id: &'a str,
-    pub client: std::net::IpAddr,
+    pub client: &'a str,
     pub method: &'a str,
     pub path: &'a str,
     pub product: Option<&'a str>,
@@ -103,6 +105,9 @@ impl AccessBuffer {
     /// Adds a line.
     pub fn add(&self, line: &Line<'_>) {
         let mut lines = self.lines.borrow_mut();
+        if lines.capacity() == 0 {
+            lines.reserve(BUFFER_BYTES);
+        }
         if serde_json::to_writer(&mut *lines, line).is_ok() {
             lines.push(b'\n');
         }
