@@ -92,7 +92,7 @@ pub trait Journal: Send + Sync {
     /// Writes a record: it survives the death of this process when this returns.
     fn append(&self, record: &Record) -> Result<Position, JournalError>;
 
-    /// Writes a record with the next `append` or within a few milliseconds. For what only explains: the end of a call
+    /// Writes a record with the next `append` or within a twentieth of a second. For what only explains: the end of a call
     /// that counts anyway.
     fn append_soon(&self, record: &Record);
 

@@ -19,9 +19,9 @@ use crate::ports::BoxFuture;
 use crate::ports::journal::{CALL_BYTES_MAX, Journal, JournalError, Position, Record};
 
 /// Records that nobody waits for are written after this time.
-const SOON: Duration = Duration::from_millis(5);
+const SOON: Duration = Duration::from_millis(50);
 /// What is written is on disk after this time, and the time of one sync.
-const SYNC_EVERY: Duration = Duration::from_millis(10);
+const SYNC_EVERY: Duration = Duration::from_millis(50);
 /// How often a new file is tried after one could not be made.
 const RETRY: Duration = Duration::from_millis(200);
 /// Waiting records are written out from this many bytes on.
