@@ -102,7 +102,7 @@ impl Call {
                 let counter = if billed { &sold.metrics.charged } else { &sold.metrics.voided };
                 counter.inc_by(charged);
             }
-            self.core.meter.end(open, ending, billed, self.core.clock.now());
+            self.core.meter.end(open, ending, billed, self.core.shared.clock.now());
         }
         let duration = self.started.elapsed();
         if let Some(sold) = &self.sold {
@@ -113,7 +113,7 @@ impl Call {
                 sold.metrics.ending(ending).inc();
             }
         }
-        self.core.metrics.calls_open.dec();
+        self.core.shared.metrics.calls_open.dec();
         self.conn.end_call();
         self.log(ending, units, duration.as_micros());
     }

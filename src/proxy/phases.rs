@@ -53,8 +53,8 @@ pub async fn serve(core: Rc<Core>, conn: Rc<Conn>, request: Request<Incoming>) -
 }
 
 fn begin(core: Rc<Core>, conn: Rc<Conn>, request: &Request<Incoming>) -> Call {
-    core.metrics.calls_open.inc();
-    let (head, arrived) = (request.headers(), core.clock.now());
+    core.shared.metrics.calls_open.inc();
+    let (head, arrived) = (request.headers(), core.shared.clock.now());
     let own = || core.next_request_id();
     let request_id = head.get(REQUEST_ID).filter(|id| valid_request_id(id.as_bytes())).cloned().unwrap_or_else(own);
     Call {
@@ -106,7 +106,7 @@ async fn serve_checked(guard: &mut CallGuard, request: Request<Incoming>) -> Res
     let sold = call.sold.clone().ok_or_else(gone)?;
     let _held = body.held;
     admit(call, &sold).await?;
-    let seller = call.core.seller(sold.index).ok_or_else(gone)?;
+    let seller = call.core.seller(&sold);
     let mut request = Request::new(body.body);
     *request.method_mut() = parts.method;
     *request.uri_mut() = seller_uri(&sold, &path)?;
@@ -130,7 +130,7 @@ async fn authenticate(call: &mut Call, shelf: &Shelf, route: &Route, head: &Head
     let found = find_credential(head);
     match found.map_err(|fault| Rejection::new(Code::InvalidApiKey, fault.to_string()))? {
         Credential::Bearer(key) => {
-            let authenticator = Arc::clone(&call.core.authenticator);
+            let authenticator = Arc::clone(&call.core.shared.authenticator);
             let caller = authenticator.caller(key, call.arrived).await;
             call.caller = Some(caller.map_err(|error| Rejection::auth(&error))?);
         }
@@ -192,7 +192,8 @@ async fn read_body(
     let largest = || shelf.sold.iter().filter(|sold| sold.llm).map(|sold| sold.product.body_max).max();
     let max = sold.as_ref().map(|sold| sold.product.body_max).or_else(largest).unwrap_or_default();
     let core = Rc::clone(&call.core);
-    let (bytes, held) = read_whole(incoming, max, &core.held, &call.conn, core.limits.body_timeout).await?;
+    let (bytes, held) =
+        read_whole(incoming, max, &core.shared.held, &call.conn, core.shared.limits.body_timeout).await?;
     let read = match read_request(&bytes) {
         Ok(read) => Some(read),
         Err(_) if !says_json(head) => None, // some other format: handed on as it is
@@ -221,7 +222,7 @@ fn unread(call: &Call, sold: &Sold, incoming: Incoming, has_body: bool) -> Ready
     if !has_body {
         return ReadyBody { body: RequestBody::whole(Bytes::new()), upload: None, held: None };
     }
-    let timeouts = UploadTimeouts { client: call.core.limits.body_timeout, seller: sold.product.timeouts.head };
+    let timeouts = UploadTimeouts { client: call.core.shared.limits.body_timeout, seller: sold.product.timeouts.head };
     let (body, upload) = RequestBody::streamed(incoming, Rc::clone(&call.conn), timeouts);
     ReadyBody { body, upload: Some(upload), held: None }
 }
@@ -268,7 +269,7 @@ fn may_be_json(head: &HeaderMap) -> bool {
 /// Sets quota aside, if the product is metered.
 async fn admit(call: &mut Call, sold: &Sold) -> Result<(), Rejection> {
     let (Meter::Calls, Some(caller)) = (sold.product.meter, &call.caller) else { return Ok(()) };
-    let pool = caller.pool(&sold.product.id, &call.core.ledger);
+    let pool = caller.pool(&sold.product.id, &call.core.shared.ledger);
     let refused = |error| Rejection::quota(&error, &sold.product.id, sold.product.buy_url.as_deref());
     call.open = Some(call.core.meter.admit(&pool).await.map_err(refused)?);
     Ok(())

@@ -21,7 +21,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
-use super::catalog::Shelf;
+use super::catalog::{Shelf, Sold};
 use super::conn::{Conn, Conns, SWEEP_EVERY};
 use super::context::Call;
 use super::gate::Gate;
@@ -77,18 +77,8 @@ pub struct Core {
     pub meter: Meter,
     /// The access log, unless it is off.
     pub access: Option<AccessBuffer>,
-    /// Finds callers.
-    pub authenticator: Arc<Authenticator>,
-    /// Keeps pools supplied.
-    pub ledger: Arc<Ledger>,
-    /// The time of day.
-    pub clock: Arc<dyn Clock>,
-    /// Everything that is counted.
-    pub metrics: Metrics,
-    /// Bounds.
-    pub limits: Limits,
-    /// Request bodies in memory.
-    pub held: Arc<Held>,
+    /// What all cores share.
+    pub shared: Arc<Shared>,
     /// The run and the core: every request id that we make begins with them.
     request_prefix: String,
     requests: Cell<u64>,
@@ -102,17 +92,12 @@ pub struct Core {
 }
 
 impl Core {
-    fn new(own: OwnParts, shared: &Shared, shelf: Arc<Shelf>) -> Rc<Self> {
+    fn new(own: OwnParts, shared: Arc<Shared>, shelf: Arc<Shelf>) -> Rc<Self> {
         let core = Self {
             meter: own.meter,
             access: own.access,
-            authenticator: Arc::clone(&shared.authenticator),
-            ledger: Arc::clone(&shared.ledger),
-            clock: Arc::clone(&shared.clock),
-            metrics: shared.metrics.clone(),
-            limits: shared.limits.clone(),
-            held: Arc::clone(&shared.held),
             request_prefix: format!("{:016x}{:04x}", shared.run_id, own.number),
+            shared,
             requests: Cell::new(0),
             shelf: RefCell::new(Arc::clone(&shelf)),
             sellers: RefCell::default(),
@@ -135,9 +120,12 @@ impl Core {
         Arc::clone(&self.shelf.borrow())
     }
 
-    /// This core's side of a product's seller.
-    pub fn seller(&self, index: usize) -> Option<Rc<Seller>> {
-        self.sellers.borrow().get(index).map(Rc::clone)
+    /// This core's side of a product's seller. A call that began before the catalogue changed gets its own: its
+    /// product's place may be another's by now.
+    pub fn seller(&self, sold: &Arc<Sold>) -> Rc<Seller> {
+        let sellers = self.sellers.borrow();
+        let kept = sellers.get(sold.index).filter(|seller| Arc::ptr_eq(&seller.sold, sold));
+        kept.map_or_else(|| Rc::new(Seller::new(Arc::clone(sold))), Rc::clone)
     }
 
     /// An id that no other request of ours has: 32 hexadecimal digits, as APIG's are.
@@ -150,7 +138,7 @@ impl Core {
 
     /// Counts a refusal of ours.
     pub fn rejected(&self, code: Code) {
-        self.metrics.rejection(code.name()).inc();
+        self.shared.metrics.rejection(code.name()).inc();
     }
 
     /// A call whose client hung up; ended by the core's own task.
@@ -224,7 +212,7 @@ impl Server {
                     Err(error) => return drop(started.send(Err(error))),
                 };
                 drop(started.send(Ok(()))); // fails only if nobody waits for this core any more
-                runtime.block_on(run_core(Core::new(own, &shared, shelf), inbox, draining, count));
+                runtime.block_on(run_core(Core::new(own, shared, shelf), inbox, draining, count));
             })?;
             starts.recv().map_err(io::Error::other)??;
             lanes.push(Lane { to_core, open, thread });
@@ -326,7 +314,7 @@ async fn run_core(
                 None => break,
                 Some(ToCore::Shelf(shelf)) => core.stock(shelf),
                 Some(ToCore::Connection(stream, peer, permit)) => {
-                    let closed = Closed { open: Arc::clone(&open), gauge: core.metrics.connections.clone(), _permit: permit };
+                    let closed = Closed { open: Arc::clone(&open), gauge: core.shared.metrics.connections.clone(), _permit: permit };
                     connections.spawn_local(serve_connection(Rc::clone(&core), stream, peer, draining.clone(), closed));
                 }
             },
@@ -365,9 +353,9 @@ async fn serve_connection(
     _closed: Closed,
 ) {
     let Ok(stream) = TcpStream::from_std(stream) else { return };
-    let conn = Conn::new(peer, core.limits.idle_timeout);
+    let conn = Conn::new(peer, core.shared.limits.idle_timeout);
     core.conns.add(&conn);
-    let gate = TokioIo::new(Gate::new(stream, Rc::clone(&conn), core.limits.head_timeout));
+    let gate = TokioIo::new(Gate::new(stream, Rc::clone(&conn), core.shared.limits.head_timeout));
     let service = service_fn(move |request| {
         let (core, conn) = (Rc::clone(&core), Rc::clone(&conn));
         // Boxed, so that an open stream no longer holds the room that its call needed until the seller answered.

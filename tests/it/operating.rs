@@ -122,6 +122,42 @@ async fn a_reload_takes_a_good_file_and_keeps_the_last_good_one_otherwise() {
     until("the mended file is taken", async || (loaded(&world).await == 1.0).then_some(())).await;
 }
 
+/// Products have places in a list; a call that began before the list changed must not go to another product's seller.
+#[tokio::test]
+async fn a_call_whose_body_is_still_coming_keeps_its_product_through_a_reload() {
+    let seller = Seller::plain().await;
+    let mut world = World::start(seller.address).await;
+    let buyer = world.buyer(&["chat-5"]).await;
+    let other = Request::post("/v1/infers/aaa/v1/x").json("{}");
+    world.rewrite(|config| {
+        let upstream = config["products"][0]["upstream"].clone();
+        let before_all_others = json!({
+            "id": "aaa", "kind": "llm", "access": "open", "meter": "none", "upstream": upstream,
+        });
+        config["products"].as_array_mut().unwrap().push(before_all_others);
+    });
+    world.gateway.signal(Signal::HUP);
+    let served = async || (world.call(&other).await.status() == 200).then_some(());
+    until("the other product is served", served).await;
+    let mut client = world.client().await;
+    let request = Request::chat(&buyer.key).bytes();
+    let (first, rest) = request.split_at(request.len() - 2);
+    client.send(first).await;
+    world.rewrite(|config| {
+        let products = config["products"].as_array_mut().unwrap();
+        products.retain(|product| product["id"] != "aaa");
+        for product in products.iter_mut().filter(|product| product["id"] != "chat") {
+            product["upstream"]["base_url"] = json!(format!("http://{}", nowhere()));
+        }
+    });
+    world.gateway.signal(Signal::HUP);
+    let gone = async || (world.call(&other).await.status() == 404).then_some(());
+    until("the other product is gone", gone).await;
+    client.send(rest).await;
+    assert_eq!(client.head().await.status(), 200);
+    world.settles(&buyer.account, 1).await;
+}
+
 #[tokio::test]
 async fn a_reload_disturbs_no_open_stream() {
     let seller = Seller::by_hand().await;
