@@ -412,6 +412,7 @@ impl Reloader {
             ("gateway", now.gateway != next.gateway),
             ("workers", now.workers != next.workers),
             ("data_dir", now.data_dir != next.data_dir),
+            ("store", now.store != next.store),
             ("listeners.data", now.data_listener != next.data_listener),
             ("listeners.admin", now.admin_listener != next.admin_listener),
             ("admin.token", secret(&now.admin_token, &next.admin_token)),
