@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp, ToSpan};
 use tokio::sync::broadcast::error::TryRecvError;
 
 use super::memory::MemoryStore;
+use super::redis::tests::{Cluster, Place, Watched, World as RedisWorld, redis_binary, valkey_binary};
 use super::sqlite::SqliteStore;
 use crate::domain::account::{Account, Change, apply};
 use crate::domain::account::{Books, Sync, sync};
@@ -51,7 +52,8 @@ struct World {
     restart: Option<Box<dyn Fn()>>,
     /// Makes each commit's stamp differ.
     random: Mutex<u64>,
-    _directory: Option<tempfile::TempDir>,
+    /// Goes when the test is over.
+    _keeps: Option<Box<dyn std::any::Any>>,
 }
 
 fn at(text: &str) -> Timestamp {
@@ -73,7 +75,7 @@ fn memory() -> World {
         overwrite: Box::new(move |account, name, body| writes.overwrite(account, name, body)),
         restart: Some(Box::new(move || restarts.restart(ServerId::new("another life")))),
         random: Mutex::new(1),
-        _directory: None,
+        _keeps: None,
     }
 }
 
@@ -101,7 +103,23 @@ fn sqlite() -> World {
         overwrite: Box::new(overwrite),
         restart: None,
         random: Mutex::new(1),
-        _directory: Some(directory),
+        _keeps: Some(Box::new(directory)),
+    }
+}
+
+/// A store on some Redis server, with a prefix of its own.
+async fn redis(place: Place, prefix: &str) -> World {
+    let clock = stopped_clock();
+    let there = Arc::new(RedisWorld::open(place, prefix, clock.clone()).await);
+    let (reads, writes, restarts) = (there.clone(), there.clone(), there.clone());
+    World {
+        store: there.store.clone(),
+        clock,
+        outbox: Box::new(move |account| reads.outbox(account)),
+        overwrite: Box::new(move |account, name, body| writes.overwrite(account, name, body)),
+        restart: Some(Box::new(move || restarts.forget_epochs())),
+        random: Mutex::new(1),
+        _keeps: None,
     }
 }
 
@@ -227,6 +245,18 @@ impl World {
         assert_eq!(answer.unwrap(), CheckIn::Open);
     }
 
+    /// Asks again until the store answers.
+    async fn until_answered<T, F: Future<Output = Result<T, StoreError>>>(&self, ask: impl Fn() -> F) -> T {
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        loop {
+            match ask().await {
+                Ok(answer) => return answer,
+                Err(error) => assert!(std::time::Instant::now() < deadline, "{error}"),
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    }
+
     fn pass(&self, time: SignedDuration) {
         let mut now = self.clock.0.lock().unwrap();
         *now = now.checked_add(time).unwrap();
@@ -284,6 +314,8 @@ async fn nothing_is_written_for_an_account_that_is_not_there(world: World) {
     let elsewhere = world.with_package("a", 10).await;
     let mut commit = world.granting(&elsewhere, "gw", 1);
     commit.account = account("b");
+    // Another server may be the one to hold it.
+    (commit.believed.server, commit.grants) = (None, false);
     assert_eq!(conflict(world.store.commit(commit.clone()).await), None);
     commit.pool.as_mut().unwrap().expected = None;
     assert_eq!(conflict(world.store.commit(commit.clone()).await), None);
@@ -720,6 +752,9 @@ async fn every_listener_hears_every_notice(world: World) {
     assert!(world.store.heard_at().is_some());
 }
 
+/// A property, and how it is checked.
+type Property = (&'static str, fn(World) -> futures_util::future::LocalBoxFuture<'static, ()>);
+
 macro_rules! on_every_store {
     ($($property:ident)*) => {
         mod on_memory {
@@ -734,7 +769,57 @@ macro_rules! on_every_store {
                 super::$property(super::sqlite()).await;
             })*
         }
+        mod on_redis {
+            $(#[tokio::test]
+            async fn $property() {
+                let place = super::Place::alone(super::redis_binary());
+                super::$property(super::redis(place, "tollgate").await).await;
+            })*
+        }
+        const PROPERTIES: &[Property] = &[$((stringify!($property), |world| Box::pin($property(world)))),*];
     };
+}
+
+/// Checks every property in one place; `midway` happens in the middle.
+async fn all_in(place: &Place, midway: impl FnOnce()) {
+    let (before, after) = PROPERTIES.split_at(PROPERTIES.len() / 2);
+    for (name, property) in before {
+        eprintln!("{name}");
+        property(redis(place.clone(), &format!("before.{name}")).await).await;
+    }
+    // One store lives through it all.
+    let lasting = redis(place.clone(), "lasting").await;
+    let seen = lasting.with_package("a", 10).await;
+    midway();
+    let again = lasting.until_answered(|| lasting.store.load(&seen.head.value.id)).await.unwrap();
+    assert_eq!((again.head, again.pools), (seen.head, seen.pools));
+    lasting.until_answered(|| lasting.store.servers()).await;
+    lasting.with_package("b", 10).await;
+    for (name, property) in after {
+        eprintln!("{name}");
+        property(redis(place.clone(), &format!("after.{name}")).await).await;
+    }
+}
+
+/// Valkey keeps Redis's protocol, and its own promises: it is tested where there is one.
+#[tokio::test]
+async fn on_valkey() {
+    let Some(binary) = valkey_binary() else { return };
+    all_in(&Place::alone(binary), || {}).await;
+}
+
+#[tokio::test]
+async fn on_a_cluster_with_a_failover() {
+    let cluster = Arc::new(Mutex::new(Cluster::start()));
+    let place = Place::Cluster(cluster.clone());
+    all_in(&place, || cluster.lock().unwrap().fail_over()).await;
+}
+
+#[tokio::test]
+async fn on_a_server_watched_by_sentinels_with_a_failover() {
+    let watched = Arc::new(Mutex::new(Watched::start()));
+    let place = Place::Watched(watched.clone());
+    all_in(&place, || watched.lock().unwrap().fail_over()).await;
 }
 
 on_every_store! {
