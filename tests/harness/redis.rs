@@ -38,7 +38,7 @@ pub(crate) fn valkey_binary() -> Option<PathBuf> {
 }
 
 /// A port that nobody listened on a moment ago.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }
 
@@ -290,4 +290,32 @@ fn sentinel(primary: u16) -> Server {
     let mut server = Server { dir, port, binary: redis_binary(), arguments: arguments.into(), child };
     assert!(server.answers_soon(), "the Sentinel ends at once: {}", server.log());
     server
+}
+
+/// An authority, and certificates by it for a server on 127.0.0.1 and for a client; made anew for each test.
+pub(crate) struct Certificates(TempDir);
+
+impl Certificates {
+    pub(crate) fn make() -> Self {
+        let made = Self(tempfile::tempdir().unwrap());
+        std::fs::write(made.file("names"), "subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:FALSE\n").unwrap();
+        let key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
+        made.openssl(&format!("req -x509 {key} -keyout ca.key -out ca.pem -days 2 -subj /CN=authority"));
+        for name in ["server", "client"] {
+            made.openssl(&format!("req {key} -keyout {name}.key -out {name}.csr -subj /CN={name}"));
+            let signed = format!("-in {name}.csr -out {name}.pem -days 2 -extfile names");
+            made.openssl(&format!("x509 -req -CA ca.pem -CAkey ca.key -CAcreateserial {signed}"));
+        }
+        made
+    }
+
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn openssl(&self, arguments: &str) {
+        let output = Command::new("openssl").args(arguments.split(' ')).current_dir(self.0.path()).output();
+        let output = output.expect("openssl makes the tests' certificates; `./tests/run` installs it if it is missing");
+        assert!(output.status.success(), "{arguments}: {}", String::from_utf8_lossy(&output.stderr));
+    }
 }

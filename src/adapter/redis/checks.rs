@@ -81,6 +81,9 @@ impl Checks {
         if has(&["invalid peer certificate"]) {
             return unfit("has a certificate that is not trusted; name its authority in `store.redis.tls.ca_file`");
         }
+        if has(&["CertificateRequired"]) {
+            return unfit("wants to see our certificate; set `store.redis.tls.client_cert` and `client_key`");
+        }
         if error.kind() == ErrorKind::MasterNameNotFoundBySentinel {
             return unfit("does not know the master of `store.redis.sentinel.master`; correct the name");
         }
