@@ -1,5 +1,6 @@
 //! What every account store must do, run on each of them. What only one of them does is tested beside it.
 
+mod documents;
 mod gateways;
 
 use std::collections::HashSet;
@@ -9,6 +10,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, ToSpan};
 use tokio::sync::broadcast::error::TryRecvError;
 
+use self::documents::*;
 use self::gateways::*;
 use crate::adapter::memory::MemoryStore;
 use crate::adapter::sqlite::SqliteStore;
@@ -22,9 +24,7 @@ use crate::domain::id::{AccountId, CommandId, GatewayId, Incarnation, KeyId, Off
 use crate::domain::key::{ApiKey, KeyHash};
 use crate::domain::lease::Want;
 use crate::domain::offer::{Offer, Validity};
-use crate::ports::account_store::{
-    AccountStore, Believed, Commit, CommitError, DOCUMENT_BYTES_MAX, LIST_MAX, Loaded, Stamp, StoreError, Write,
-};
+use crate::ports::account_store::{AccountStore, Believed, Commit, CommitError, LIST_MAX, Loaded, Stamp, Write};
 use crate::ports::clock::Clock;
 use crate::ports::gateways::{CheckIn, Notice, ServerId};
 
@@ -509,61 +509,6 @@ async fn durable_or_not_a_commit_is_seen_at_once(world: World) {
         seen = world.load("a").await;
         assert_eq!(seen.pools[&chat()].stamp, stamp);
     }
-}
-
-async fn a_document_may_not_grow_beyond_its_limit(world: World) {
-    let seen = world.opened("a").await;
-    let renamed = |loaded: &Loaded, bytes: usize| {
-        let before = loaded.head.stamp;
-        let head = Account { name: String::new(), ..loaded.head.value.clone() };
-        let empty = serde_json::to_string(&head).unwrap().len();
-        let value = Account { name: "x".repeat(bytes - empty), ..head };
-        let stamp = world.stamp_after(Some(before));
-        Commit { head: Some(Write { expected: Some(before), stamp, value }), ..world.opening("a") }
-    };
-    world.store.commit(renamed(&seen, DOCUMENT_BYTES_MAX)).await.unwrap();
-    let full = world.load("a").await;
-    let refused = world.store.commit(renamed(&full, DOCUMENT_BYTES_MAX + 1)).await;
-    assert!(matches!(refused, Err(CommitError::TooLarge { bytes }) if bytes == DOCUMENT_BYTES_MAX + 1), "{refused:?}");
-    assert_eq!(world.load("a").await, full);
-    // One that is too large already can shrink, and be written at its size, but not grow.
-    let mut body = serde_json::to_value(&full.head.value).unwrap();
-    body["name"] = "x".repeat(DOCUMENT_BYTES_MAX + 5).into();
-    let body = serde_json::to_string(&body).unwrap();
-    (world.overwrite)(&account("a"), "account", &body);
-    world.store.commit(renamed(&full, body.len() + 1)).await.unwrap_err();
-    world.store.commit(renamed(&full, body.len())).await.unwrap();
-    let large = world.load("a").await;
-    world.store.commit(renamed(&large, body.len() - 1)).await.unwrap();
-}
-
-async fn a_document_that_cannot_be_read_affects_its_account_only(world: World) {
-    world.with_package("a", 10).await;
-    let whole = world.with_package("b", 10).await;
-    let newer = |body: &serde_json::Value| {
-        let mut body = body.clone();
-        body["version"] = 2.into();
-        body["a_new_field"] = true.into();
-        body.to_string()
-    };
-    let pool = serde_json::to_value(&whole.pools[&chat()].value).unwrap();
-    for (name, body, reason) in [
-        ("pool/chat", newer(&pool), "version 2"),
-        ("pool/chat", pool.to_string().replace("packages", "packets"), "packets"),
-        ("pool/chat", "{".to_owned(), "EOF"),
-        ("account", "{}".to_owned(), "version"),
-    ] {
-        (world.overwrite)(&account("a"), name, &body);
-        let error = world.store.load(&account("a")).await.unwrap_err();
-        let StoreError::Broken { account: whose, document, .. } = &error else { panic!("{error:?}") };
-        assert_eq!((whose, document.as_str()), (&account("a"), name));
-        assert!(error.to_string().contains(reason), "{error}");
-        let refused = world.store.commit(world.opening("a")).await;
-        assert!(matches!(refused, Err(CommitError::Store(StoreError::Broken { .. }))), "{refused:?}");
-    }
-    let names: Vec<String> = world.store.list(None).await.unwrap().into_iter().map(|entry| entry.name).collect();
-    assert_eq!(names, ["", "Name of b"]);
-    assert_eq!(world.load("b").await, whole);
 }
 
 async fn a_slow_listener_is_told_that_it_has_missed_something(world: World) {
