@@ -1,15 +1,22 @@
 //! What every account store must do, run on each of them. What only one of them does is tested beside it.
 
+mod documents;
+mod gateways;
+mod servers;
+
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
+use futures_util::future::LocalBoxFuture;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, ToSpan};
 use tokio::sync::broadcast::error::TryRecvError;
 
-use super::memory::MemoryStore;
-use super::redis::tests::{Cluster, Place, Watched, World as RedisWorld, redis_binary, valkey_binary};
-use super::sqlite::SqliteStore;
+use self::documents::*;
+use self::gateways::*;
+use crate::adapter::memory::MemoryStore;
+use crate::adapter::redis::tests::{Place, redis_binary};
+use crate::adapter::sqlite::SqliteStore;
 use crate::domain::account::{Account, Change, apply};
 use crate::domain::account::{Books, Sync, sync};
 use crate::domain::amount::Units;
@@ -18,15 +25,11 @@ use crate::domain::command::{Action, Command};
 use crate::domain::event::Event;
 use crate::domain::id::{AccountId, CommandId, GatewayId, Incarnation, KeyId, OfferId, PackageId, ProductId};
 use crate::domain::key::{ApiKey, KeyHash};
-use crate::domain::lease::LEASE_DURATION_MAX;
 use crate::domain::lease::Want;
 use crate::domain::offer::{Offer, Validity};
-use crate::ports::account_store::{
-    AccountStore, Believed, Commit, CommitError, DOCUMENT_BYTES_MAX, LIST_MAX, Loaded, Stamp, StoreError, TIME_OFF_MAX,
-    TURN_MAX, Write,
-};
+use crate::ports::account_store::{AccountStore, Believed, Commit, CommitError, LIST_MAX, Loaded, Stamp, Write};
 use crate::ports::clock::Clock;
-use crate::ports::gateways::{CheckIn, LIVE_FOR, Notice, ServerId, Servers};
+use crate::ports::gateways::{CheckIn, Notice, ServerId};
 
 /// A clock that stands until it is set.
 struct StoppedClock(Mutex<Timestamp>);
@@ -104,22 +107,6 @@ fn sqlite() -> World {
         restart: None,
         random: Mutex::new(1),
         _keeps: Some(Box::new(directory)),
-    }
-}
-
-/// A store on some Redis server, with a prefix of its own.
-async fn redis(place: Place, prefix: &str) -> World {
-    let clock = stopped_clock();
-    let there = Arc::new(RedisWorld::open(place, prefix, clock.clone()).await);
-    let (reads, writes, restarts) = (there.clone(), there.clone(), there.clone());
-    World {
-        store: there.store.clone(),
-        clock,
-        outbox: Box::new(move |account| reads.outbox(account)),
-        overwrite: Box::new(move |account, name, body| writes.overwrite(account, name, body)),
-        restart: Some(Box::new(move || restarts.forget_epochs())),
-        random: Mutex::new(1),
-        _keeps: None,
     }
 }
 
@@ -243,18 +230,6 @@ impl World {
         let by = gateway("gw");
         let answer = self.store.check_in(&by, &servers, std::slice::from_ref(&by)).await;
         assert_eq!(answer.unwrap(), CheckIn::Open);
-    }
-
-    /// Asks again until the store answers.
-    async fn until_answered<T, F: Future<Output = Result<T, StoreError>>>(&self, ask: impl Fn() -> F) -> T {
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
-        loop {
-            match ask().await {
-                Ok(answer) => return answer,
-                Err(error) => assert!(std::time::Instant::now() < deadline, "{error}"),
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
     }
 
     fn pass(&self, time: SignedDuration) {
@@ -542,64 +517,9 @@ async fn durable_or_not_a_commit_is_seen_at_once(world: World) {
     }
 }
 
-async fn a_document_may_not_grow_beyond_its_limit(world: World) {
-    let seen = world.opened("a").await;
-    let renamed = |loaded: &Loaded, bytes: usize| {
-        let before = loaded.head.stamp;
-        let head = Account { name: String::new(), ..loaded.head.value.clone() };
-        let empty = serde_json::to_string(&head).unwrap().len();
-        let value = Account { name: "x".repeat(bytes - empty), ..head };
-        let stamp = world.stamp_after(Some(before));
-        Commit { head: Some(Write { expected: Some(before), stamp, value }), ..world.opening("a") }
-    };
-    world.store.commit(renamed(&seen, DOCUMENT_BYTES_MAX)).await.unwrap();
-    let full = world.load("a").await;
-    let refused = world.store.commit(renamed(&full, DOCUMENT_BYTES_MAX + 1)).await;
-    assert!(matches!(refused, Err(CommitError::TooLarge { bytes }) if bytes == DOCUMENT_BYTES_MAX + 1), "{refused:?}");
-    assert_eq!(world.load("a").await, full);
-    // One that is too large already can shrink, and be written at its size, but not grow.
-    let mut body = serde_json::to_value(&full.head.value).unwrap();
-    body["name"] = "x".repeat(DOCUMENT_BYTES_MAX + 5).into();
-    let body = serde_json::to_string(&body).unwrap();
-    (world.overwrite)(&account("a"), "account", &body);
-    world.store.commit(renamed(&full, body.len() + 1)).await.unwrap_err();
-    world.store.commit(renamed(&full, body.len())).await.unwrap();
-    let large = world.load("a").await;
-    world.store.commit(renamed(&large, body.len() - 1)).await.unwrap();
-}
-
-async fn a_document_that_cannot_be_read_affects_its_account_only(world: World) {
-    world.with_package("a", 10).await;
-    let whole = world.with_package("b", 10).await;
-    let newer = |body: &serde_json::Value| {
-        let mut body = body.clone();
-        body["version"] = 2.into();
-        body["a_new_field"] = true.into();
-        body.to_string()
-    };
-    let pool = serde_json::to_value(&whole.pools[&chat()].value).unwrap();
-    for (name, body, reason) in [
-        ("pool/chat", newer(&pool), "version 2"),
-        ("pool/chat", pool.to_string().replace("packages", "packets"), "packets"),
-        ("pool/chat", "{".to_owned(), "EOF"),
-        ("account", "{}".to_owned(), "version"),
-    ] {
-        (world.overwrite)(&account("a"), name, &body);
-        let error = world.store.load(&account("a")).await.unwrap_err();
-        let StoreError::Broken { account: whose, document, .. } = &error else { panic!("{error:?}") };
-        assert_eq!((whose, document.as_str()), (&account("a"), name));
-        assert!(error.to_string().contains(reason), "{error}");
-        let refused = world.store.commit(world.opening("a")).await;
-        assert!(matches!(refused, Err(CommitError::Store(StoreError::Broken { .. }))), "{refused:?}");
-    }
-    let names: Vec<String> = world.store.list(None).await.unwrap().into_iter().map(|entry| entry.name).collect();
-    assert_eq!(names, ["", "Name of b"]);
-    assert_eq!(world.load("b").await, whole);
-}
-
 async fn a_slow_listener_is_told_that_it_has_missed_something(world: World) {
     let mut changes = world.store.changes();
-    for index in 0..=super::documents::NOTICES_KEPT {
+    for index in 0..=crate::adapter::documents::NOTICES_KEPT {
         world.store.commit(Commit { durable: false, ..world.opening(&format!("a-{index}")) }).await.unwrap();
     }
     assert!(matches!(changes.try_recv(), Err(TryRecvError::Lagged(_))));
@@ -618,142 +538,8 @@ async fn time_may_pass_between_commits(world: World) {
     assert_eq!((world.outbox)(&account("a")), ["p-1/added", "p-1/expired"]);
 }
 
-async fn a_commit_for_another_server_is_refused(world: World) {
-    let seen = world.with_package("a", 10).await;
-    for (server, good) in [(Some(ServerId::new("no server")), false), (None, false), (Some(seen.server.clone()), true)]
-    {
-        let mut commit = world.granting(&seen, "gw", 1);
-        commit.believed.server = server;
-        let answer = world.store.commit(commit).await;
-        assert!(answer.is_ok() == good, "{answer:?}");
-        let stranger = matches!(&answer, Err(CommitError::Stranger(there)) if *there == seen.server);
-        assert!(good || stranger && world.load("a").await == seen, "{answer:?}");
-    }
-}
-
-async fn a_writer_whose_time_is_off_is_told_the_time(world: World) {
-    let nanosecond = SignedDuration::from_nanos(1);
-    let cases = [(TIME_OFF_MAX, true), (-TIME_OFF_MAX, true)];
-    let wrong = [(TIME_OFF_MAX + nanosecond, false), (-TIME_OFF_MAX - nanosecond, false)];
-    for (number, (off, good)) in (1..).zip(cases.into_iter().chain(wrong)) {
-        let mut commit = world.opening(&format!("a-{number}"));
-        let now = commit.believed.now;
-        commit.believed.now = now.checked_add(off).unwrap();
-        match world.store.commit(commit).await {
-            Ok(_) => assert!(good, "{off}"),
-            Err(CommitError::TimeOff(there)) => assert!(!good && there == now, "{off}"),
-            Err(error) => panic!("{error}"),
-        }
-    }
-}
-
-async fn a_server_that_may_have_forgotten_gives_no_lease_before_all_have_checked_in(world: World) {
-    world.with_package("a", 10).await;
-    let Some(restart) = &world.restart else { return };
-    let before = world.store.servers().await.unwrap();
-    restart();
-    let servers = world.store.servers().await.unwrap();
-    assert_ne!(servers, before);
-    let seen = world.load("a").await;
-    assert!(servers.0.contains(&seen.server));
-    let refused = world.store.commit(world.granting(&seen, "gw-1", 1)).await;
-    assert!(matches!(refused, Err(CommitError::Closed)), "{refused:?}");
-    assert_eq!(world.load("a").await, seen);
-    // Reports and commands are taken all the same.
-    let report = Commit { grants: false, ..world.granting(&seen, "gw-1", 1) };
-    world.store.commit(report.clone()).await.unwrap();
-    // One that is written already is a success, whatever it holds.
-    world.store.commit(Commit { grants: true, ..report }).await.unwrap();
-    let seen = world.load("a").await;
-    let live = [gateway("gw-1"), gateway("gw-2")];
-    let check_in = async |by: &Incarnation, servers: &Servers| world.store.check_in(by, servers, &live).await.unwrap();
-    assert_eq!(check_in(&live[0], &before).await, CheckIn::Stranger);
-    assert_eq!(check_in(&live[0], &servers).await, CheckIn::Waiting);
-    let refused = world.store.commit(world.granting(&seen, "gw-1", 2)).await;
-    assert!(matches!(refused, Err(CommitError::Closed)), "{refused:?}");
-    assert_eq!(check_in(&live[1], &servers).await, CheckIn::Open);
-    assert_eq!(check_in(&live[0], &servers).await, CheckIn::Open);
-    world.store.commit(world.granting(&seen, "gw-1", 2)).await.unwrap();
-}
-
-async fn a_gateway_that_never_checks_in_is_waited_for_as_long_as_leases_last(world: World) {
-    world.with_package("a", 10).await;
-    let Some(restart) = &world.restart else { return };
-    restart();
-    let servers = world.store.servers().await.unwrap();
-    let live = [gateway("gw-1"), gateway("gw-2")];
-    let check_in = async || world.store.check_in(&live[0], &servers, &live).await.unwrap();
-    assert_eq!(check_in().await, CheckIn::Waiting);
-    world.pass(LEASE_DURATION_MAX - SignedDuration::from_millis(1));
-    assert_eq!(check_in().await, CheckIn::Waiting);
-    world.pass(SignedDuration::from_millis(1));
-    assert_eq!(check_in().await, CheckIn::Open);
-}
-
-async fn a_gateway_that_is_always_late_gets_a_turn(world: World) {
-    let seen = world.with_package("a", 10).await;
-    let far = |seen: &Loaded, number| Commit { turn: true, ..world.granting(seen, "far", number) };
-    let (near, late) = (world.granting(&seen, "near", 1), far(&seen, 1));
-    world.store.commit(near).await.unwrap();
-    let seen = conflict(world.store.commit(late).await).unwrap();
-    let busy = async |seen: &Loaded| {
-        matches!(world.store.commit(world.granting(seen, "near", 2)).await, Err(CommitError::Busy))
-    };
-    assert!(busy(&seen).await);
-    // Another pool and another account are not concerned.
-    world.with_package("b", 10).await;
-    world.store.commit(far(&seen, 1)).await.unwrap();
-    let seen = world.load("a").await;
-    assert!(!busy(&seen).await, "the turn ends with the commit that it was for");
-    conflict(world.store.commit(far(&seen, 2)).await);
-    let seen = world.load("a").await;
-    world.pass(TURN_MAX - SignedDuration::from_millis(1));
-    assert!(busy(&seen).await);
-    world.pass(SignedDuration::from_millis(1));
-    assert!(!busy(&seen).await, "a turn lasts a tenth of a second at most");
-}
-
-async fn a_gateway_lives_for_a_while_after_its_heartbeat(world: World) {
-    let beat = async |id: &str| {
-        let mut heard = world.store.heartbeat(&gateway(id)).await.unwrap();
-        assert_eq!(heard.now, world.clock.now());
-        heard.live.sort();
-        heard.live
-    };
-    assert_eq!(beat("gw-1").await, [gateway("gw-1")]);
-    assert_eq!(beat("gw-2").await, [gateway("gw-1"), gateway("gw-2")]);
-    world.pass(LIVE_FOR);
-    assert_eq!(beat("gw-2").await, [gateway("gw-1"), gateway("gw-2")]);
-    world.pass(SignedDuration::from_millis(1));
-    assert_eq!(beat("gw-2").await, [gateway("gw-2")]);
-    beat("gw-1").await;
-    world.store.leave(&gateway("gw-2")).await.unwrap();
-    assert_eq!(beat("gw-1").await, [gateway("gw-1")]);
-}
-
-async fn every_listener_hears_every_notice(world: World) {
-    let mut listeners = [world.store.changes(), world.store.changes()];
-    let (account, product) = (account("a"), chat());
-    let notices = [
-        Notice::Changed(account.clone()),
-        Notice::Recall { account: account.clone(), product: product.clone(), by: gateway("gw-1") },
-        Notice::Answered { account, product, by: gateway("gw-2") },
-        Notice::CheckIn,
-        Notice::Missed,
-    ];
-    for notice in &notices {
-        world.store.notify(notice.clone()).await.unwrap();
-    }
-    for listener in &mut listeners {
-        for notice in &notices {
-            assert_eq!(listener.recv().await.as_ref(), Ok(notice));
-        }
-    }
-    assert!(world.store.heard_at().is_some());
-}
-
-/// A property, and how it is checked.
-type Property = (&'static str, fn(World) -> futures_util::future::LocalBoxFuture<'static, ()>);
+/// A property's name, and how it is checked.
+type Property = (&'static str, fn(World) -> LocalBoxFuture<'static, ()>);
 
 macro_rules! on_every_store {
     ($($property:ident)*) => {
@@ -773,53 +559,11 @@ macro_rules! on_every_store {
             $(#[tokio::test]
             async fn $property() {
                 let place = super::Place::alone(super::redis_binary());
-                super::$property(super::redis(place, "tollgate").await).await;
+                super::$property(super::servers::world(place, "tollgate").await).await;
             })*
         }
         const PROPERTIES: &[Property] = &[$((stringify!($property), |world| Box::pin($property(world)))),*];
     };
-}
-
-/// Checks every property in one place; `midway` happens in the middle.
-async fn all_in(place: &Place, midway: impl FnOnce()) {
-    let (before, after) = PROPERTIES.split_at(PROPERTIES.len() / 2);
-    for (name, property) in before {
-        eprintln!("{name}");
-        property(redis(place.clone(), &format!("before.{name}")).await).await;
-    }
-    // One store lives through it all.
-    let lasting = redis(place.clone(), "lasting").await;
-    let seen = lasting.with_package("a", 10).await;
-    midway();
-    let again = lasting.until_answered(|| lasting.store.load(&seen.head.value.id)).await.unwrap();
-    assert_eq!((again.head, again.pools), (seen.head, seen.pools));
-    lasting.until_answered(|| lasting.store.servers()).await;
-    lasting.with_package("b", 10).await;
-    for (name, property) in after {
-        eprintln!("{name}");
-        property(redis(place.clone(), &format!("after.{name}")).await).await;
-    }
-}
-
-/// Valkey keeps Redis's protocol, and its own promises: it is tested where there is one.
-#[tokio::test]
-async fn on_valkey() {
-    let Some(binary) = valkey_binary() else { return };
-    all_in(&Place::alone(binary), || {}).await;
-}
-
-#[tokio::test]
-async fn on_a_cluster_with_a_failover() {
-    let cluster = Arc::new(Mutex::new(Cluster::start()));
-    let place = Place::Cluster(cluster.clone());
-    all_in(&place, || cluster.lock().unwrap().fail_over()).await;
-}
-
-#[tokio::test]
-async fn on_a_server_watched_by_sentinels_with_a_failover() {
-    let watched = Arc::new(Mutex::new(Watched::start()));
-    let place = Place::Watched(watched.clone());
-    all_in(&place, || watched.lock().unwrap().fail_over()).await;
 }
 
 on_every_store! {
