@@ -315,7 +315,9 @@ impl Certificates {
 
     fn openssl(&self, arguments: &str) {
         let output = Command::new("openssl").args(arguments.split(' ')).current_dir(self.0.path()).output();
-        let output = output.expect("openssl makes the tests' certificates; `./tests/run` installs it if it is missing");
+        let output = output.unwrap_or_else(|error| {
+            panic!("openssl cannot be started ({error}); `./tests/run` installs it if it is missing")
+        });
         assert!(output.status.success(), "{arguments}: {}", String::from_utf8_lossy(&output.stderr));
     }
 }

@@ -111,10 +111,10 @@ impl Checks {
             Wire::Cluster(mut connection) => {
                 let all = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
                 let answers = connection.route_command(std::mem::take(&mut command), all).await?;
-                Ok(match answers {
-                    Value::Map(nodes) => nodes.into_iter().map(|(_, answer)| answer).collect(),
-                    Value::Array(pairs) => pairs.into_iter().filter_map(|pair| reply::list(pair).pop()).collect(),
-                    other => vec![other],
+                Ok(if let Value::Map(nodes) = answers {
+                    nodes.into_iter().map(|(_, answer)| answer).collect()
+                } else {
+                    reply::list(answers).into_iter().filter_map(|pair| reply::list(pair).pop()).collect()
                 })
             }
         }

@@ -26,9 +26,17 @@ const CLUSTER_WAIT_MS: (u64, u64) = (5, 50);
 
 /// A way to the server.
 pub(super) enum Dial {
-    One(Client),
+    One(Box<Client>),
     Sentinel(Box<Mutex<SentinelClient>>),
-    Cluster { client: ClusterClient, nodes: Vec<Client>, next: AtomicUsize },
+    Cluster(Box<Nodes>),
+}
+
+/// A Cluster's nodes, as far as they are named.
+pub(super) struct Nodes {
+    all: ClusterClient,
+    each: Vec<Client>,
+    /// Whose turn it is to bring notices.
+    next: AtomicUsize,
 }
 
 /// A connection, shared by all who ask.
@@ -100,11 +108,11 @@ impl Dial {
         match &config.servers {
             RedisServers::One(RedisAddress::Network(node)) => {
                 let info = one(address(node, tls), login, config.database)?;
-                Ok(Self::One(client(info, certificates.as_ref())?))
+                Ok(Self::One(Box::new(client(info, certificates.as_ref())?)))
             }
             RedisServers::One(RedisAddress::Socket(path)) => {
                 let info = one(ConnectionAddr::Unix(path.clone()), login, config.database)?;
-                Ok(Self::One(client(info, None)?))
+                Ok(Self::One(Box::new(client(info, None)?)))
             }
             RedisServers::Sentinel { master, sentinels, login: to_sentinels } => {
                 let builder = sentinel(master, sentinels, certificates)?;
@@ -115,9 +123,9 @@ impl Dial {
                 let infos = nodes.iter().map(|node| one(address(node, tls), login, 0));
                 let infos: Vec<ConnectionInfo> = infos.collect::<RedisResult<_>>()?;
                 let each = infos.iter().map(|info| client(info.clone(), certificates.as_ref()));
-                let nodes = each.collect::<RedisResult<_>>()?;
-                let client = cluster(infos, config, certificates)?;
-                Ok(Self::Cluster { client, nodes, next: AtomicUsize::new(0) })
+                let each = each.collect::<RedisResult<_>>()?;
+                let all = cluster(infos, config, certificates)?;
+                Ok(Self::Cluster(Box::new(Nodes { all, each, next: AtomicUsize::new(0) })))
             }
         }
     }
@@ -132,7 +140,7 @@ impl Dial {
             Self::Sentinel(sentinels) => {
                 Wire::One(sentinels.lock().await.get_async_connection_with_config(&config).await?)
             }
-            Self::Cluster { client, .. } => Wire::Cluster(client.get_async_connection().await?),
+            Self::Cluster(nodes) => Wire::Cluster(nodes.all.get_async_connection().await?),
         })
     }
 
@@ -144,19 +152,24 @@ impl Dial {
                 let primary = sentinels.lock().await.async_get_client().await?;
                 primary.get_async_pubsub().await
             }
-            Self::Cluster { nodes, next, .. } => {
-                // Another one each time, in case that one answers and yet hears nothing.
-                let first = next.fetch_add(1, Ordering::Relaxed).checked_rem(nodes.len()).unwrap_or(0);
-                let mut failure = RedisError::from(std::io::Error::other("no node of the Cluster is named"));
-                for node in nodes.iter().cycle().skip(first).take(nodes.len()) {
-                    match node.get_async_pubsub().await {
-                        Ok(feed) => return Ok(feed),
-                        Err(error) => failure = error,
-                    }
-                }
-                Err(failure)
+            Self::Cluster(nodes) => nodes.pubsub().await,
+        }
+    }
+}
+
+impl Nodes {
+    /// Another node each time, in case that one answers and yet hears nothing.
+    async fn pubsub(&self) -> RedisResult<PubSub> {
+        let number = self.each.len();
+        let first = self.next.fetch_add(1, Ordering::Relaxed).checked_rem(number).unwrap_or(0);
+        let mut failure = RedisError::from(std::io::Error::other("no node of the Cluster is named"));
+        for node in self.each.iter().cycle().skip(first).take(number) {
+            match node.get_async_pubsub().await {
+                Ok(feed) => return Ok(feed),
+                Err(error) => failure = error,
             }
         }
+        Err(failure)
     }
 }
 

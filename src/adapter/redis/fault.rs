@@ -62,13 +62,14 @@ impl From<Fault> for StoreError {
 
 /// What to do with the connection.
 pub(super) fn reaction(error: &RedisError) -> Reaction {
-    match error.kind() {
-        _ if error.is_timeout() => Reaction::Doubt,
-        ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown) => Reaction::Replace,
-        ErrorKind::Io | ErrorKind::ClusterConnectionNotFound | ErrorKind::Parse => Reaction::Replace,
-        _ if error.is_unrecoverable_error() => Reaction::Replace,
-        _ => Reaction::Keep,
+    use ServerErrorKind::{MasterDown, ReadOnly};
+    let kind = error.kind();
+    if error.is_timeout() {
+        return Reaction::Doubt;
     }
+    let demoted = matches!(kind, ErrorKind::Server(ReadOnly | MasterDown));
+    let broken = matches!(kind, ErrorKind::Io | ErrorKind::ClusterConnectionNotFound | ErrorKind::Parse);
+    if demoted || broken || error.is_unrecoverable_error() { Reaction::Replace } else { Reaction::Keep }
 }
 
 /// A text for operators; `None`: the error says it best itself.

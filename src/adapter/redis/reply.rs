@@ -14,12 +14,13 @@ const TURN: &str = "turn/";
 
 /// The bytes of a text; `None`: there is none.
 pub(super) fn bytes(value: Value) -> Option<Vec<u8>> {
-    match value {
-        Value::BulkString(bytes) => Some(bytes),
-        Value::SimpleString(text) | Value::VerbatimString { text, .. } => Some(text.into()),
-        Value::Int(number) => Some(number.to_string().into_bytes()),
-        _ => None,
+    if let Value::BulkString(bytes) = value {
+        return Some(bytes);
     }
+    if let Value::SimpleString(text) | Value::VerbatimString { text, .. } = value {
+        return Some(text.into());
+    }
+    if let Value::Int(number) = value { Some(number.to_string().into_bytes()) } else { None }
 }
 
 /// A text; `None`: there is none, or it is none.
@@ -29,25 +30,20 @@ pub(super) fn text(value: Value) -> Option<String> {
 
 /// The elements of a list; none if it is no list.
 pub(super) fn list(value: Value) -> Vec<Value> {
-    match value {
-        Value::Array(items) | Value::Set(items) => items,
-        _ => Vec::new(),
-    }
+    if let Value::Array(items) | Value::Set(items) = value { items } else { Vec::new() }
 }
 
 /// Names and values, which some servers send one after the other.
 pub(super) fn pairs(value: Value) -> Vec<(String, Vec<u8>)> {
-    let pair = |name, value| Some((text(name)?, bytes(value)?));
-    match value {
-        Value::Map(pairs) => pairs.into_iter().filter_map(|(name, value)| pair(name, value)).collect(),
-        other => {
-            let (mut found, mut items) = (Vec::new(), list(other).into_iter());
-            while let (Some(name), Some(value)) = (items.next(), items.next()) {
-                found.extend(pair(name, value));
-            }
-            found
-        }
+    let pair = |(name, value)| Some((text(name)?, bytes(value)?));
+    if let Value::Map(pairs) = value {
+        return pairs.into_iter().filter_map(pair).collect();
     }
+    let (mut found, mut items) = (Vec::new(), list(value).into_iter());
+    while let (Some(name), Some(value)) = (items.next(), items.next()) {
+        found.extend(pair((name, value)));
+    }
+    found
 }
 
 /// A time as TIME gives it: seconds and microseconds.

@@ -1,0 +1,96 @@
+//! A gateway whose accounts are on a Redis server: what it does when the server is away, unfit, or dies.
+
+use serde_json::{Value, json};
+
+use crate::harness::client::Request;
+use crate::harness::process::{Gateway, run};
+use crate::harness::redis::{Server, free_port};
+use crate::harness::seller::Seller;
+use crate::harness::until;
+use crate::harness::world::{World, base_config};
+
+fn on(server: &Server) -> impl FnOnce(&mut Value) {
+    let url = format!("unix:{}", server.socket().display());
+    move |config| config["store"] = json!({ "volatile": true, "redis": { "url": url, "timeout": "2s" } })
+}
+
+#[tokio::test]
+async fn accounts_and_keys_live_on_the_server() {
+    let server = Server::start(&[]);
+    let seller = Seller::plain().await;
+    let world = World::with(seller.address, on(&server)).await;
+    let buyer = world.buyer(&["chat-5"]).await;
+    for _ in 0..5 {
+        assert_eq!(world.call(&Request::chat(&buyer.key)).await.status(), 200);
+    }
+    assert_eq!(world.call(&Request::chat(&buyer.key)).await.status(), 429);
+    world.settles(&buyer.account, 5).await;
+    assert!(!world.data_dir().join("store.sqlite3").exists());
+    let keys: Vec<String> = redis::from_redis_value(server.ask("KEYS tollgate:*:account:*")).unwrap();
+    assert_eq!(keys.len(), 1);
+}
+
+#[tokio::test]
+async fn a_server_that_restarts_keeps_what_was_bought_and_used() {
+    let mut server = Server::start(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let seller = Seller::plain().await;
+    let world = World::with(seller.address, on(&server)).await;
+    let buyer = world.buyer(&["chat-50"]).await;
+    assert_eq!(world.call(&Request::chat(&buyer.key)).await.status(), 200);
+    server.restart();
+    let served = async || (world.call(&Request::chat(&buyer.key)).await.status() == 200).then_some(());
+    until("calls are served again", served).await;
+    world.settles(&buyer.account, 2).await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_away_at_start_is_waited_for() {
+    let mut server = Server::start(&[]);
+    server.kill();
+    let seller = Seller::plain().await;
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = base_config(seller.address);
+    on(&server)(&mut config);
+    let port = free_port();
+    config["listeners"]["admin"] = json!(format!("127.0.0.1:{port}"));
+    let path = dir.path().join("tollgate.yaml");
+    std::fs::write(&path, config.to_string()).unwrap();
+    let mut gateway = Gateway::serve(&path);
+    gateway.says("the gateway waits for it").await;
+    let admin = crate::harness::admin::Admin { address: ([127, 0, 0, 1], port).into() };
+    let ready = admin.get("/readyz").await;
+    assert_eq!(
+        (ready.status(), ready.text()),
+        (503, r#"{"ready":false,"reasons":["starting","store_away"]}"#.to_owned())
+    );
+    assert_eq!(admin.get("/livez").await.status(), 200);
+    server.restart();
+    gateway.listening().await;
+    until("the gateway is ready", async || (admin.get("/readyz").await.status() == 200).then_some(())).await;
+}
+
+/// Starts a gateway that must not start.
+async fn refused(server: &Server, redis: Value, volatile: bool, code: i32, words: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = base_config(([127, 0, 0, 1], 1).into());
+    on(server)(&mut config);
+    config["store"]["volatile"] = json!(volatile);
+    for (key, value) in redis.as_object().unwrap() {
+        config["store"]["redis"][key] = value.clone();
+    }
+    let path = dir.path().join("tollgate.yaml");
+    std::fs::write(&path, config.to_string()).unwrap();
+    let (ended, _, said) = run(&["serve", "--config", path.to_str().unwrap()]);
+    assert_eq!(ended, Some(code), "{said}");
+    assert!(said.contains(words) && !said.contains("hunter2"), "{words}: {said}");
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_be_used_ends_the_start() {
+    let server = Server::start(&[]);
+    refused(&server, json!({}), false, 69, "store.volatile: true").await;
+    let wrong = json!({ "username": "tollgate", "password": "hunter2" });
+    refused(&server, wrong, true, 78, "does not let the user `tollgate` in").await;
+    server.ask("CONFIG SET maxmemory-policy allkeys-lru");
+    refused(&server, json!({}), true, 69, "noeviction").await;
+}
