@@ -175,7 +175,7 @@ async fn round(world: &mut World, load: &Load, rng: &mut Rng) -> Round {
 }
 
 /// The seller: plain or streamed as asked, with pauses that depend on the call, so that a kill meets every step.
-fn answer(seen: &Seen, served: &Mutex<BTreeSet<String>>) -> Reply {
+pub(crate) fn answer(seen: &Seen, served: &Mutex<BTreeSet<String>>) -> Reply {
     let id = seen.head.get("x-request-id").unwrap_or_else(|| panic!("no x-request-id: {:?}", seen.head)).to_owned();
     let number = id.rsplit('-').next().and_then(|text| text.parse().ok()).unwrap_or(0);
     let mut rng = Rng::new(number);

@@ -87,6 +87,11 @@ impl Gateway {
         Exit { code: status.code(), said: self.said().join("\n") }
     }
 
+    /// Whether it has ended: its exit code, `None` inside if it was a signal.
+    pub(crate) fn ended(&mut self) -> Option<Option<i32>> {
+        self.child.try_wait().unwrap().map(|status| status.code())
+    }
+
     /// Ends it as a crash would.
     pub(crate) async fn kill(&mut self) {
         self.signal(Signal::KILL);

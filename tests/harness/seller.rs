@@ -145,6 +145,8 @@ struct Desk {
     script: Script,
     /// Whether bodies are left unread for the test.
     leaves_bodies: bool,
+    /// Whether requests are noted.
+    remembers: bool,
     notes: Mutex<Notes>,
     connections: AtomicUsize,
     received: Arc<AtomicUsize>,
@@ -162,7 +164,12 @@ pub(crate) struct Seller {
 impl Seller {
     /// Answers each request by a function of it.
     pub(crate) async fn answering(script: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Self {
-        Self::start(Arc::new(script), false).await
+        Self::start(Arc::new(script), (false, true)).await
+    }
+
+    /// The same, without a note of each request: for long runs.
+    pub(crate) async fn forgetful(script: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Self {
+        Self::start(Arc::new(script), (false, false)).await
     }
 
     /// Gives the same answer each time.
@@ -182,15 +189,15 @@ impl Seller {
 
     /// Leaves every request to the test as soon as its head is there, the body unread.
     pub(crate) async fn by_hand_from_the_head() -> Self {
-        Self::start(Arc::new(|_: &Seen| Reply::ByHand), true).await
+        Self::start(Arc::new(|_: &Seen| Reply::ByHand), (true, true)).await
     }
 
-    async fn start(script: Script, leaves_bodies: bool) -> Self {
+    async fn start(script: Script, (leaves_bodies, remembers): (bool, bool)) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (by_hand, waiting) = mpsc::unbounded_channel();
         let (notes, connections, received) = (Mutex::default(), AtomicUsize::new(0), Arc::default());
-        let desk = Arc::new(Desk { script, leaves_bodies, notes, connections, received, by_hand });
+        let desk = Arc::new(Desk { script, leaves_bodies, remembers, notes, connections, received, by_hand });
         let accepting = tokio::spawn(accept(listener, Arc::clone(&desk)));
         Self { address, desk, waiting: AsyncMutex::new(waiting), accepting }
     }
@@ -259,7 +266,9 @@ async fn serve(stream: TcpStream, connection: usize, desk: Arc<Desk>) {
         };
         let cut = body.cut;
         let seen = Seen { connection, head, body };
-        desk.notes.lock().unwrap().requests.push(seen.clone());
+        if desk.remembers {
+            desk.notes.lock().unwrap().requests.push(seen.clone());
+        }
         if let Some(end) = cut {
             break end;
         }

@@ -7,6 +7,9 @@
 #[expect(dead_code, reason = "shared with the chaos runs, which use other parts of it")]
 mod harness;
 
+#[path = "../../benches/chaos/oracle.rs"]
+mod chaos_oracle;
+
 mod bounds;
 mod http_api;
 mod keys;
