@@ -31,6 +31,10 @@ fn main() -> ExitCode {
             Err(problems) => complain(&problems, EXIT_CONFIG),
         },
         Command::Usage(UsageCommand::Export(file)) => export(&file.config),
+        Command::Store(command) => run(async move {
+            let done = cli::store::run(command, &mut io::stdout()).await;
+            done.map_err(|failure| complain(&failure, failure.code))
+        }),
         Command::Remote(command) => cli::run(command, &mut io::stdout(), &mut io::stderr()),
         Command::Completions { shell } => match cli::completions(shell, &mut io::stdout()) {
             Ok(()) => ExitCode::from(EXIT_OK),

@@ -3,6 +3,7 @@
 pub mod accounts;
 pub mod authenticate;
 pub mod desk;
+pub mod dump;
 pub mod ledger;
 pub mod meter;
 pub mod recovery;
