@@ -69,6 +69,61 @@ async fn a_server_that_is_away_at_start_is_waited_for() {
     until("the gateway is ready", async || (admin.get("/readyz").await.status() == 200).then_some(())).await;
 }
 
+/// Another gateway on the same server.
+async fn second(server: &Server, seller: &Seller) -> World {
+    let there = on(server);
+    let named = |config: &mut Value| {
+        there(config);
+        config["gateway"] = json!("gw-2");
+    };
+    World::with(seller.address, named).await
+}
+
+#[tokio::test]
+async fn two_gateways_sell_one_package_exactly() {
+    const BOUGHT: usize = 50;
+    let server = Server::start(&[]);
+    let seller = Seller::plain().await;
+    let worlds = [World::with(seller.address, on(&server)).await, second(&server, &seller).await];
+    let buyer = worlds[0].buyer(&["chat-50"]).await;
+    let request = Request::chat(&buyer.key);
+    let call = async |number: usize| worlds[number % 2].call(&request).await.status();
+    let answers = futures_util::future::join_all((0..2 * BOUGHT).map(call)).await;
+    let sold = answers.iter().filter(|status| **status == 200).count();
+    assert!(sold <= BOUGHT, "{sold}");
+    // What one gateway still holds is given back to the other: nothing is left unsold.
+    let mut more = 0;
+    let exhausted = async || {
+        let statuses = [call(0).await, call(1).await];
+        more += statuses.iter().filter(|status| **status == 200).count();
+        statuses.iter().all(|status| *status == 429).then_some(())
+    };
+    until("both say that it is used up", exhausted).await;
+    assert_eq!(sold + more, BOUGHT);
+    worlds[1].settles(&buyer.account, BOUGHT as u64).await;
+}
+
+#[tokio::test]
+async fn a_revoked_key_opens_nothing_at_any_gateway() {
+    let server = Server::start(&[]);
+    let seller = Seller::plain().await;
+    let worlds = [World::with(seller.address, on(&server)).await, second(&server, &seller).await];
+    let buyer = worlds[0].buyer(&["chat-50"]).await;
+    let request = Request::chat(&buyer.key);
+    for world in &worlds {
+        assert_eq!(world.call(&request).await.status(), 200);
+    }
+    let keys = worlds[0].admin.get(&format!("/admin/v1/accounts/{}/keys", buyer.account)).await.json();
+    let key = keys["keys"][0]["id"].as_str().unwrap().to_owned();
+    let path = format!("/admin/v1/accounts/{}/keys/{key}", buyer.account);
+    let revoked = worlds[0].admin.call("DELETE", &path, None).await;
+    assert!(revoked.status() < 300, "{}", revoked.text());
+    let at = std::time::Instant::now();
+    assert_eq!(worlds[0].call(&request).await.status(), 401);
+    until("the other gateway has heard", async || (worlds[1].call(&request).await.status() == 401).then_some(())).await;
+    assert!(at.elapsed() < std::time::Duration::from_secs(1), "{:?}", at.elapsed());
+}
+
 /// Runs a command that must succeed, and gives its output.
 fn good(arguments: &[&str]) -> String {
     let (code, out, said) = run(arguments);
