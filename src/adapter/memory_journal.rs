@@ -129,6 +129,16 @@ impl Journal for MemoryWriter {
         Ok(Position(u64::try_from(kept.records.len()).unwrap_or(u64::MAX)))
     }
 
+    fn stage(&self, record: &Record) -> Result<(), JournalError> {
+        self.append(record).map(drop)
+    }
+
+    fn write(&self) -> Result<Position, JournalError> {
+        let runs = lock(&self.run.disk.runs);
+        let written = runs.get(&self.run.run).map_or(0, |kept| kept.records.len());
+        Ok(Position(u64::try_from(written).unwrap_or(u64::MAX)))
+    }
+
     fn append_soon(&self, record: &Record) {
         let _ = self.append(record); // never fails
     }

@@ -120,6 +120,13 @@ pub trait Journal: Send + Sync {
     /// Writes a record: it survives the death of this process when this returns.
     fn append(&self, record: &Record) -> Result<Position, JournalError>;
 
+    /// Takes a record that the next [`Journal::write`] writes together with its like: one write for many calls.
+    fn stage(&self, record: &Record) -> Result<(), JournalError>;
+
+    /// Writes what was staged: it survives the death of this process when this returns. An error concerns every record
+    /// that was staged since the last `write`: none of them will come.
+    fn write(&self) -> Result<Position, JournalError>;
+
     /// Writes a record with the next `append` or within a twentieth of a second. For what only explains: the end of a call
     /// that counts anyway.
     fn append_soon(&self, record: &Record);

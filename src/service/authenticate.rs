@@ -4,12 +4,14 @@
 #[cfg(test)]
 mod tests;
 
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 use jiff::Timestamp;
+use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::broadcast;
 
 use super::ledger::Ledger;
@@ -71,6 +73,15 @@ pub enum AuthError {
     Unavailable(String),
 }
 
+/// Who called last on a connection. While no account has changed, the same key on the same connection is the same
+/// caller, and need not be hashed again.
+#[derive(Debug)]
+pub struct LastCaller {
+    key: SecretString,
+    caller: Arc<Caller>,
+    /// [`Authenticator::changes`] before the caller was found.
+    changes: u64,
+}
 /// While notices of changes are not heard, what is remembered is believed for this long.
 const CONFIRMED_FOR: Duration = Duration::from_secs(1);
 /// Notices are heard if the last one came within this time; heartbeats make some every second.
@@ -92,7 +103,8 @@ pub struct Authenticator {
     store: Arc<dyn AccountStore>,
     hasher: KeyHasher,
     callers: DashMap<KeyHash, Remembered>,
-    /// Counts changes, so that an answer that was read before a change is not remembered after it.
+    /// Counts changes, once before what they touch is forgotten and once after: an answer that was read before a change
+    /// is not remembered after it, here or by a connection.
     changes: AtomicU64,
     /// Notices of changes are not heard: what is remembered may be wrong.
     deaf: AtomicBool,
@@ -104,18 +116,38 @@ impl Authenticator {
         Self { store, hasher, callers: DashMap::new(), changes: AtomicU64::new(0), deaf: AtomicBool::new(false) }
     }
 
-    /// The caller behind a key's text, if the key can be used now.
-    pub async fn caller(&self, text: &str, now: Timestamp) -> Result<Arc<Caller>, AuthError> {
-        let key = ApiKeyText::parse(text).map_err(AuthError::Malformed)?;
-        let hash = self.hasher.hash(key.expose());
-        let caller = match self.remembered(hash) {
-            Some(found) => found?,
-            None => Box::pin(self.ask(hash)).await?, // boxed, as it is rare: warm calls keep no room for it
+    /// The caller behind a key's text, if the key can be used now. `last` is the connection's.
+    pub async fn caller(
+        &self,
+        text: &str,
+        now: Timestamp,
+        last: &RefCell<Option<LastCaller>>,
+    ) -> Result<Arc<Caller>, AuthError> {
+        let changes = self.changes.load(Ordering::Acquire);
+        let same = |last: &&LastCaller| last.changes == changes && last.key.expose_secret() == text;
+        let known = last.borrow().as_ref().filter(same).map(|last| Arc::clone(&last.caller));
+        let caller = match known {
+            Some(caller) => caller,
+            None => {
+                let caller = self.find(text).await?;
+                *last.borrow_mut() =
+                    Some(LastCaller { key: text.to_owned().into(), caller: Arc::clone(&caller), changes });
+                caller
+            }
         };
         match caller.key.state_at(now) {
             KeyState::Usable => Ok(caller),
             KeyState::Disabled => Err(AuthError::Disabled),
             KeyState::Expired => Err(AuthError::Expired),
+        }
+    }
+
+    async fn find(&self, text: &str) -> Result<Arc<Caller>, AuthError> {
+        let key = ApiKeyText::parse(text).map_err(AuthError::Malformed)?;
+        let hash = self.hasher.hash(key.expose());
+        match self.remembered(hash) {
+            Some(found) => found,
+            None => Box::pin(self.ask(hash)).await, // boxed, as it is rare: warm calls keep no room for it
         }
     }
 
@@ -187,6 +219,9 @@ impl Authenticator {
                 _ = tick.tick() => {
                     let heard = self.store.heard_at().is_some_and(|at| at.elapsed() <= HEARD_WITHIN);
                     self.deaf.store(!heard, Ordering::Relaxed);
+                    if !heard {
+                        self.changes.fetch_add(1, Ordering::AcqRel); // connections look again, too
+                    }
                     continue;
                 }
             };
@@ -208,5 +243,6 @@ impl Authenticator {
             // A new key may be one that was unknown a moment ago; after a lag anything may have changed.
             (Remembered::Unknown(_), _) | (_, None) => false,
         });
+        self.changes.fetch_add(1, Ordering::AcqRel);
     }
 }
