@@ -7,5 +7,6 @@ mod documents;
 mod gateways;
 pub mod journal;
 pub mod memory;
+pub mod memory_journal;
 pub mod redis;
 pub mod sqlite;

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use http::HeaderValue;
 
 use crate::protocol::head::HeadFault;
+use crate::service::authenticate::LastCaller;
 
 /// How often deadlines are looked at; they are late by at most this much.
 pub const SWEEP_EVERY: Duration = Duration::from_millis(100);
@@ -21,6 +22,8 @@ pub const SWEEP_EVERY: Duration = Duration::from_millis(100);
 pub struct Conn {
     /// The client's address as headers and the log show it, written once for all its calls.
     pub client: HeaderValue,
+    /// Who called last.
+    pub last_caller: RefCell<Option<LastCaller>>,
     /// Between two requests.
     idle_timeout: Duration,
     /// Heads that the gate has let through, the one that stands for a refused head included.
@@ -47,6 +50,7 @@ impl Conn {
         let client = HeaderValue::from_str(&peer.ip().to_string());
         let conn = Self {
             client: client.unwrap_or_else(|_| HeaderValue::from_static("")), // digits, letters, dots and colons are fine
+            last_caller: RefCell::new(None),
             idle_timeout,
             passed: Cell::new(0),
             begun: Cell::new(0),

@@ -115,7 +115,7 @@ async fn serve_checked(guard: &mut CallGuard, request: Request<Incoming>) -> Res
     let streamed_up = body.upload.is_some();
     let (response, link) = exchange(call, &seller, Outgoing { request, upload: body.upload }).await?;
     let kept = (!streamed_up).then_some((link, seller));
-    answer(guard, response, kept, &sold)
+    answer(guard, response, kept, &sold).await
 }
 
 /// Finds out who calls, and whether they may. A product that is open to all asks for nothing.
@@ -131,7 +131,7 @@ async fn authenticate(call: &mut Call, shelf: &Shelf, route: &Route, head: &Head
     match found.map_err(|fault| Rejection::new(Code::InvalidApiKey, fault.to_string()))? {
         Credential::Bearer(key) => {
             let authenticator = Arc::clone(&call.core.shared.authenticator);
-            let caller = authenticator.caller(key, call.arrived).await;
+            let caller = authenticator.caller(key, call.arrived, &call.conn.last_caller).await;
             call.caller = Some(caller.map_err(|error| Rejection::auth(&error))?);
         }
         Credential::None if sold.is_some() || route::callable(shelf, None).next().is_none() => {
@@ -288,7 +288,7 @@ fn seller_uri(sold: &Sold, path: &str) -> Result<Uri, Rejection> {
 }
 
 /// The seller has answered: charges the call, then lets the head go.
-fn answer(
+async fn answer(
     guard: &mut CallGuard,
     response: Response<Incoming>,
     link: Option<(Link, Rc<Seller>)>,
@@ -299,7 +299,7 @@ fn answer(
     check_sellers_head(call, sold, &head)?;
     let kind = head.headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
     let streamed = kind.get(..17).is_some_and(|kind| kind.eq_ignore_ascii_case(b"text/event-stream"));
-    let metered = charge(call, head.status, streamed)?;
+    let metered = charge(call, head.status, streamed).await?;
     sold.filter.to_buyer(&mut head.headers);
     if head.status == StatusCode::NO_CONTENT {
         head.headers.remove(header::CONTENT_LENGTH);
@@ -370,30 +370,30 @@ impl Metered {
 
 /// Writes the charge down, if the status is billable; gives the quota back, if not. From here on the buyer may see the
 /// head. `None`: the call is not metered.
-fn charge(call: &mut Call, status: StatusCode, streamed: bool) -> Result<Option<Metered>, Rejection> {
-    let Some(mut open) = call.open.take() else { return Ok(None) };
+async fn charge(call: &mut Call, status: StatusCode, streamed: bool) -> Result<Option<Metered>, Rejection> {
+    let Call { core, request_id, arrived, caller, attempts, open: quota, .. } = call;
+    // It stays with the call while the charge is written: a client that hangs up then does not take it away.
+    let Some(open) = quota else { return Ok(None) };
     let answered = Answered {
-        request_id: call.request_id(),
-        arrived: call.arrived,
-        key: call.caller.as_ref().map(|caller| &caller.key.id),
+        request_id: request_id.to_str().unwrap_or_default(),
+        arrived: *arrived,
+        key: caller.as_ref().map(|caller| &caller.key.id),
         status: status.as_u16(),
         streamed,
-        attempts: call.attempts,
+        attempts: *attempts,
     };
-    let charged = call.core.meter.charge(&mut open, &answered);
+    let charged = core.meter.charge(open, &answered).await;
     let expires = open.pool().expires().and_then(|expires| HeaderValue::from_str(&expires).ok());
     let remaining = open.pool().remaining();
+    if let Ok(Some(charged)) = charged {
+        return Ok(Some(Metered { charged: Some(charged), remaining: charged.remaining, expires }));
+    }
+    if let Some(open) = quota.take() {
+        core.meter.give_back(open);
+    }
     match charged {
-        Ok(Some(charged)) => {
-            call.open = Some(open);
-            Ok(Some(Metered { charged: Some(charged), remaining: charged.remaining, expires }))
-        }
-        Ok(None) => {
-            call.core.meter.give_back(open);
-            Ok(Some(Metered { charged: None, remaining, expires }))
-        }
+        Ok(_) => Ok(Some(Metered { charged: None, remaining, expires })),
         Err(error) => {
-            call.core.meter.give_back(open);
             tracing::error!(request_id = call.request_id(), %error, "a seller's answer was withheld, for it could not be counted");
             let message = "the call could not be counted, so its answer was withheld; it was not charged";
             Err(Rejection::new(Code::MeteringUnavailable, message))

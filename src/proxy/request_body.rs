@@ -21,8 +21,8 @@ use super::rejection::{Code, Rejection};
 pub enum RequestBody {
     /// All of it; can be sent again.
     Whole(Option<Bytes>),
-    /// As the client sends it; cannot.
-    Streamed(Upload),
+    /// As the client sends it; cannot. Boxed: the engine keeps room for 32 requests with each connection to a seller.
+    Streamed(Box<Upload>),
 }
 
 /// A body that is handed on as it comes.
@@ -70,7 +70,8 @@ impl RequestBody {
     /// A body that is streamed. The cell tells how far it came.
     pub fn streamed(incoming: Incoming, conn: Rc<Conn>, timeouts: UploadTimeouts) -> (Self, Rc<Cell<UploadState>>) {
         let state = Rc::new(Cell::new(UploadState::Open));
-        (Self::Streamed(Upload { incoming, conn, timeouts, waiting: false, state: Rc::clone(&state) }), state)
+        let upload = Upload { incoming, conn, timeouts, waiting: false, state: Rc::clone(&state) };
+        (Self::Streamed(Box::new(upload)), state)
     }
 
     /// A second copy, if there can be one.

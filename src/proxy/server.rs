@@ -307,6 +307,10 @@ async fn run_core(
         let core = Rc::clone(&core);
         async move { core.end_abandoned().await }
     });
+    let charging = tokio::task::spawn_local({
+        let core = Rc::clone(&core);
+        async move { core.meter.write_charges().await }
+    });
     let mut connections = tokio::task::JoinSet::new();
     loop {
         tokio::select! {
@@ -324,6 +328,7 @@ async fn run_core(
     connections.shutdown().await; // what is still open now is cut off
     sweeping.abort();
     ending.abort();
+    charging.abort();
     let cut_off = std::mem::take(&mut *core.abandoned.borrow_mut());
     cut_off.into_iter().for_each(|call| call.finish(Ending::Interrupted));
     if let Some(access) = &core.access {

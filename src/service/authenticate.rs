@@ -1,12 +1,17 @@
 //! Who calls? Finds the caller behind an API key, from memory if it has called lately, and forgets within a moment
 //! what a command has changed.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+#[cfg(test)]
+mod tests;
+
+use std::cell::RefCell;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 use jiff::Timestamp;
+use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::broadcast;
 
 use super::ledger::Ledger;
@@ -68,9 +73,28 @@ pub enum AuthError {
     Unavailable(String),
 }
 
+/// Who called last on a connection. While no account has changed, the same key on the same connection is the same
+/// caller, and need not be hashed again.
+#[derive(Debug)]
+pub struct LastCaller {
+    key: SecretString,
+    caller: Arc<Caller>,
+    /// [`Authenticator::changes`] before the caller was found.
+    changes: u64,
+}
+/// While notices of changes are not heard, what is remembered is believed for this long.
+const CONFIRMED_FOR: Duration = Duration::from_secs(1);
+/// Notices are heard if the last one came within this time; heartbeats make some every second.
+const HEARD_WITHIN: Duration = Duration::from_secs(5);
+/// How often that is looked at.
+const LISTEN_EVERY: Duration = Duration::from_millis(500);
+/// A call waits at most this long for the store to say whose key it is.
+const LOOK_UP_MAX: Duration = Duration::from_secs(1);
+
 #[derive(Debug)]
 enum Remembered {
-    Known(Arc<Caller>),
+    /// With the moment at which the store said so.
+    Known(Arc<Caller>, Instant),
     Unknown(Instant),
 }
 
@@ -79,23 +103,37 @@ pub struct Authenticator {
     store: Arc<dyn AccountStore>,
     hasher: KeyHasher,
     callers: DashMap<KeyHash, Remembered>,
-    /// Counts changes, so that an answer that was read before a change is not remembered after it.
+    /// Counts changes, once before what they touch is forgotten and once after: an answer that was read before a change
+    /// is not remembered after it, here or by a connection.
     changes: AtomicU64,
+    /// Notices of changes are not heard: what is remembered may be wrong.
+    deaf: AtomicBool,
 }
 
 impl Authenticator {
     /// Remembers nobody yet.
     pub fn new(store: Arc<dyn AccountStore>, hasher: KeyHasher) -> Self {
-        Self { store, hasher, callers: DashMap::new(), changes: AtomicU64::new(0) }
+        Self { store, hasher, callers: DashMap::new(), changes: AtomicU64::new(0), deaf: AtomicBool::new(false) }
     }
 
-    /// The caller behind a key's text, if the key can be used now.
-    pub async fn caller(&self, text: &str, now: Timestamp) -> Result<Arc<Caller>, AuthError> {
-        let key = ApiKeyText::parse(text).map_err(AuthError::Malformed)?;
-        let hash = self.hasher.hash(key.expose());
-        let caller = match self.remembered(hash) {
-            Some(found) => found?,
-            None => Box::pin(self.look_up(hash)).await?, // boxed, as it is rare: warm calls keep no room for it
+    /// The caller behind a key's text, if the key can be used now. `last` is the connection's.
+    pub async fn caller(
+        &self,
+        text: &str,
+        now: Timestamp,
+        last: &RefCell<Option<LastCaller>>,
+    ) -> Result<Arc<Caller>, AuthError> {
+        let changes = self.changes.load(Ordering::Acquire);
+        let same = |last: &&LastCaller| last.changes == changes && last.key.expose_secret() == text;
+        let known = last.borrow().as_ref().filter(same).map(|last| Arc::clone(&last.caller));
+        let caller = match known {
+            Some(caller) => caller,
+            None => {
+                let caller = self.find(text).await?;
+                *last.borrow_mut() =
+                    Some(LastCaller { key: text.to_owned().into(), caller: Arc::clone(&caller), changes });
+                caller
+            }
         };
         match caller.key.state_at(now) {
             KeyState::Usable => Ok(caller),
@@ -104,12 +142,37 @@ impl Authenticator {
         }
     }
 
+    async fn find(&self, text: &str) -> Result<Arc<Caller>, AuthError> {
+        let key = ApiKeyText::parse(text).map_err(AuthError::Malformed)?;
+        let hash = self.hasher.hash(key.expose());
+        match self.remembered(hash) {
+            Some(found) => found,
+            None => Box::pin(self.ask(hash)).await, // boxed, as it is rare: warm calls keep no room for it
+        }
+    }
+
     fn remembered(&self, hash: KeyHash) -> Option<Result<Arc<Caller>, AuthError>> {
         match self.callers.get(&hash)?.value() {
-            Remembered::Known(caller) => Some(Ok(Arc::clone(caller))),
+            Remembered::Known(_, at) if self.deaf.load(Ordering::Relaxed) && at.elapsed() >= CONFIRMED_FOR => None,
+            Remembered::Known(caller, _) => Some(Ok(Arc::clone(caller))),
             Remembered::Unknown(until) if Instant::now() < *until => Some(Err(AuthError::Unknown)),
             Remembered::Unknown(_) => None,
         }
+    }
+
+    /// Asks the store. If it does not answer, one who was known a moment ago still is: until the leases end, there is
+    /// something to sell.
+    async fn ask(&self, hash: KeyHash) -> Result<Arc<Caller>, AuthError> {
+        let silent = || AuthError::Unavailable("no answer in time".to_owned());
+        let answer = tokio::time::timeout(LOOK_UP_MAX, self.look_up(hash)).await.unwrap_or_else(|_| Err(silent()));
+        if let Err(AuthError::Unavailable(_)) = &answer
+            && let Some(mut kept) = self.callers.get_mut(&hash)
+            && let Remembered::Known(caller, at) = kept.value_mut()
+        {
+            *at = Instant::now();
+            return Ok(Arc::clone(caller));
+        }
+        answer
     }
 
     async fn look_up(&self, hash: KeyHash) -> Result<Arc<Caller>, AuthError> {
@@ -122,7 +185,7 @@ impl Authenticator {
             found = key.map(|key| Arc::new(Caller { account, key, pools: RwLock::default() }));
         }
         let remembered = match &found {
-            Some(caller) => Remembered::Known(Arc::clone(caller)),
+            Some(caller) => Remembered::Known(Arc::clone(caller), Instant::now()),
             None => Remembered::Unknown(Instant::now() + UNKNOWN_BELIEVED),
         };
         self.make_room();
@@ -138,7 +201,7 @@ impl Authenticator {
         if self.callers.len() < CALLERS_MAX {
             return;
         }
-        self.callers.retain(|_, remembered| matches!(remembered, Remembered::Known(_)));
+        self.callers.retain(|_, remembered| matches!(remembered, Remembered::Known(..)));
         let mut surplus = self.callers.len().saturating_sub(CALLERS_MAX / 2);
         self.callers.retain(|_, _| {
             let keep = surplus == 0;
@@ -149,19 +212,37 @@ impl Authenticator {
 
     /// Forgets what commands change, until the store is closed.
     pub async fn follow(&self, mut changes: broadcast::Receiver<Notice>) {
+        let mut tick = tokio::time::interval(LISTEN_EVERY);
         loop {
-            let changed = match changes.recv().await {
+            let notice = tokio::select! {
+                notice = changes.recv() => notice,
+                _ = tick.tick() => {
+                    let heard = self.store.heard_at().is_some_and(|at| at.elapsed() <= HEARD_WITHIN);
+                    self.deaf.store(!heard, Ordering::Relaxed);
+                    if !heard {
+                        self.changes.fetch_add(1, Ordering::AcqRel); // connections look again, too
+                    }
+                    continue;
+                }
+            };
+            let changed = match notice {
                 Ok(Notice::Changed(account)) => Some(account),
                 Ok(Notice::Recall { .. } | Notice::Answered { .. } | Notice::CheckIn) => continue,
                 Ok(Notice::Missed) | Err(broadcast::error::RecvError::Lagged(_)) => None,
                 Err(broadcast::error::RecvError::Closed) => return,
             };
-            self.changes.fetch_add(1, Ordering::AcqRel);
-            self.callers.retain(|_, remembered| match (remembered, &changed) {
-                (Remembered::Known(caller), Some(account)) => caller.account != *account,
-                // A new key may be one that was unknown a moment ago; after a lag anything may have changed.
-                (Remembered::Unknown(_), _) | (_, None) => false,
-            });
+            self.forget(changed.as_ref());
         }
+    }
+
+    /// Forgets what is remembered of an account, or of all.
+    fn forget(&self, changed: Option<&AccountId>) {
+        self.changes.fetch_add(1, Ordering::AcqRel);
+        self.callers.retain(|_, remembered| match (remembered, changed) {
+            (Remembered::Known(caller, _), Some(account)) => caller.account != *account,
+            // A new key may be one that was unknown a moment ago; after a lag anything may have changed.
+            (Remembered::Unknown(_), _) | (_, None) => false,
+        });
+        self.changes.fetch_add(1, Ordering::AcqRel);
     }
 }

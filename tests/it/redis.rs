@@ -69,6 +69,108 @@ async fn a_server_that_is_away_at_start_is_waited_for() {
     until("the gateway is ready", async || (admin.get("/readyz").await.status() == 200).then_some(())).await;
 }
 
+/// Another gateway on the same server.
+async fn second(server: &Server, seller: &Seller) -> World {
+    let there = on(server);
+    let named = |config: &mut Value| {
+        there(config);
+        config["gateway"] = json!("gw-2");
+    };
+    World::with(seller.address, named).await
+}
+
+#[tokio::test]
+async fn two_gateways_sell_one_package_exactly() {
+    const BOUGHT: usize = 50;
+    let server = Server::start(&[]);
+    let seller = Seller::plain().await;
+    let worlds = [World::with(seller.address, on(&server)).await, second(&server, &seller).await];
+    let buyer = worlds[0].buyer(&["chat-50"]).await;
+    let request = Request::chat(&buyer.key);
+    let call = async |number: usize| worlds[number % 2].call(&request).await.status();
+    let answers = futures_util::future::join_all((0..2 * BOUGHT).map(call)).await;
+    let sold = answers.iter().filter(|status| **status == 200).count();
+    assert!(sold <= BOUGHT, "{sold}");
+    // What one gateway still holds is given back to the other: nothing is left unsold.
+    let mut more = 0;
+    let exhausted = async || {
+        let statuses = [call(0).await, call(1).await];
+        more += statuses.iter().filter(|status| **status == 200).count();
+        statuses.iter().all(|status| *status == 429).then_some(())
+    };
+    until("both say that it is used up", exhausted).await;
+    assert_eq!(sold + more, BOUGHT);
+    worlds[1].settles(&buyer.account, BOUGHT as u64).await;
+}
+
+#[tokio::test]
+async fn a_revoked_key_opens_nothing_at_any_gateway() {
+    let server = Server::start(&[]);
+    let seller = Seller::plain().await;
+    let worlds = [World::with(seller.address, on(&server)).await, second(&server, &seller).await];
+    let buyer = worlds[0].buyer(&["chat-50"]).await;
+    let request = Request::chat(&buyer.key);
+    for world in &worlds {
+        assert_eq!(world.call(&request).await.status(), 200);
+    }
+    let keys = worlds[0].admin.get(&format!("/admin/v1/accounts/{}/keys", buyer.account)).await.json();
+    let key = keys["keys"][0]["id"].as_str().unwrap().to_owned();
+    let path = format!("/admin/v1/accounts/{}/keys/{key}", buyer.account);
+    let revoked = worlds[0].admin.call("DELETE", &path, None).await;
+    assert!(revoked.status() < 300, "{}", revoked.text());
+    let at = std::time::Instant::now();
+    assert_eq!(worlds[0].call(&request).await.status(), 401);
+    until("the other gateway has heard", async || (worlds[1].call(&request).await.status() == 401).then_some(())).await;
+    assert!(at.elapsed() < std::time::Duration::from_secs(1), "{:?}", at.elapsed());
+}
+
+/// Runs a command that must succeed, and gives its output.
+fn good(arguments: &[&str]) -> String {
+    let (code, out, said) = run(arguments);
+    assert_eq!(code, Some(0), "{arguments:?}: {said}");
+    out
+}
+
+#[tokio::test]
+async fn an_installation_moves_from_the_embedded_store_to_a_server_and_comes_back_from_a_backup() {
+    let server = Server::start(&[]);
+    let seller = Seller::plain().await;
+    let mut world = World::start(seller.address).await;
+    let buyer = world.buyer(&["chat-50"]).await;
+    for _ in 0..3 {
+        assert_eq!(world.call(&Request::chat(&buyer.key)).await.status(), 200);
+    }
+    world.settles(&buyer.account, 3).await;
+    world.stop().await;
+    world.rewrite(on(&server));
+    let config = world.config_path();
+    let config = config.to_str().unwrap();
+
+    assert!(good(&["store", "migrate", "--config", config]).starts_with("1 accounts: 1 written, 0 were there"));
+    assert!(
+        world.data_dir().join("store.sqlite3.migrated").exists() && !world.data_dir().join("store.sqlite3").exists()
+    );
+    assert!(good(&["store", "migrate", "--config", config]).starts_with("1 accounts: 0 written, 1 were there"));
+    world.restart().await;
+    assert_eq!(world.settled(&buyer.account).await, 3);
+
+    // The drill: everything on the server is lost, the backup brings it back.
+    let backup = world.dir.path().join("backup.jsonl");
+    let backup = backup.to_str().unwrap();
+    good(&["store", "backup", "--config", config, backup]);
+    let packages = world.admin.get(&format!("/admin/v1/accounts/{}/packages", buyer.account)).await.text();
+    world.stop().await;
+    server.ask("FLUSHALL");
+    assert!(good(&["store", "restore", "--config", config, backup]).starts_with("1 accounts: 1 written"));
+    world.restart().await;
+    assert_eq!(world.admin.get(&format!("/admin/v1/accounts/{}/packages", buyer.account)).await.text(), packages);
+
+    let text = std::fs::read_to_string(backup).unwrap();
+    std::fs::write(backup, &text[..text.len() - 10]).unwrap();
+    let (code, _, said) = run(&["store", "restore", "--config", config, backup]);
+    assert!(code == Some(69) && said.contains("cut off"), "{said}");
+}
+
 /// Starts a gateway that must not start.
 async fn refused(server: &Server, redis: Value, volatile: bool, code: i32, words: &str) {
     let dir = tempfile::tempdir().unwrap();

@@ -452,6 +452,7 @@ async fn the_history_keeps_each_package_once_and_the_latest_first(world: World) 
         expected.retain(|(_, known): &(ProductId, crate::domain::package::Package)| known.id != ended.id);
         expected.insert(0, (chat(), ended));
         assert_eq!(world.store.ended(&account("a")).await.unwrap(), expected);
+        assert_eq!(world.store.ended_before(&account("a"), 1).await.unwrap(), expected[1..]);
         seen = world.load("a").await;
     }
     assert_eq!(world.store.ended(&account("b")).await.unwrap(), []);

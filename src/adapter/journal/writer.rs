@@ -70,6 +70,10 @@ struct State {
     buffer: Box<[u8]>,
     /// Bytes that wait in `buffer`. They always fit into the rest of `current`.
     pending: usize,
+    /// How many of the waiting records were staged: somebody waits for them.
+    staged: usize,
+    /// Why staged records were lost, until the next `write` tells it.
+    lost: Option<JournalError>,
     /// Calls that room is set aside for.
     reserved: u64,
     /// Why no new file can be made, or that the last write failed and no new file was made since.
@@ -99,6 +103,8 @@ impl Writer {
             sequence: 0,
             buffer: vec![0; PENDING_BYTES_MAX + FRAME_BYTES_MAX].into_boxed_slice(),
             pending: 0,
+            staged: 0,
+            lost: None,
             reserved: 0,
             trouble: None,
             flush_due: None,
@@ -264,6 +270,7 @@ impl Writer {
                 segment.end += bytes.len() as u64;
                 state.written += bytes.len() as u64;
                 state.pending = 0;
+                state.staged = 0;
                 state.flush_due = None;
                 if state.sync_due.is_none() {
                     self.wake(&mut state.sync_due, SYNC_EVERY);
@@ -274,6 +281,12 @@ impl Writer {
                 // Not `Full`: room inside the file was promised, so this is a fault of the disk.
                 let error = JournalError::Io(error.to_string());
                 self.abandon(state, error.clone());
+                if std::mem::take(&mut state.staged) > 0 {
+                    // Whoever staged hears that these records are not written, so they must not come later; the ends
+                    // of calls that lie between them go too.
+                    state.pending = 0;
+                    state.lost = Some(error.clone());
+                }
                 Err(error)
             }
         }
@@ -303,7 +316,9 @@ impl Writer {
         let room = if size <= rest { self.room(state) } else { self.next_bytes(state) };
         let others = match record {
             Record::Charge(_) | Record::End(_) => 0,
-            Record::Grant(_) | Record::Ask(_) | Record::Close => (state.reserved + 1) * CALL_BYTES,
+            Record::Grant(_) | Record::Ask(_) | Record::Close | Record::Command(_) | Record::Refused(_) => {
+                (state.reserved + 1) * CALL_BYTES
+            }
         };
         if size + others > room {
             return Err(state.refusal());
@@ -407,10 +422,29 @@ impl Journal for Writer {
         state.pending += bytes;
         if let Err(error) = self.write_pending(&mut state) {
             // The caller hears that this record is not written, so it must not come later with the others.
-            state.pending -= bytes;
+            state.pending = state.pending.saturating_sub(bytes);
             return Err(error);
         }
         Ok(Position(state.written))
+    }
+
+    fn stage(&self, record: &Record) -> Result<(), JournalError> {
+        let mut state = self.lock();
+        state.pending += self.place(&mut state, record)?;
+        state.staged += 1;
+        if state.pending >= PENDING_BYTES_FLUSH {
+            let _ = self.write_pending(&mut state); // `lost` keeps the failure for `write`
+        }
+        Ok(())
+    }
+
+    fn write(&self) -> Result<Position, JournalError> {
+        let mut state = self.lock();
+        let written = self.write_pending(&mut state);
+        match state.lost.take() {
+            Some(error) => Err(error),
+            None => written.map(|()| Position(state.written)),
+        }
     }
 
     fn append_soon(&self, record: &Record) {

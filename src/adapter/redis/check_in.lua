@@ -3,8 +3,8 @@
 -- can be forgotten; who lives.
 if server ~= ARGV[2] then return answer('stranger') end
 if open == server then return answer('open') end
-local asked = redis.call('HGET', KEYS[1], 'asked ' .. server) or exact(now)
-redis.call('HSET', KEYS[1], 'asked ' .. server, asked, 'in ' .. ARGV[3], server)
+local asked = math.min(redis.call('HGET', KEYS[1], 'asked ' .. server) or now, now)
+redis.call('HSET', KEYS[1], 'asked ' .. server, exact(asked), 'in ' .. ARGV[3], server)
 local all = true
 for at = 6, #ARGV do
   if redis.call('HGET', KEYS[1], 'in ' .. ARGV[at]) ~= server then all = false end

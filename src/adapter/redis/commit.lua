@@ -15,7 +15,8 @@ if math.abs(off) > tonumber(ARGV[5]) then return answer('time_off') end
 
 local known, known_pool, holder = unpack(redis.call('HMGET', KEYS[2], 'account', 'pool/' .. product, turn))
 local whose, until_when = string.match(has_pool and holder or '', '^(%S+) (%d+)$')
-local taken = whose and now < tonumber(until_when)
+-- A turn that would last longer than any does was given before the clock was set back.
+local taken = whose and now < tonumber(until_when) and until_when - now <= tonumber(ARGV[9])
 if taken and whose ~= by then return answer('busy') end
 
 local function judge(present, expected, stamp)

@@ -94,7 +94,7 @@ impl Shared {
     /// Whether another account has a key, or is about to.
     async fn holds(&self, other: &Other, hash: &KeyHash) -> Result<bool, CommitError> {
         let Some(account) = &other.account else { return Ok(false) };
-        if other.claimed_for < CLAIM_AHEAD_MAX {
+        if other.claimed_for.abs() < CLAIM_AHEAD_MAX {
             return Ok(true);
         }
         match self.load(account).await {

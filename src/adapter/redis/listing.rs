@@ -15,9 +15,9 @@ use crate::ports::account_store::{AccountSummary, LIST_MAX, StoreError};
 
 /// How many ids each bucket is asked for at a time: a page of [`LIST_MAX`] has about 4 of each.
 const BUCKET_PAGE: usize = 16;
-/// Entries of a history that are read to find [`LIST_MAX`] different ones: a package is there twice only if the server
-/// had forgotten its first end.
-const HISTORY_READ_MAX: usize = 2 * LIST_MAX;
+/// Entries of a history that are read for each that is asked for: a package is there twice only if the server had
+/// forgotten its first end.
+const READ_FOR_EACH: usize = 2;
 
 /// An entry of an account's history, as it is kept.
 #[derive(serde::Deserialize)]
@@ -90,9 +90,15 @@ impl Shared {
         }
     }
 
-    pub(super) async fn ended(&self, account: &AccountId) -> Result<Vec<(ProductId, Package)>, StoreError> {
+    /// An account's ended packages before the latest so many, latest first.
+    pub(super) async fn ended(
+        &self,
+        account: &AccountId,
+        latest: usize,
+    ) -> Result<Vec<(ProductId, Package)>, StoreError> {
+        let wanted = latest.saturating_add(LIST_MAX);
         let mut question = cmd("LRANGE");
-        question.arg(self.keys.ended(account)).arg(0).arg(HISTORY_READ_MAX - 1);
+        question.arg(self.keys.ended(account)).arg(0).arg(wanted.saturating_mul(READ_FOR_EACH));
         let entries = self.link.ask(&question).await.map_err(|fault| fault.about(account))?;
         let (mut seen, mut packages) = (HashSet::new(), Vec::new());
         for entry in reply::list(entries) {
@@ -106,7 +112,7 @@ impl Shared {
                 packages.push((product, package));
             }
         }
-        packages.truncate(LIST_MAX);
-        Ok(packages)
+        packages.truncate(wanted);
+        Ok(packages.split_off(latest.min(packages.len())))
     }
 }

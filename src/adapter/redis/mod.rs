@@ -123,6 +123,15 @@ impl RedisStore {
         }
     }
 
+    /// Lets every bucket be that of another server from now on: what it holds is about to be replaced.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn begin_another_life(&self) -> Result<(), StoreError> {
+        let shared = Arc::clone(&self.shared);
+        self.carry(async move { shared.forget_epochs().await }).await
+    }
+
     /// Carries a question out on the store's thread. It goes on when the asker does not wait for the answer.
     fn carry<T, E>(&self, work: impl Future<Output = Result<T, E>> + Send + 'static) -> BoxFuture<'static, Result<T, E>>
     where
@@ -206,9 +215,13 @@ impl AccountStore for RedisStore {
         self.carry(async move { shared.account_of(&hash).await })
     }
 
-    fn ended<'a>(&'a self, account: &'a AccountId) -> BoxFuture<'a, Result<Vec<(ProductId, Package)>, StoreError>> {
+    fn ended_before<'a>(
+        &'a self,
+        account: &'a AccountId,
+        latest: usize,
+    ) -> BoxFuture<'a, Result<Vec<(ProductId, Package)>, StoreError>> {
         let (shared, account) = (Arc::clone(&self.shared), account.clone());
-        self.carry(async move { shared.ended(&account).await })
+        self.carry(async move { shared.ended(&account, latest).await })
     }
 
     fn changes(&self) -> broadcast::Receiver<Notice> {

@@ -34,6 +34,17 @@ impl Shared {
         Ok(())
     }
 
+    /// Takes every bucket's epoch away: the next question makes a new one.
+    pub(super) async fn forget_epochs(&self) -> Result<(), StoreError> {
+        let each = buckets().map(|bucket| async move {
+            let mut command = cmd("HDEL");
+            command.arg(self.keys.server(bucket)).arg("epoch");
+            self.link.ask(&command).await
+        });
+        try_join_all(each).await?;
+        Ok(())
+    }
+
     pub(super) async fn servers(&self) -> Result<Servers, StoreError> {
         let each = buckets().map(|bucket| async move {
             let keys = [self.keys.server(bucket)];
