@@ -28,7 +28,7 @@ mod table;
 use std::process::ExitCode;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use bank::Engine;
+use bank::{Engine, Shape};
 use cases::{CASES, Case, named};
 use clap::{Args, Parser, Subcommand};
 use table::{Row, Table};
@@ -208,7 +208,9 @@ fn engine_of(seed: u64, wanted: Option<Engine>) -> Engine {
 async fn rounds(case: &'static Case, how: How) -> Row {
     let mut row = Row::new(case.name, case.about, how.seed);
     for seed in how.seed..how.seed + u64::from(how.rounds) {
-        let engine = engine_of(seed, how.engine);
+        // Sentinels and Clusters are started from Redis's program alone.
+        let wanted = matches!(case.shape, Shape::Sentinels | Shape::Cluster).then_some(Engine::Redis);
+        let engine = engine_of(seed, wanted.or(how.engine));
         let plan = round::Plan { case, seed, engine, gateways: how.gateways };
         let outcome = table::guarded(round::run(plan)).await;
         let gateways = how.gateways.map_or_else(String::new, |count| format!(" --gateways {count}"));

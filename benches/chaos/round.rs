@@ -62,8 +62,10 @@ pub(crate) struct Outcome {
     pub(crate) verdict: Verdict,
     pub(crate) gateways: usize,
     pub(crate) faults: u32,
-    /// From the end of the fault to full service at every gateway.
-    pub(crate) back: Duration,
+    /// From the end of the fault until every gateway has served a call that began after it.
+    pub(crate) served: Duration,
+    /// From the end of the fault until every gateway says that it is ready.
+    pub(crate) ready: Duration,
     pub(crate) note: Option<String>,
     /// Where the evidence of a failed round is kept.
     pub(crate) kept_in: Option<std::path::PathBuf>,
@@ -93,7 +95,7 @@ pub(crate) async fn run(plan: Plan) -> Outcome {
     let mut field = Field { fleet: &mut fleet, bank: &bank, rng: &mut rng };
     let Struck { faults, disk_lost, note } = field.strike(plan.case.fault).await;
     shop.look_at(&fleet);
-    let (back, mut late) = full_service(&fleet, &load).await;
+    let ([served_in, ready], mut late) = full_service(&fleet, &load).await;
     tokio::time::sleep(AFTERWARDS).await; // load goes on
     shop.closing.store(true, Ordering::SeqCst);
     shopping.await.unwrap();
@@ -113,7 +115,7 @@ pub(crate) async fn run(plan: Plan) -> Outcome {
     let mut verdict = judge(&evidence);
     verdict.faults.extend(late);
     let kept_in = (!verdict.kept()).then(|| keep(&fleet, &plan, &evidence));
-    Outcome { verdict, gateways, faults, back, note, kept_in }
+    Outcome { verdict, gateways, faults, served: served_in, ready, note, kept_in }
 }
 
 /// An account with a package of so many calls, and a key.
@@ -122,24 +124,34 @@ pub(crate) async fn open(admin: &Admin, calls: u64) -> Caller {
     Caller { account: buyer.account, key: buyer.key, bought: calls }
 }
 
-/// Waits until every gateway is ready and has served a call that began after the fault; how long that took.
-async fn full_service(fleet: &Fleet, load: &Load) -> (Duration, Vec<String>) {
+/// Waits until every gateway has served a call that began after the fault, and is ready; how long each took.
+async fn full_service(fleet: &Fleet, load: &Load) -> ([Duration; 2], Vec<String>) {
     let healed = Instant::now();
+    let count = fleet.members.len();
+    let serving = async {
+        let mut waiting: BTreeSet<usize> = (0..count).collect();
+        while !waiting.is_empty() && healed.elapsed() < READY_WITHIN {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            for number in load.served_since(healed) {
+                waiting.remove(&number);
+            }
+        }
+        (healed.elapsed(), waiting)
+    };
+    let getting_ready = async {
+        let mut late = BTreeSet::new();
+        for number in 0..count {
+            if !fleet.ready_by(number, healed + READY_WITHIN).await {
+                late.insert(number);
+            }
+        }
+        (healed.elapsed(), late)
+    };
+    let ((served, silent), (ready, unready)) = tokio::join!(serving, getting_ready);
     let mut late = Vec::new();
-    let mut waiting: BTreeSet<usize> = (0..fleet.members.len()).collect();
-    while !waiting.is_empty() && healed.elapsed() < READY_WITHIN {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        for number in load.served_since(healed) {
-            waiting.remove(&number);
-        }
-    }
-    late.extend(waiting.iter().map(|number| format!("gateway {number} serves no call within {READY_WITHIN:?}")));
-    for number in 0..fleet.members.len() {
-        if !fleet.ready_by(number, healed + READY_WITHIN).await {
-            late.push(format!("gateway {number} is not ready within {READY_WITHIN:?}"));
-        }
-    }
-    (healed.elapsed(), late)
+    late.extend(silent.iter().map(|number| format!("gateway {number} serves no call within {READY_WITHIN:?}")));
+    late.extend(unready.iter().map(|number| format!("gateway {number} is not ready within {READY_WITHIN:?}")));
+    ([served, ready], late)
 }
 
 /// Uses up an account by one call after the other, until the first refusal.

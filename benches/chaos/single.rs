@@ -96,8 +96,8 @@ pub(crate) async fn crash_row(kills: u32, seed: u64) -> Row {
         invented: differences.invented,
         ..Verdict::default()
     };
-    let back = report.rounds.iter().map(|round| round.ready).max().unwrap_or_default();
-    let outcome = Outcome { verdict, gateways: 1, faults: kills, back, ..Outcome::default() };
+    let ready = report.rounds.iter().map(|round| round.ready).max().unwrap_or_default();
+    let outcome = Outcome { verdict, gateways: 1, faults: kills, ready, ..Outcome::default() };
     row.add(1, outcome, &format!("crash --rounds {kills} --seed {seed}"));
     row
 }

@@ -30,13 +30,14 @@ impl Row {
         let kept = outcome.verdict.kept();
         let word = if kept { "kept" } else { "BROKEN" };
         let note = outcome.note.as_deref().map_or_else(String::new, |note| format!(", {note}"));
-        let Outcome { verdict, gateways, back, .. } = &outcome;
+        let Outcome { verdict, gateways, served, ready, .. } = &outcome;
         println!(
-            "{word:<6} {replay}: {gateways} gateways, {} calls, {} 2xx heads, longest wait {} ms, back in {} ms{note}",
+            "{word:<6} {replay}: {gateways} gateways, {} calls, {} 2xx heads, longest wait {} ms, served in {} ms, ready in {} ms{note}",
             verdict.calls,
             verdict.received,
             verdict.longest.as_millis(),
-            back.as_millis(),
+            served.as_millis(),
+            ready.as_millis(),
         );
         if !kept {
             print!("{verdict}");
@@ -50,7 +51,7 @@ impl Row {
     }
 
     fn line(&self) -> String {
-        let Outcome { verdict, faults, back, .. } = &self.sum;
+        let Outcome { verdict, faults, served, ready, .. } = &self.sum;
         let seeds = match self.rounds {
             0 | 1 => self.first_seed.to_string(),
             _ => format!("{} …", self.first_seed),
@@ -68,7 +69,8 @@ impl Row {
             (verdict.invented.len() + verdict.undelivered.len() + verdict.faults.len()).to_string(),
             verdict.suspense.to_string(),
             verdict.longest.as_millis().to_string(),
-            back.as_millis().to_string(),
+            served.as_millis().to_string(),
+            ready.as_millis().to_string(),
             seeds,
         ];
         format!("| {} |", cells.join(" | "))
@@ -88,9 +90,9 @@ impl Table {
     pub(crate) fn end(&self) -> bool {
         println!(
             "\n| case | rounds | faults | 2xx heads | lost | doubled | oversold | unsold | hung | other | in suspense \
-             | longest wait (ms) | back in (ms) | seeds |"
+             | longest wait (ms) | served in (ms) | ready in (ms) | seeds |"
         );
-        println!("|---|{}---|", "---:|".repeat(12));
+        println!("|---|{}---|", "---:|".repeat(13));
         for row in &self.0 {
             println!("{}", row.line());
         }
@@ -108,7 +110,8 @@ impl Outcome {
         self.verdict.add(other.verdict);
         self.gateways = self.gateways.max(other.gateways);
         self.faults += other.faults;
-        self.back = self.back.max(other.back);
+        self.served = self.served.max(other.served);
+        self.ready = self.ready.max(other.ready);
     }
 }
 
