@@ -170,13 +170,17 @@ fn what_was_staged_is_written_by_one_write_or_never() {
     let dir = tempfile::tempdir().unwrap();
     let (disk, run) = begin_faulty(dir.path());
     let writer = Arc::clone(&run.writers()[0]);
-    [1, 2].map(|call| writer.stage(&Record::Charge(charge(call))).unwrap());
+    for call in [1, 2] {
+        writer.stage(&Record::Charge(charge(call))).unwrap();
+    }
     assert_eq!(run.stats().bytes_written, 0);
     let both = writer.write().unwrap();
     assert_eq!(both.0, run.stats().bytes_written);
     assert_eq!(writer.write(), Ok(both), "nothing new");
     disk.write_fails.store(true, Ordering::Relaxed);
-    [3, 4].map(|call| writer.stage(&Record::Charge(charge(call))).unwrap());
+    for call in [3, 4] {
+        writer.stage(&Record::Charge(charge(call))).unwrap();
+    }
     // Another record's write takes the staged ones along: whoever staged them hears of its failure.
     assert!(writer.append(&Record::End(end(1))).is_err());
     disk.write_fails.store(false, Ordering::Relaxed);
