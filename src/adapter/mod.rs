@@ -4,6 +4,8 @@ pub mod clock;
 #[cfg(test)]
 mod conformance;
 mod documents;
+mod gateways;
 pub mod journal;
 pub mod memory;
+pub mod memory_journal;
 pub mod sqlite;

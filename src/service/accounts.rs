@@ -9,17 +9,17 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::domain::account::{Account, Books, Change, apply};
+use super::commands::{CommandLog, Told, books, commit_of, opening};
+use super::desk::{BUSY_WAIT, Desk};
+use crate::domain::account::{Account, Change, apply};
 use crate::domain::amount::Units;
 use crate::domain::command::{Action, Command, KeyChange, Refusal};
 use crate::domain::id::{AccountId, CommandId, KeyId, PackageId, ProductId};
 use crate::domain::key::{ApiKey, KeyHash};
 use crate::domain::offer::Offer;
 use crate::domain::package::Package;
-use crate::ports::account_store::{
-    AccountStore, AccountSummary, Commit, CommitError, Loaded, Stamp, StoreError, Write,
-};
-use crate::ports::clock::{Clock, Entropy};
+use crate::ports::account_store::{AccountSummary, CommitError, Loaded, StoreError};
+use crate::ports::journal::{JournalError, JournalledCommand};
 use crate::protocol::api_key::{ApiKeyText, KEY_RANDOM_BYTES, KeyHasher};
 
 /// How often a change is tried against documents that others change at the same time.
@@ -32,9 +32,8 @@ pub const ALLOWED_MAX: usize = 100;
 /// The operators' use-cases.
 #[derive(Clone)]
 pub struct Accounts {
-    store: Arc<dyn AccountStore>,
-    clock: Arc<dyn Clock>,
-    entropy: Arc<dyn Entropy>,
+    desk: Desk,
+    log: Arc<CommandLog>,
     hasher: KeyHasher,
 }
 
@@ -120,6 +119,9 @@ pub enum OpenError {
     /// The name is not accepted.
     #[error(transparent)]
     Input(#[from] InputFault),
+    /// It could not be written down before it is done.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -163,7 +165,10 @@ pub enum ChangeError {
     /// The random source gives nothing random.
     #[error("the system's random source is broken")]
     NotRandom,
-    /// The store failed; whether the change happened is unknown. The same command id makes asking again safe.
+    /// It could not be written down before it is done.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The store failed; whether the change happened is unknown, and it will be once the store answers. The same command id makes asking again safe.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -176,13 +181,8 @@ enum Applied {
 
 impl Accounts {
     /// Over a store, with keys hashed by `hasher`.
-    pub fn new(
-        store: Arc<dyn AccountStore>,
-        clock: Arc<dyn Clock>,
-        entropy: Arc<dyn Entropy>,
-        hasher: KeyHasher,
-    ) -> Self {
-        Self { store, clock, entropy, hasher }
+    pub fn new(desk: Desk, log: Arc<CommandLog>, hasher: KeyHasher) -> Self {
+        Self { desk, log, hasher }
     }
 
     /// Opens an account, with an id of its own choice or a new one.
@@ -202,25 +202,38 @@ impl Accounts {
         let chosen = id.is_some();
         let command = self.command_id(command);
         let id = id.unwrap_or_else(|| ids::account_of(&command));
-        let mut head = Account::open(id.clone(), name.to_owned(), self.clock.now());
-        head.commands.insert(command.clone(), head.created_at);
-        let stamp = Stamp::next(None, self.random());
-        let write = Write { expected: None, stamp, value: head.clone() };
-        let (pool, ended, events) = (None, Vec::new(), Vec::new());
-        let commit = Commit { account: id.clone(), head: Some(write), pool, ended, events, durable: true };
-        match self.store.commit(commit).await {
-            Ok(_) => Ok(Done { value: head, repeated: false }),
-            Err(CommitError::Conflict(Some(there))) if !chosen || there.head.value.commands.contains_key(&command) => {
-                Ok(Done { value: there.head.value, repeated: true })
+        let now = self.desk.now();
+        let told = Told::Open { id: command.clone(), name: name.to_owned() };
+        let record = self.log.write(&id, &told, now).await?;
+        let mut head = Account::open(id.clone(), name.to_owned(), now);
+        head.commands.insert(command.clone(), now);
+        for _ in 0..COMMIT_ATTEMPTS_MAX {
+            match self.desk.commit(opening(&self.desk, head.clone())).await {
+                Ok(()) => return Ok(Done { value: head, repeated: false }),
+                Err(CommitError::Conflict(Some(there)))
+                    if !chosen || there.head.value.commands.contains_key(&command) =>
+                {
+                    return Ok(Done { value: there.head.value, repeated: true });
+                }
+                Err(CommitError::Conflict(_)) => {
+                    self.log.refused(record);
+                    return Err(OpenError::Exists(id));
+                }
+                Err(CommitError::TimeOff(_) | CommitError::Stranger(_)) => {} // the desk knows better now
+                Err(CommitError::Busy) => tokio::time::sleep(BUSY_WAIT).await,
+                Err(error @ (CommitError::TooLarge { .. } | CommitError::KeyTaken | CommitError::Closed)) => {
+                    // A new document is small and has neither keys nor leases.
+                    let (document, reason) = ("head".to_owned(), error.to_string());
+                    return Err(StoreError::Broken { account: id, document, reason }.into());
+                }
+                Err(CommitError::Store(error)) => {
+                    self.log.doubtful(record);
+                    return Err(error.into());
+                }
             }
-            Err(CommitError::Conflict(_)) => Err(OpenError::Exists(id)),
-            Err(error @ (CommitError::TooLarge { .. } | CommitError::KeyTaken)) => {
-                // A new document is small and has no keys.
-                let (document, reason) = ("head".to_owned(), error.to_string());
-                Err(StoreError::Broken { account: id, document, reason }.into())
-            }
-            Err(CommitError::Store(error)) => Err(error.into()),
         }
+        self.log.doubtful(record);
+        Err(StoreError::Unavailable("its time keeps stepping".to_owned()).into())
     }
 
     /// A page of accounts in the order of their ids, after the given one.
@@ -228,7 +241,7 @@ impl Accounts {
     /// # Errors
     /// When the store does not answer.
     pub async fn list(&self, after: Option<AccountId>) -> Result<Vec<AccountSummary>, StoreError> {
-        self.store.list(after).await
+        self.desk.store.list(after).await
     }
 
     /// An account's documents, and its packages that have left them.
@@ -236,11 +249,14 @@ impl Accounts {
     /// # Errors
     /// See [`ShowError`].
     pub async fn show(&self, account: &AccountId) -> Result<Shown, ShowError> {
-        let loaded = self.store.load(account).await?;
+        let loaded = self.desk.load(account).await?;
         let mut loaded = loaded.ok_or_else(|| ShowError::UnknownAccount(account.clone()))?;
-        let ended = self.store.ended(account).await?;
+        let ended = self.desk.store.ended(account).await?;
         // One that ended between the two readings is in both: it is shown where it is now.
+        let now = loaded.now;
         for pool in loaded.pools.values_mut() {
+            // What the next report will find in suspense is shown there already.
+            pool.value.suspend_silent(now, &mut Vec::new());
             pool.value.packages.retain(|package| ended.iter().all(|(_, gone)| gone.id != package.id));
         }
         Ok(Shown { loaded, ended })
@@ -257,17 +273,18 @@ impl Accounts {
         new: NewKey,
     ) -> Result<KeyAdded, ChangeError> {
         check_allowed(Some(&new.description), new.products.as_deref(), new.models.as_deref())?;
-        let now = self.clock.now();
+        let loaded = self.load(account).await?;
+        let now = loaded.now;
         if let Some(end) = new.expires_at.filter(|end| *end <= now) {
             return Err(InputFault::Over { field: "expires_at", end }.into());
         }
         let mut random = [0; KEY_RANDOM_BYTES];
-        self.entropy.fill(&mut random);
+        self.desk.entropy.fill(&mut random);
         let text = ApiKeyText::from_random(random).ok_or(ChangeError::NotRandom)?;
         let command = self.command_id(command);
         let id = ids::key_of(account, &command);
         // Longer than commands are remembered: a key that is still there is not added again.
-        if let Some(key) = key_in(&self.load(account).await?.head.value, &id) {
+        if let Some(key) = key_in(&loaded.head.value, &id) {
             return Ok(KeyAdded { key, text: None });
         }
         let key = ApiKey {
@@ -330,12 +347,12 @@ impl Accounts {
         offer: &Offer,
         valid_from: Option<Timestamp>,
     ) -> Result<Done<(ProductId, Package)>, ChangeError> {
-        let now = self.clock.now();
+        let now = self.desk.now();
         let end = offer.validity.end(valid_from.unwrap_or(now), &offer.zone);
         if let Some(end) = end.filter(|end| *end < now) {
             return Err(InputFault::Over { field: "valid_from", end }.into());
         }
-        let package = ids::package_from(self.entropy.as_ref());
+        let package = ids::package_from(self.desk.entropy.as_ref());
         let id = self.command_id(command);
         let action = Action::AddPackage { package: package.clone(), offer: offer.clone(), valid_from };
         let command = Command { id, action };
@@ -381,43 +398,56 @@ impl Accounts {
         }
     }
 
-    /// Now, by the clock of this process.
+    /// Now, by the store's clock.
     pub fn now(&self) -> Timestamp {
-        self.clock.now()
+        self.desk.now()
     }
 
+    /// Applies a command: by the rules first, then it is written down, then it is committed.
     async fn apply(&self, account: &AccountId, command: &Command) -> Result<Applied, ChangeError> {
         let mut loaded = self.load(account).await?;
+        let at = loaded.now;
+        let command = &begun(command, at);
+        let mut record = None;
         for _ in 0..COMMIT_ATTEMPTS_MAX {
-            let change = apply(&books(&loaded), command, loaded.now)?;
-            let Some(commit) = self.commit_of(&loaded, &change) else { return Ok(Applied::Before(loaded)) };
-            match self.store.commit(commit).await {
-                Ok(_) => return Ok(Applied::Now(change)),
-                Err(CommitError::Conflict(None)) => return Err(ChangeError::UnknownAccount(account.clone())),
+            let change = match apply(&books(&loaded), command, loaded.now) {
+                Ok(change) => change,
+                Err(refusal) => return Err(self.refused(record, refusal.into())),
+            };
+            let Some(commit) = commit_of(&self.desk, &loaded, &change) else { return Ok(Applied::Before(loaded)) };
+            if record.is_none() {
+                record = Some(self.log.write(account, &Told::Change(command.clone()), at).await?);
+            }
+            match self.desk.commit(commit).await {
+                Ok(()) => return Ok(Applied::Now(change)),
+                Err(CommitError::Conflict(None)) => {
+                    return Err(self.refused(record, ChangeError::UnknownAccount(account.clone())));
+                }
                 Err(CommitError::Conflict(Some(there))) => loaded = *there,
-                Err(CommitError::TooLarge { bytes }) => return Err(ChangeError::TooLarge { bytes }),
-                Err(CommitError::KeyTaken) => return Err(ChangeError::NotRandom),
-                Err(CommitError::Store(error)) => return Err(error.into()),
+                Err(CommitError::TooLarge { bytes }) => {
+                    return Err(self.refused(record, ChangeError::TooLarge { bytes }));
+                }
+                Err(CommitError::KeyTaken) => return Err(self.refused(record, ChangeError::NotRandom)),
+                Err(CommitError::TimeOff(now)) => loaded.now = now,
+                Err(CommitError::Stranger(_)) => loaded = self.load(account).await?,
+                Err(CommitError::Busy | CommitError::Closed) => tokio::time::sleep(BUSY_WAIT).await,
+                Err(CommitError::Store(error)) => {
+                    record.into_iter().for_each(|record| self.log.doubtful(record));
+                    return Err(error.into());
+                }
             }
         }
-        Err(ChangeError::Busy)
+        Err(self.refused(record, ChangeError::Busy))
+    }
+
+    /// Sees to it that what the caller is told was not done never will be.
+    fn refused(&self, record: Option<JournalledCommand>, error: ChangeError) -> ChangeError {
+        record.into_iter().for_each(|record| self.log.refused(record));
+        error
     }
 
     async fn load(&self, account: &AccountId) -> Result<Loaded, ChangeError> {
-        self.store.load(account).await?.ok_or_else(|| ChangeError::UnknownAccount(account.clone()))
-    }
-
-    /// `None` when nothing changes: the command was applied before.
-    fn commit_of(&self, loaded: &Loaded, change: &Change) -> Option<Commit> {
-        let seen = loaded.head.stamp;
-        let stamp = Stamp::next(Some(seen), self.random());
-        let head = Write { expected: Some(seen), stamp, value: change.head.clone()? };
-        let pool = change.pool.clone().map(|pool| {
-            let seen = loaded.pools.get(&pool.product).map(|there| there.stamp);
-            Write { expected: seen, stamp: Stamp::next(seen, self.random()), value: pool }
-        });
-        let (ended, events) = (change.ended.clone(), change.events.clone());
-        Some(Commit { account: head.value.id.clone(), head: Some(head), pool, ended, events, durable: true })
+        self.desk.load(account).await?.ok_or_else(|| ChangeError::UnknownAccount(account.clone()))
     }
 
     async fn find_package(
@@ -430,24 +460,22 @@ impl Accounts {
                 return Ok(Some((product, package)));
             }
         }
-        let ended = self.store.ended(&loaded.head.value.id).await?;
+        let ended = self.desk.store.ended(&loaded.head.value.id).await?;
         Ok(ended.into_iter().find(|(_, package)| wanted(package)))
     }
 
     fn command_id(&self, given: Option<CommandId>) -> CommandId {
-        given.unwrap_or_else(|| ids::command_from(self.entropy.as_ref()))
-    }
-
-    fn random(&self) -> u64 {
-        let mut bytes = [0; 8];
-        self.entropy.fill(&mut bytes);
-        u64::from_le_bytes(bytes)
+        given.unwrap_or_else(|| ids::command_from(self.desk.entropy.as_ref()))
     }
 }
 
-fn books(loaded: &Loaded) -> Books {
-    let pools = loaded.pools.iter().map(|(product, pool)| (product.clone(), pool.value.clone()));
-    Books { head: loaded.head.value.clone(), pools: pools.collect() }
+/// The command with the beginning of its package: told again later, it makes the same one.
+fn begun(command: &Command, now: Timestamp) -> Command {
+    let mut command = command.clone();
+    if let Action::AddPackage { valid_from, .. } = &mut command.action {
+        valid_from.get_or_insert(now);
+    }
+    command
 }
 
 fn key_in(head: &Account, id: &KeyId) -> Option<ApiKey> {

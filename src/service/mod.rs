@@ -1,8 +1,14 @@
 //! Use-cases: what the data plane and the admin listener ask for, in terms of the domain and the ports.
 
 pub mod accounts;
+pub mod attendance;
 pub mod authenticate;
+pub mod commands;
+pub mod desk;
 pub mod ledger;
 pub mod meter;
 pub mod recovery;
 pub mod supply;
+
+#[cfg(test)]
+mod tests;
