@@ -15,7 +15,7 @@ use super::ledger::{Ledger, Loss};
 use super::recovery::{RecoveryError, own_leases, recover, recover_again};
 use crate::domain::id::Incarnation;
 use crate::ports::account_store::StoreError;
-use crate::ports::gateways::{CheckIn, Heartbeat, Notice, ServerId, Servers};
+use crate::ports::gateways::{CheckIn, Heartbeat, Notice, Servers};
 use crate::ports::journal::{EarlierRuns, JournalError};
 use crate::telemetry::metrics::Metrics;
 
@@ -28,42 +28,34 @@ const MISSING_WAIT: Duration = Duration::from_secs(3);
 /// How often the data directory is looked at for runs that have ended.
 const SETTLE_EVERY: Duration = Duration::from_secs(5);
 
-/// Who lives, as far as this gateway has heard.
-#[derive(Debug, Default)]
-struct Members {
-    /// Who keeps the list; `None`: the next list is believed.
-    server: Option<ServerId>,
-    live: BTreeSet<Incarnation>,
-}
-
-impl Members {
-    /// Takes in a list. One by another server than before may lack gateways that live: it only adds. Returns whether the
-    /// server is another.
-    fn hear(&mut self, heard: Heartbeat) -> bool {
-        match &self.server {
-            Some(server) if *server != heard.server => {
-                self.live.extend(heard.live);
-                true
-            }
-            Some(_) | None => {
-                self.server = Some(heard.server);
-                self.live = heard.live.into_iter().collect();
-                false
-            }
-        }
-    }
-}
-
 /// How far the check-in has come.
 #[derive(Debug, Default)]
 struct Progress {
-    members: Members,
+    /// Who lives, as far as this gateway has heard.
+    live: BTreeSet<Incarnation>,
     /// The most that the store was found to have forgotten since everything was sent to it.
     loss: Loss,
     /// The servers to which everything was sent again, after it had been read that it is them.
     sent_to: Option<Servers>,
     /// The servers that give leases, as they have said.
     open_at: Option<Servers>,
+}
+
+impl Progress {
+    /// Takes in a list of who lives. One that is kept by another server than those checked in with may lack gateways that
+    /// live: it only adds. Returns whether that is a reason to check in.
+    fn hear(&mut self, heard: Heartbeat) -> bool {
+        let Some(open_at) = &self.open_at else {
+            self.live.extend(heard.live);
+            return false;
+        };
+        let same = open_at.0.contains(&heard.server);
+        if same {
+            self.live.clear();
+        }
+        self.live.extend(heard.live);
+        !same
+    }
 }
 
 /// Why a check-in did not succeed.
@@ -136,7 +128,10 @@ impl Attendance {
                     }
                 }
                 Ok(true) => self.doubt.notify_one(),
-                Err(error) => tracing::debug!(%error, "the store did not hear a heartbeat"),
+                Err(error) => {
+                    self.ledger.note_store_failure();
+                    tracing::debug!(%error, "the store did not hear a heartbeat");
+                }
             }
         }
     }
@@ -146,7 +141,7 @@ impl Attendance {
         let asked = Instant::now();
         let heard = self.desk.store.heartbeat(&self.desk.by).await?;
         self.desk.time.note(asked, heard.now);
-        Ok(self.progress().members.hear(heard))
+        Ok(self.progress().hear(heard))
     }
 
     async fn stay_checked_in(&self) {
@@ -188,27 +183,21 @@ impl Attendance {
     async fn check_in(&self) -> Result<bool, AttendError> {
         let servers = self.desk.store.servers().await?;
         if self.progress().open_at.as_ref() == Some(&servers) {
-            self.progress().members.server = None;
             self.ledger.set_open(true);
             return Ok(true);
         }
         self.ledger.set_open(false);
-        if self.progress().members.server.is_none() {
-            self.beat().await?;
-        }
+        self.beat().await?;
         if self.progress().sent_to.as_ref() != Some(&servers) {
             self.send_again(&servers).await?;
             let mut progress = self.progress();
             (progress.sent_to, progress.loss) = (Some(servers.clone()), Loss::None);
         }
-        let live: Vec<Incarnation> = self.progress().members.live.iter().cloned().collect();
+        let live: Vec<Incarnation> = self.progress().live.iter().cloned().collect();
         match self.desk.store.check_in(&self.desk.by, &servers, &live).await? {
             CheckIn::Open => {
                 self.runs.note_servers(&servers)?;
-                let mut progress = self.progress();
-                progress.open_at = Some(servers);
-                progress.members.server = None;
-                drop(progress);
+                self.progress().open_at = Some(servers);
                 self.metrics.ledger.check_ins.inc();
                 self.ledger.set_open(true);
                 Ok(true)
@@ -289,6 +278,7 @@ impl Attendance {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ports::gateways::ServerId;
 
     fn heard(server: &str, live: &[&str]) -> Heartbeat {
         let live = live.iter().map(|text| Incarnation::try_from((*text).to_owned()).unwrap()).collect();
@@ -297,22 +287,19 @@ mod tests {
 
     #[test]
     fn a_list_kept_by_another_server_only_adds_until_the_check_in_is_done() {
-        let mut members = Members::default();
-        let mut check = |server: Option<&str>, live: &[&str], other: bool, expected: &[&str]| {
-            match server {
-                Some(server) => assert_eq!(members.hear(heard(server, live)), other),
-                None => members.server = None, // the check-in is done
-            }
-            let names: Vec<String> = members.live.iter().map(ToString::to_string).collect();
+        let mut progress = Progress::default();
+        let mut check = |open_at: Option<&str>, server: &str, live: &[&str], doubt: bool, expected: &[&str]| {
+            progress.open_at = open_at.map(|server| Servers(vec![ServerId::new("other part"), ServerId::new(server)]));
+            assert_eq!(progress.hear(heard(server, live)), doubt, "{open_at:?} {server} {live:?}");
+            let names: Vec<String> = progress.live.iter().map(ToString::to_string).collect();
             assert_eq!(names, expected);
         };
-        check(Some("a"), &["one#1", "two#1"], false, &["one#1", "two#1"]);
-        check(Some("a"), &["one#1"], false, &["one#1"]);
-        check(Some("a"), &["one#1", "two#2"], false, &["one#1", "two#2"]);
+        check(None, "a", &["one#1"], false, &["one#1"]);
+        check(None, "a", &["two#1"], false, &["one#1", "two#1"]);
+        check(Some("a"), "a", &["one#1", "three#1"], false, &["one#1", "three#1"]);
         // Emptied: those who have not said since that they live are not listed, but may hold leases.
-        check(Some("b"), &["one#1"], true, &["one#1", "two#2"]);
-        check(Some("b"), &["one#1", "three#1"], true, &["one#1", "three#1", "two#2"]);
-        check(None, &[], false, &["one#1", "three#1", "two#2"]);
-        check(Some("b"), &["one#1", "three#1"], false, &["one#1", "three#1"]);
+        check(Some("a"), "b", &["one#1"], true, &["one#1", "three#1"]);
+        check(Some("a"), "b", &["one#1", "two#2"], true, &["one#1", "three#1", "two#2"]);
+        check(Some("b"), "b", &["one#1", "two#2"], false, &["one#1", "two#2"]);
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::{Entry, Known, Ledger, Memory, locked};
+use super::{Entry, Known, Ledger, Memory};
 use crate::domain::account::{Change, Sync, sync};
 use crate::domain::amount::Units;
 use crate::domain::event::Event;
@@ -86,7 +86,7 @@ impl Ledger {
                 memory.known = None;
                 pool.sync_failed();
                 self.parts.metrics.commits.failed.inc();
-                *locked(&self.failed_at) = Some(Instant::now());
+                self.note_store_failure();
                 tracing::warn!(account = %pool.account, product = %pool.product, %error, "the store did not take a report");
                 pool.answer(Some(Dry::Unavailable));
                 return error.concerns_one_account();

@@ -177,6 +177,11 @@ impl Ledger {
         locked(&self.failed_at).is_some_and(|at| at.elapsed() < recent)
     }
 
+    /// Notes that the store has failed.
+    pub fn note_store_failure(&self) {
+        *locked(&self.failed_at) = Some(Instant::now());
+    }
+
     /// Whether another process has taken this run's place: it may sell nothing any more.
     pub fn is_superseded(&self) -> bool {
         self.superseded.load(Ordering::Relaxed)

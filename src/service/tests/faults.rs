@@ -157,6 +157,29 @@ async fn a_lost_reply_loses_and_doubles_nothing() {
 }
 
 #[tokio::test]
+async fn an_idle_gateway_notices_a_restart_of_the_store() {
+    for since_check_in in [0, 1_100] {
+        let world = World::new();
+        let one = world.gateway("gw-1").await;
+        let begun = Instant::now();
+        eventually("the time", || begun.elapsed() >= Duration::from_millis(since_check_in)).await;
+        world.store.restart(ServerId::new("another life"));
+        eventually("the check-in", || one.metrics.ledger.check_ins.get() == 2).await;
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_never_answers_keeps_no_call_waiting() {
+    let world = World::new();
+    let one = world.gateway("gw-1").await;
+    one.buy(5).await;
+    world.store.fail_commits([Fault::NoAnswer]);
+    let begun = Instant::now();
+    assert!(matches!(one.call().await, Err(AdmitError::Unavailable)));
+    assert!(begun.elapsed() < Duration::from_millis(1_250), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
 async fn while_the_store_is_away_leases_go_on_and_no_call_hangs() {
     let world = World::new();
     let one = world.gateway("gw-1").await;

@@ -87,3 +87,29 @@ async fn during_an_upgrade_two_runs_of_a_gateway_sell_side_by_side() {
     new.stop().await;
     world.settled(20).await;
 }
+
+#[tokio::test]
+async fn a_busy_pool_costs_the_store_few_commits() {
+    const CALLS_EACH: usize = 2; // every five milliseconds
+    let world = World::new();
+    let one = world.gateway("gw-1").await;
+    one.buy(1_000_000).await;
+    let mut sold = 0_u64;
+    let mut run = async |time: Duration| {
+        let begun = Instant::now();
+        while begun.elapsed() < time {
+            for _ in 0..CALLS_EACH {
+                one.call().await.unwrap();
+                sold += 1;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    run(Duration::from_millis(1_500)).await; // blocks grow with the rate
+    let before = one.metrics.commits.done.get();
+    run(Duration::from_secs(2)).await;
+    let commits = one.metrics.commits.done.get() - before;
+    assert!(commits <= 9, "{commits} commits in two seconds");
+    one.stop().await;
+    world.settled(sold).await;
+}
