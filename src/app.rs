@@ -1,6 +1,8 @@
 //! Builds every part from a checked configuration, wires them, and stops them in order. The only place where tasks and
 //! threads of the gateway are started.
 
+mod store;
+
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -15,11 +17,11 @@ use tokio::task::JoinHandle;
 
 use crate::adapter::clock::{SystemClock, SystemEntropy};
 use crate::adapter::journal::{DataDir, OpenError as DataDirError, Run, RunOptions};
-use crate::adapter::sqlite::{OpenError as StoreOpenError, SqliteStore};
+use crate::adapter::redis::OpenError as RedisOpenError;
+use crate::adapter::sqlite::OpenError as StoreOpenError;
 use crate::admin::health::{Readiness, Unready};
 use crate::admin::{self, AdminState, AdminToken, Reload, router};
 use crate::config::{AccessLog as AccessTarget, Catalog, Config, Problems};
-use crate::ports::account_store::AccountStore;
 use crate::ports::clock::{Clock, Entropy};
 use crate::ports::gateways::Notice;
 use crate::ports::journal::{Journal, JournalError, Record};
@@ -55,6 +57,8 @@ pub enum StartError {
     DataDir(#[from] DataDirError),
     #[error("{0}")]
     Store(#[from] StoreOpenError),
+    #[error("{0}")]
+    Redis(#[from] RedisOpenError),
     #[error("the books could not be brought up to date: {0}")]
     Recovery(#[from] RecoveryError),
     #[error("the journal could not be begun: {0}")]
@@ -275,10 +279,10 @@ impl Ground {
         let metrics = Metrics::new()?;
         let hasher = KeyHasher::new(config.hash_key.expose_secret().as_bytes()).map_err(StartError::HashKey)?;
         let dir = DataDir::open(&config.data_dir, &config.gateway, clock.now())?;
-        let data_listener = listen("data", config.data_listener)?;
         let admin_listener = listen("admin", config.admin_listener)?;
-        let file = config.data_dir.join(STORE_FILE);
-        let store: Arc<dyn AccountStore> = Arc::new(SqliteStore::open(&file, Arc::clone(&clock))?);
+        let (store, admin_listener) = store::open(config, &clock, &entropy, admin_listener).await?;
+        // Nobody is let in before calls can be served.
+        let data_listener = listen("data", config.data_listener)?;
         let run = begin_run(dir, config)?;
         let desk = Desk::new(store, Arc::clone(&clock), entropy, run.incarnation().clone());
         let found = settle_earlier(&run, &desk, &metrics).await?;
@@ -443,6 +447,7 @@ impl Reloader {
             ("gateway", now.gateway != next.gateway),
             ("workers", now.workers != next.workers),
             ("data_dir", now.data_dir != next.data_dir),
+            ("store", now.store != next.store),
             ("listeners.data", now.data_listener != next.data_listener),
             ("listeners.admin", now.admin_listener != next.admin_listener),
             ("admin.token", secret(&now.admin_token, &next.admin_token)),

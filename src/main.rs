@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
+use tollgate::adapter::redis::{OpenError, Refusal};
 use tollgate::app::{Gateway, LoadConfig, StartError};
 use tollgate::cli::args::{Command, ConfigCommand, UsageCommand};
 use tollgate::cli::{self, EXIT_BUG, EXIT_CONFIG, EXIT_OK, EXIT_UNAVAILABLE};
@@ -34,6 +35,10 @@ fn main() -> ExitCode {
             Err(problems) => complain(&problems, EXIT_CONFIG),
         },
         Command::Usage(UsageCommand::Export(file)) => export(&file.config),
+        Command::Store(command) => run(async move {
+            let done = cli::store::run(command, &mut io::stdout()).await;
+            done.map_err(|failure| complain(&failure, failure.code))
+        }),
         Command::Remote(command) => cli::run(command, &mut io::stdout(), &mut io::stderr()),
         Command::Completions { shell } => match cli::completions(shell, &mut io::stdout()) {
             Ok(()) => ExitCode::from(EXIT_OK),
@@ -114,12 +119,15 @@ fn start_code(error: &StartError) -> u8 {
     match error {
         StartError::DataDir(_)
         | StartError::Store(_)
+        | StartError::Redis(OpenError::Refused(Refusal::Unfit(_)) | OpenError::Thread(_))
         | StartError::Listener { .. }
         | StartError::AccessLog { .. }
         | StartError::Recovery(_)
         | StartError::Journal(_)
         | StartError::Os(_) => EXIT_UNAVAILABLE,
-        StartError::Catalog(_) | StartError::HashKey(_) => EXIT_CONFIG,
+        StartError::Catalog(_)
+        | StartError::HashKey(_)
+        | StartError::Redis(OpenError::Refused(Refusal::Login(_)) | OpenError::Unusable(_)) => EXIT_CONFIG,
         StartError::NoWriter | StartError::Metrics(_) => EXIT_BUG,
     }
 }

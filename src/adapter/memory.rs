@@ -284,12 +284,20 @@ impl AccountStore for MemoryStore {
         Box::pin(async move { self.now().map(|_| lock(&self.contents).keys.get(&hash).cloned()) })
     }
 
-    fn ended<'a>(&'a self, account: &'a AccountId) -> BoxFuture<'a, Result<Vec<(ProductId, Package)>, StoreError>> {
+    fn ended_before<'a>(
+        &'a self,
+        account: &'a AccountId,
+        latest: usize,
+    ) -> BoxFuture<'a, Result<Vec<(ProductId, Package)>, StoreError>> {
         Box::pin(async move {
             self.now()?;
             let contents = lock(&self.contents);
-            let of_account = contents.history.iter().rev().filter(|(whose, ..)| whose == account).take(LIST_MAX);
-            Ok(of_account.map(|(_, product, package)| (product.clone(), package.clone())).collect())
+            let of_account = contents.history.iter().rev().filter(|(whose, ..)| whose == account);
+            Ok(of_account
+                .skip(latest)
+                .take(LIST_MAX)
+                .map(|(_, product, package)| (product.clone(), package.clone()))
+                .collect())
         })
     }
 

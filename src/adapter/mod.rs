@@ -8,4 +8,5 @@ mod gateways;
 pub mod journal;
 pub mod memory;
 pub mod memory_journal;
+pub mod redis;
 pub mod sqlite;

@@ -1,12 +1,15 @@
 //! Is the process alive, does it serve calls, what does it count: `/livez`, `/readyz`, `/metrics`. Open to everyone who
 //! reaches the admin listener.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use axum::Json;
+use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::routing::get;
 use prometheus::{Encoder, TextEncoder};
 
 use super::Shared;
@@ -87,6 +90,12 @@ impl Readiness {
     }
 }
 
+/// What is served before there is a store to work with: that the process lives, and why it is not ready.
+pub fn router(readiness: Arc<Readiness>) -> Router {
+    let ready = async move || ready_answer(&readiness);
+    Router::new().route("/livez", get(livez)).route("/readyz", get(ready))
+}
+
 /// The process runs.
 #[utoipa::path(get, path = "/livez", tag = "health", responses((status = 200, description = "The process runs")))]
 pub(super) async fn livez() -> &'static str {
@@ -99,7 +108,11 @@ pub(super) async fn livez() -> &'static str {
     (status = 503, description = "Calls are not served; the reasons say why", body = ReadyView),
 ))]
 pub(super) async fn readyz(State(admin): State<Shared>) -> (StatusCode, Json<ReadyView>) {
-    let reasons: Vec<_> = admin.readiness.reasons().into_iter().map(|reason| reason.name().to_owned()).collect();
+    ready_answer(&admin.readiness)
+}
+
+fn ready_answer(readiness: &Readiness) -> (StatusCode, Json<ReadyView>) {
+    let reasons: Vec<_> = readiness.reasons().into_iter().map(|reason| reason.name().to_owned()).collect();
     let ready = reasons.is_empty();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(ReadyView { ready, reasons }))

@@ -32,6 +32,9 @@ pub enum Command {
     /// Usage records
     #[command(subcommand)]
     Usage(UsageCommand),
+    /// Back the store up, restore it, move it to a Redis server
+    #[command(subcommand)]
+    Store(StoreCommand),
     /// Commands that go through the admin API of a running gateway.
     #[command(flatten)]
     Remote(RemoteCommand),
@@ -84,6 +87,31 @@ pub enum ConfigCommand {
 pub enum UsageCommand {
     /// Print the usage records in the gateway's journal, one JSON line each
     Export(ConfigFile),
+}
+
+/// What to do with the store.
+#[derive(Debug, Subcommand)]
+pub enum StoreCommand {
+    /// Write all accounts to a file, one JSON line each; the embedded store's gateway must not run
+    Backup {
+        /// Whose store.
+        #[command(flatten)]
+        config: ConfigFile,
+        /// The file to write, replaced if it is there
+        #[arg(value_name = "FILE")]
+        to: PathBuf,
+    },
+    /// Bring all accounts of a backup into the store; what is there and the same stays, what differs is an error
+    Restore {
+        /// Whose store.
+        #[command(flatten)]
+        config: ConfigFile,
+        /// The backup
+        #[arg(value_name = "FILE")]
+        from: PathBuf,
+    },
+    /// Move the accounts of data_dir's embedded store to the Redis server that the configuration names; can be repeated
+    Migrate(ConfigFile),
 }
 
 /// Commands that go through the admin API of a running gateway.

@@ -4,6 +4,7 @@
 pub mod args;
 mod client;
 mod remote;
+pub mod store;
 mod table;
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@
 mod headers;
 mod offer;
 mod product;
+mod store;
 mod together;
 mod upstream;
 
@@ -58,6 +59,7 @@ pub(super) fn config(root: At<Raw>, folder: &Path, report: &Report<'_>) -> Optio
     let workers = cx.count(raw.workers, cores(), 1..=WORKERS_MAX);
     let data_dir = raw.data_dir.required("data_dir", place, "/var/lib/tollgate", report);
     let data_dir = data_dir.and_then(|at| cx.path(at));
+    let store = store::store(raw.store, place, cx);
     let listeners = listeners(raw.listeners, place, cx);
     let token_chars_min = match listeners {
         Some((_, admin)) if !admin.ip().is_loopback() => TOKEN_CHARS_MIN_OUTSIDE,
@@ -80,6 +82,7 @@ pub(super) fn config(root: At<Raw>, folder: &Path, report: &Report<'_>) -> Optio
         gateway: gateway?,
         workers: usize::try_from(workers?).ok()?,
         data_dir: data_dir?,
+        store: store?,
         data_listener,
         admin_listener,
         admin_token: admin_token?,

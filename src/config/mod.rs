@@ -11,6 +11,7 @@ mod problem;
 mod raw;
 mod read;
 mod scalar;
+mod store;
 mod suggest;
 #[cfg(test)]
 mod tests;
@@ -31,6 +32,7 @@ use crate::domain::offer::Offer;
 
 pub use load::{FILE_BYTES_MAX, json_schema, load, parse};
 pub use problem::{PROBLEMS_MAX, Problem, Problems};
+pub use store::{ClientCertificate, HostPort, Login, Redis, RedisAddress, RedisServers, RedisTls, Store};
 
 /// Everything the program runs on.
 #[derive(Debug, Clone)]
@@ -39,8 +41,10 @@ pub struct Config {
     pub gateway: GatewayId,
     /// Data-plane cores, at least 1.
     pub workers: usize,
-    /// Holds the store and the journal.
+    /// Holds the journal, and the store if it is embedded.
     pub data_dir: PathBuf,
+    /// Where accounts are kept.
+    pub store: Store,
     /// Where buyers call.
     pub data_listener: SocketAddr,
     /// Where operators and Prometheus call.

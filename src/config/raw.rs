@@ -32,6 +32,8 @@ pub(super) mod defaults {
     pub(in super::super) const SELLER_IDLE: Duration = Duration::from_secs(600);
     pub(in super::super) const SELLER_TOTAL: Duration = Duration::from_secs(3600);
     pub(in super::super) const BODY_MAX: u64 = 32 << 20;
+    pub(in super::super) const REDIS_PREFIX: &str = "tollgate";
+    pub(in super::super) const REDIS_TIMEOUT: Duration = Duration::from_millis(250);
 }
 
 /// Configuration of one Tollgate gateway. `${VAR}`, `${VAR:-default}` and `${file:path}` stand for an environment
@@ -45,8 +47,10 @@ pub(super) struct Raw {
     pub(super) gateway: Given<String>,
     /// Cores that serve calls, 1 to 256. Default: as many as the machine has.
     pub(super) workers: Given<Count>,
-    /// Folder of the store and the journal.
+    /// Folder of the journal, and of the embedded store.
     pub(super) data_dir: Given<String>,
+    /// Where accounts are kept. Default: in a file of `data_dir`, for one gateway.
+    pub(super) store: Given<RawStore>,
     /// Where the gateway listens.
     pub(super) listeners: Given<RawListeners>,
     /// The operators' side.
@@ -67,6 +71,73 @@ pub(super) struct Raw {
     /// What can be bought.
     #[schemars(extend("default" = []))]
     pub(super) offers: Given<Vec<Given<RawOffer>>>,
+}
+
+/// Where accounts are kept.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawStore {
+    /// A Redis (7.0 or newer) or Valkey server that several gateways share.
+    pub(super) redis: Given<RawRedis>,
+    /// Accepts a server that keeps nothing on its disk, neither AOF nor RDB: what it holds is gone when it ends.
+    #[schemars(extend("default" = false))]
+    pub(super) volatile: Given<bool>,
+}
+
+/// A Redis or Valkey server, and how it is used.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(extend("oneOf" = [{ "required": ["url"] }, { "required": ["urls"] }]))]
+pub(super) struct RawRedis {
+    /// `redis://host:port/database`, `rediss://…` for TLS, or `unix:/path/to/socket`. Without user and password.
+    pub(super) url: Given<String>,
+    /// Several such URLs, of the Sentinels or of some nodes of a Cluster.
+    pub(super) urls: Given<Vec<Given<String>>>,
+    /// The URLs are those of Sentinels.
+    pub(super) sentinel: Given<RawSentinel>,
+    /// The URLs are those of a Cluster's nodes.
+    #[schemars(extend("default" = false))]
+    pub(super) cluster: Given<bool>,
+    /// What every key begins with, 1 to 64 characters of a-z A-Z 0-9 - _ . Installations that share a server have different ones.
+    #[schemars(extend("default" = "tollgate"))]
+    pub(super) prefix: Given<String>,
+    /// Certificates, for `rediss://` alone.
+    pub(super) tls: Given<RawRedisTls>,
+    /// The ACL user. Default: the server's default user.
+    pub(super) username: Given<String>,
+    /// The user's password. A file it comes from must be the owner's alone (chmod 600).
+    pub(super) password: Given<Secret>,
+    /// Longest wait for the answer to a command, 10ms to 10s.
+    #[schemars(extend("default" = "250ms"))]
+    pub(super) timeout: Given<Period>,
+    /// Says that the server loses no write that it has answered, in a failover neither, so that quota is granted at once after a restart.
+    #[schemars(extend("default" = false))]
+    pub(super) durable: Given<bool>,
+}
+
+/// The Sentinels that name the primary.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(extend("required" = ["master"]))]
+pub(super) struct RawSentinel {
+    /// The name under which they watch it, as in `sentinel monitor NAME …`.
+    pub(super) master: Given<String>,
+    /// The ACL user to the Sentinels. Default: their default user.
+    pub(super) username: Given<String>,
+    /// The password to the Sentinels. A file it comes from must be the owner's alone (chmod 600).
+    pub(super) password: Given<Secret>,
+}
+
+/// Certificates towards the server.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawRedisTls {
+    /// PEM file with the only authorities that are trusted. Default: the public ones.
+    pub(super) ca_file: Given<String>,
+    /// PEM file with the certificate that the server is shown. Default: none is shown.
+    pub(super) client_cert: Given<String>,
+    /// PEM file with the key of that certificate; it must be the owner's alone (chmod 600).
+    pub(super) client_key: Given<String>,
 }
 
 /// Where the gateway listens: address and port; port 0 picks a free one.

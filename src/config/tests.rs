@@ -82,6 +82,19 @@ offers:
       - statuses: any
       - from: 2025-07-16T00:00:00+08:00
         statuses: success
+store:
+  volatile: true
+  redis:
+    urls: [rediss://s-1.example.com/2, \"rediss://[::1]:26380/2\"]
+    sentinel:
+      master: books
+      username: watcher
+      password: sentinels-own
+    prefix: shop-1
+    username: tollgate
+    password: hunter2
+    timeout: 300ms
+    durable: true
 ";
 
 /// The least that a file can say.
@@ -132,7 +145,9 @@ fn fill(root: &Value, schema: &Value, value: &mut Value) {
         if let (None, Some(default)) = (fields.get(key), property.get("default")) {
             fields.insert(key.clone(), default.clone());
         }
-        let section = resolved(root, property).get("properties").is_some();
+        let found = resolved(root, property);
+        // Leaving out a section that cannot be empty says something too.
+        let section = found.get("properties").is_some() && found.get("oneOf").is_none();
         let required = schema["required"].as_array().is_some_and(|names| names.contains(&json!(key)));
         if section && !required {
             fields.entry(key.clone()).or_insert_with(|| json!({}));
@@ -162,7 +177,7 @@ fn a_complete_file_is_read_key_by_key() {
 #[test]
 fn no_secret_is_printed() {
     let text = format!("{:?}", parsed(BASE).unwrap());
-    for secret in ["0123456789abcdef", "fedcba9876543210", "sk-seller", "abc\""] {
+    for secret in ["0123456789abcdef", "fedcba9876543210", "sk-seller", "abc\"", "sentinels-own", "hunter2"] {
         assert!(!text.contains(secret), "{secret}");
     }
 }

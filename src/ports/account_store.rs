@@ -191,7 +191,16 @@ pub trait AccountStore: Send + Sync {
     fn account_of(&self, hash: KeyHash) -> BoxFuture<'_, Result<Option<AccountId>, StoreError>>;
 
     /// Packages of an account that have left its documents, latest first; at most [`LIST_MAX`].
-    fn ended<'a>(&'a self, account: &'a AccountId) -> BoxFuture<'a, Result<Vec<(ProductId, Package)>, StoreError>>;
+    fn ended<'a>(&'a self, account: &'a AccountId) -> BoxFuture<'a, Result<Vec<(ProductId, Package)>, StoreError>> {
+        self.ended_before(account, 0)
+    }
+
+    /// The same, before the latest so many.
+    fn ended_before<'a>(
+        &'a self,
+        account: &'a AccountId,
+        latest: usize,
+    ) -> BoxFuture<'a, Result<Vec<(ProductId, Package)>, StoreError>>;
 
     /// Tells what happens at the store, to every gateway. A commit of a head document is told before it is answered.
     /// Notices may be lost: then [`Notice::Missed`] comes when it is noticed, and a receiver that lags must take it for

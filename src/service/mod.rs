@@ -5,6 +5,7 @@ pub mod attendance;
 pub mod authenticate;
 pub mod commands;
 pub mod desk;
+pub mod dump;
 pub mod ledger;
 pub mod meter;
 pub mod recovery;

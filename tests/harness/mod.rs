@@ -9,6 +9,7 @@ pub(crate) mod crash;
 pub(crate) mod metrics;
 pub(crate) mod process;
 pub(crate) mod race;
+pub(crate) mod redis;
 pub(crate) mod rng;
 pub(crate) mod seller;
 pub(crate) mod wire;

@@ -13,6 +13,7 @@ mod keys;
 mod llm;
 mod metering;
 mod operating;
+mod redis;
 mod seller;
 mod sse;
 mod tidy;

@@ -135,9 +135,13 @@ impl AccountStore for SqliteStore {
         Box::pin(self.ask(move |db| Ok(read::owner(db, &hash)?)))
     }
 
-    fn ended<'a>(&'a self, account: &'a AccountId) -> BoxFuture<'a, Result<Vec<(ProductId, Package)>, StoreError>> {
+    fn ended_before<'a>(
+        &'a self,
+        account: &'a AccountId,
+        latest: usize,
+    ) -> BoxFuture<'a, Result<Vec<(ProductId, Package)>, StoreError>> {
         let account = account.clone();
-        Box::pin(self.ask(move |db| read::ended(db, &account)))
+        Box::pin(self.ask(move |db| read::ended(db, &account, latest)))
     }
 
     fn changes(&self) -> broadcast::Receiver<Notice> {

@@ -68,13 +68,19 @@ fn account_id(text: &str) -> rusqlite::Result<AccountId> {
     AccountId::new(text).map_err(|fault| rusqlite::Error::FromSqlConversionFailure(0, type_of, Box::new(fault)))
 }
 
-/// An account's ended packages, latest first.
-pub(super) fn ended(db: &Connection, account: &AccountId) -> Result<Vec<(ProductId, Package)>, StoreError> {
-    const QUESTION: &str = "SELECT product, package, body FROM history WHERE account = ?1 ORDER BY place DESC LIMIT ?2";
+/// An account's ended packages before the latest so many, latest first.
+pub(super) fn ended(
+    db: &Connection,
+    account: &AccountId,
+    latest: usize,
+) -> Result<Vec<(ProductId, Package)>, StoreError> {
+    const QUESTION: &str =
+        "SELECT product, package, body FROM history WHERE account = ?1 ORDER BY place DESC LIMIT ?2 OFFSET ?3";
+    let latest = i64::try_from(latest).unwrap_or(i64::MAX);
     let mut statement = db.prepare_cached(QUESTION)?;
     let texts = |row: &Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?));
     let mut packages = Vec::new();
-    for row in statement.query_map((account.as_str(), ROWS_MAX), texts)? {
+    for row in statement.query_map((account.as_str(), ROWS_MAX, latest), texts)? {
         let (product, package, body) = row?;
         let broken = |reason: String| StoreError::Broken {
             account: account.clone(),

@@ -145,7 +145,7 @@ fn ca_file(at: At<String>, url: Option<&BaseUrl>, cx: Cx<'_>) -> Option<PathBuf>
     Some(path)
 }
 
-fn holds_certificates(path: &Path) -> Result<(), String> {
+pub(super) fn holds_certificates(path: &Path) -> Result<(), String> {
     let unreadable = |error: std::io::Error| format!("cannot be read ({error})");
     let found = fs::metadata(path).map_err(unreadable)?;
     if !found.is_file() || found.len() > CA_FILE_BYTES_MAX {

@@ -297,3 +297,79 @@ fn a_value_never_changes_the_structure() {
     let text = BASE.replace("workers: 2", "workers: ${N}");
     assert_eq!(parse(&text, Path::new("t.yaml"), &number).unwrap().workers, 7);
 }
+
+#[test]
+fn the_store() {
+    let urls = "urls: [rediss://s-1.example.com/2, \"rediss://[::1]:26380/2\"]";
+    value(urls, "[]", "store.redis.urls", "0 URLs; write 1 to 64");
+    check(urls, "", "sentinel:", "store.redis.url", "the key `url` is missing");
+    let both = format!("{urls}\n    url: redis://x");
+    check(urls, &both, "urls:", "store.redis.urls", "keep one of them");
+    let at = "store.redis.urls[1]";
+    value(urls, "[rediss://a/2, redis://b/2]", at, "not the scheme or database of the first");
+    value(urls, "[redis://a/2, redis://b/3]", at, "not the scheme or database of the first");
+    value(urls, "[redis://a, unix:/run/x.sock]", at, "reached from this machine alone");
+    value(urls, "[redis://a, a:1]", at, "no address of a server");
+    check(
+        "    durable: true",
+        "    cluster: true\n    durable: true",
+        "cluster:",
+        "store.redis.cluster",
+        "no Sentinels",
+    );
+    check("    durable: true", "    tls: { ca_file: x }", "tls:", "store.redis.tls.ca_file", "cannot be read");
+    check("    durable: true", "    tls: { client_key: x }", "tls:", "store.redis.tls.client_key", "set both");
+    value("prefix: shop-1", "\"a:b\"", "store.redis.prefix", "no prefix");
+    value("prefix: shop-1", "\"{a}\"", "store.redis.prefix", "no prefix");
+    value("timeout: 300ms", "9ms", "store.redis.timeout", "at least `10ms`");
+    value("timeout: 300ms", "11s", "store.redis.timeout", "at most `10s`");
+    value("username: tollgate", "\"\"", "store.redis.username", "not the name of a user");
+    value("password: hunter2", "\" \"", "store.redis.password", "the secret is empty");
+    check("    password: hunter2\n", "", "username: tollgate", "store.redis.username", "a user without a password");
+    value("master: books", "\"my master\"", "store.redis.sentinel.master", "not the name of a master");
+    check("      master: books\n", "", "username: watcher", "store.redis.sentinel.master", "is missing");
+}
+
+/// One file without Sentinels, with other keys of `redis` instead.
+fn redis(keys: &str) -> Result<Store, String> {
+    let (before, rest) = BASE.split_once("    urls:").unwrap();
+    let (_, after) = rest.split_once("    prefix:").unwrap();
+    let text = format!("{before}    {keys}\n    prefix:{after}");
+    parsed(&text).map(|config| config.store).map_err(|problems| problems.to_string())
+}
+
+#[test]
+fn the_store_without_sentinels() {
+    let servers = |keys: &str| match redis(keys) {
+        Ok(Store::Redis(redis)) => Ok(redis.servers),
+        Ok(Store::Embedded) => Err("embedded".to_owned()),
+        Err(problems) => Err(problems),
+    };
+    let node = |host: &str, port| HostPort { host: host.to_owned(), port };
+    assert_eq!(servers("url: redis://r"), Ok(RedisServers::One(RedisAddress::Network(node("r", 6379)))));
+    assert_eq!(servers("urls: [redis://r:1/7]"), Ok(RedisServers::One(RedisAddress::Network(node("r", 1)))));
+    let socket = RedisServers::One(RedisAddress::Socket("/run/r.sock".into()));
+    assert_eq!(servers("url: unix:/run/r.sock"), Ok(socket));
+    let cluster = RedisServers::Cluster(vec![node("a", 6379), node("b", 7000)]);
+    assert_eq!(servers("urls: [redis://a, redis://b:7000]\n    cluster: true"), Ok(cluster));
+    for (keys, words) in [
+        ("urls: [redis://a, redis://b]", "neither `cluster: true` nor `sentinel`"),
+        ("url: redis://a/1\n    cluster: true", "database 0 alone"),
+        ("url: redis://a\n    tls: { ca_file: x }", "certificates are for TLS"),
+    ] {
+        let problems = servers(keys).unwrap_err();
+        assert!(problems.contains(words), "{keys}: {problems}");
+    }
+}
+
+#[test]
+fn the_embedded_store() {
+    let config = |store: &str| {
+        let (before, _) = BASE.split_once("store:").unwrap();
+        parsed(&format!("{before}{store}")).map_err(|problems| problems.to_string())
+    };
+    for embedded in ["", "store: {}\n", "store: { volatile: false }\n"] {
+        assert_eq!(config(embedded).map(|config| config.store), Ok(Store::Embedded), "{embedded}");
+    }
+    assert!(config("store: { volatile: true }\n").unwrap_err().contains("only a server can be volatile"));
+}

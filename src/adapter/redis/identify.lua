@@ -1,0 +1,2 @@
+-- Names the server. KEYS: server.
+return answer('server')

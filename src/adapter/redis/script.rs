@@ -1,0 +1,100 @@
+//! The scripts, as they are sent: by their hash, and whole to a server that does not know them yet.
+
+#[cfg(test)]
+use std::sync::Arc;
+
+use redis::{Value, cmd};
+use tokio::time::Instant;
+
+use super::fault::Fault;
+use super::link::Link;
+#[cfg(test)]
+use crate::ports::clock::Clock;
+
+/// What every script that names the server begins with.
+const SERVER: &str = include_str!("server.lua");
+
+/// One script.
+#[derive(Debug, Clone)]
+pub(super) struct Script {
+    text: String,
+    hash: String,
+}
+
+impl Script {
+    pub(super) fn new(text: &str) -> Self {
+        Self { text: text.to_owned(), hash: redis::Script::new(text).get_hash().to_owned() }
+    }
+
+    /// What the server runs.
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// By which the server knows it.
+    pub(super) fn hash(&self) -> &str {
+        &self.hash
+    }
+}
+
+/// All scripts.
+pub(super) struct Scripts {
+    pub(super) identify: Script,
+    pub(super) load: Script,
+    pub(super) commit: Script,
+    pub(super) check_in: Script,
+    pub(super) heartbeat: Script,
+    pub(super) claim: Script,
+    pub(super) release: Script,
+    /// Stands in for the server's clock.
+    #[cfg(test)]
+    pub(super) clock: Option<Arc<dyn Clock>>,
+}
+
+impl Scripts {
+    pub(super) fn new() -> Self {
+        let named = |body: &str| Script::new(&format!("{SERVER}{body}"));
+        Self {
+            identify: named(include_str!("identify.lua")),
+            load: named(include_str!("load.lua")),
+            commit: named(include_str!("commit.lua")),
+            check_in: named(include_str!("check_in.lua")),
+            heartbeat: named(include_str!("heartbeat.lua")),
+            claim: Script::new(include_str!("claim.lua")),
+            release: Script::new(include_str!("release.lua")),
+            #[cfg(test)]
+            clock: None,
+        }
+    }
+
+    /// Runs a script before a deadline.
+    pub(super) async fn run(
+        &self,
+        (link, deadline): (&Link, Instant),
+        script: &Script,
+        keys: &[String],
+        arguments: &[String],
+    ) -> Result<Value, Fault> {
+        let command = |name: &str, what: &str| {
+            let mut command = cmd(name);
+            command.arg(what).arg(keys.len()).arg(keys).arg(arguments);
+            command
+        };
+        #[cfg(test)]
+        if let Some(clock) = &self.clock {
+            return link.ask_by(&command("EVAL", &at(script.text(), &**clock)), deadline).await;
+        }
+        match link.ask_by(&command("EVALSHA", script.hash()), deadline).await {
+            Err(Fault::Forgotten) => link.ask_by(&command("EVAL", script.text()), deadline).await,
+            answer => answer,
+        }
+    }
+}
+
+/// A script for which it always is the time that a clock shows.
+#[cfg(test)]
+fn at(script: &str, clock: &dyn Clock) -> String {
+    let now = clock.now();
+    let time = format!("{{'{}','{}'}}", now.as_second(), now.subsec_nanosecond() / 1_000);
+    script.replace("redis.call('TIME')", &time)
+}
