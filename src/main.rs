@@ -31,6 +31,7 @@ fn main() -> ExitCode {
         },
         Command::Usage(UsageCommand::Export(file)) => export(&file.config),
         Command::Remote(command) => cli::run(command, &mut io::stdout(), &mut io::stderr()),
+        Command::Simulate(args) => cli::simulate(&args, &mut io::stdout()),
         Command::Completions { shell } => match cli::completions(shell, &mut io::stdout()) {
             Ok(()) => ExitCode::from(EXIT_OK),
             Err(error) => complain(&error, EXIT_UNAVAILABLE),

@@ -4,6 +4,7 @@
 pub mod args;
 mod client;
 mod remote;
+mod simulate;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ use clap::{CommandFactory, Parser};
 
 pub use args::{Cli, Command};
 pub use remote::run;
+pub use simulate::simulate;
 
 /// Done.
 pub const EXIT_OK: u8 = 0;

@@ -154,7 +154,7 @@ fn add_package(books: &Books, product: ProductId, package: Package, now: Timesta
     let mut pool = known.unwrap_or_else(|| Pool::new(books.head.id.clone(), product.clone()));
     pool.observe(now);
     let mut events = vec![Event::PackageAdded { product, package: package.id.clone() }];
-    pool.packages.push(package);
+    pool.add(package, &mut events);
     let ended = pool.sweep(now, &mut events);
     Change { head: None, pool: Some(pool), ended, events }
 }
@@ -209,6 +209,7 @@ pub fn sync(pool: &Pool, sync: &Sync, now: Timestamp) -> (Change, Option<Lease>)
         next.finish(&sync.incarnation, (end, known), now, &mut events);
     }
     next.forget_finished(now);
+    next.give_up_unplaced(now, &mut events);
     let mut ended = next.sweep(now, &mut events);
     let lease = sync.grant.and_then(|(number, want)| next.grant(&sync.incarnation, number, want, now));
     ended.extend(next.sweep(now, &mut events));

@@ -4,7 +4,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::amount::Units;
@@ -16,6 +16,9 @@ use super::package::Package;
 /// The document version that this program writes, and the newest that it reads.
 pub const POOL_VERSION: u32 = 1;
 
+/// How far back a store's loss is repaired: gateways keep their journals for at least as long.
+pub const REPAIRED_FOR: SignedDuration = SignedDuration::from_hours(7 * 24);
+
 /// How the last package of a pool ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -26,6 +29,17 @@ pub struct Ended {
     pub expired: bool,
     /// Its last second.
     pub valid_until: Timestamp,
+}
+
+/// Use of a package that the document does not know: the store forgot the purchase, and its command will be applied
+/// again by whoever journalled it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unplaced {
+    /// How much, over all leases.
+    pub used: Units,
+    /// When it was first reported.
+    pub since: Timestamp,
 }
 
 /// A pool's document.
@@ -45,6 +59,9 @@ pub struct Pool {
     /// The last package that left the document, to say why nothing is left.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_ended: Option<Ended>,
+    /// Use that waits for its package, by package.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub unplaced: BTreeMap<PackageId, Unplaced>,
     /// The highest time seen: a clock that steps back does not bring an expired package back.
     pub time_high: Timestamp,
 }
@@ -78,6 +95,7 @@ impl Pool {
             packages: Vec::new(),
             held: BTreeMap::new(),
             last_ended: None,
+            unplaced: BTreeMap::new(),
             time_high: Timestamp::UNIX_EPOCH,
         }
     }
@@ -116,6 +134,40 @@ impl Pool {
             (None, Some(_)) => Shortage::UsedUp,
             (None, None) => Shortage::NoPackage,
         }
+    }
+
+    /// Puts a package into the pool. If the store forgot it and its units are in use, they are not sold again: use that
+    /// was reported is booked, and what gateways still hold is leased.
+    pub fn add(&mut self, mut package: Package, events: &mut Vec<Event>) {
+        let open = self.held.values_mut().flat_map(|held| held.leases.values_mut()).filter(|lease| !lease.closed);
+        for part in open.flat_map(|lease| &mut lease.parts).filter(|part| part.package == package.id) {
+            let missing = part.outstanding();
+            let leased = package.free.take_up_to(missing);
+            package.leased.put(leased);
+            part.granted = part.granted.saturating_sub(missing).saturating_add(leased);
+        }
+        if let Some(Unplaced { used, .. }) = self.unplaced.remove(&package.id) {
+            let booked = package.free.take_up_to(used);
+            package.settled.put(booked);
+            package.overrun = used.saturating_sub(booked);
+            if !package.overrun.is_zero() {
+                let (product, overrun) = (self.product.clone(), package.overrun);
+                events.push(Event::Overrun { product, package: package.id.clone(), overrun });
+            }
+        }
+        self.packages.push(package);
+    }
+
+    /// Gives up waiting for packages whose purchase nobody has applied again: their use is told as overrun.
+    pub fn give_up_unplaced(&mut self, now: Timestamp, events: &mut Vec<Event>) {
+        let product = self.product.clone();
+        self.unplaced.retain(|package, Unplaced { used, since }| {
+            let waits = now.duration_since(*since) <= REPAIRED_FOR;
+            if !waits {
+                events.push(Event::Overrun { product: product.clone(), package: package.clone(), overrun: *used });
+            }
+            waits
+        });
     }
 
     /// Grants a block to a gateway, drawn from the packages in order: earliest expiry, then earliest purchase.

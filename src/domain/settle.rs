@@ -9,7 +9,7 @@ use super::event::Event;
 use super::id::{Incarnation, ProductId};
 use super::lease::{HeldLeases, Lease, LeasePart};
 use super::package::Package;
-use super::pool::Pool;
+use super::pool::{Pool, Unplaced};
 
 /// How long after a run's end its journal may be reported. A finished run is remembered for as long; reported later,
 /// its use would be booked a second time.
@@ -69,14 +69,17 @@ impl Pool {
             let package = self.packages.iter_mut().find(|package| package.id == reported.package);
             match (known, package) {
                 (Some(known), Some(package)) => book(package, known, reported, &self.product, events),
-                (Some(known), None) if known.used < reported.used => {
-                    // The store forgot the lease and the package ended without it.
-                    let overrun = reported.used.saturating_sub(known.used);
-                    known.used = reported.used;
-                    let (product, package) = (self.product.clone(), reported.package.clone());
-                    events.push(Event::Overrun { product, package, overrun });
+                (Some(known), None) => {
+                    // The store forgot the purchase; or it forgot the lease, and the package ended without it.
+                    let more = reported.used.saturating_sub(known.used);
+                    known.used = known.used.max(reported.used);
+                    known.returned = known.returned.max(reported.returned);
+                    if !more.is_zero() {
+                        let nothing = Unplaced { used: Units::ZERO, since: now };
+                        self.unplaced.entry(reported.package.clone()).or_insert(nothing).used.put(more);
+                    }
                 }
-                (Some(_) | None, None) | (None, Some(_)) => {}
+                (None, None | Some(_)) => {}
             }
         }
         if report.closes() {
@@ -126,15 +129,16 @@ impl Pool {
 }
 
 /// Takes a forgotten lease's units out of what is free again. What is no longer there was sold twice; the lease keeps
-/// only what it got, so that it never returns what another holds.
+/// only what it got, so that it never returns what another holds. If the package is forgotten too, its units are taken
+/// when it comes back ([`Pool::add`]).
 fn enter_again(packages: &mut [Package], part: &LeasePart) -> LeasePart {
-    let mut granted = Units::ZERO;
-    if let Some(package) = packages.iter_mut().find(|package| package.id == part.package) {
-        granted = package.free.take_up_to(part.granted);
-        let missing = part.granted.saturating_sub(granted);
-        granted.put(package.forfeited.take_up_to(missing));
-        package.leased.put(granted);
-    }
+    let Some(package) = packages.iter_mut().find(|package| package.id == part.package) else {
+        return LeasePart::new(part.package.clone(), part.granted);
+    };
+    let mut granted = package.free.take_up_to(part.granted);
+    let missing = part.granted.saturating_sub(granted);
+    granted.put(package.forfeited.take_up_to(missing));
+    package.leased.put(granted);
     LeasePart::new(part.package.clone(), granted)
 }
 

@@ -6,3 +6,4 @@ pub mod ledger;
 pub mod meter;
 pub mod recovery;
 pub mod supply;
+pub mod tally;

@@ -1,21 +1,18 @@
 //! At start: brings into the books what the journals of earlier runs know and the store does not.
 
-use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use super::ledger::random;
+use super::tally::Tally;
 use crate::domain::account::{Sync, sync};
-use crate::domain::amount::Units;
 use crate::domain::event::Event;
 use crate::domain::id::{AccountId, ProductId};
-use crate::domain::lease::LeasePart;
-use crate::domain::settle::{LeaseReport, RunEnd};
-use crate::domain::usage::ChargePart;
+use crate::domain::settle::RunEnd;
 use crate::ports::account_store::{AccountStore, Commit, CommitError, Loaded, Stamp, StoreError, Write};
 use crate::ports::clock::{Clock, Entropy};
-use crate::ports::journal::{EarlierRuns, Grant, JournalError, Record};
+use crate::ports::journal::{EarlierRuns, JournalError};
 
 /// A commit that meets this many conflicts in a row is given up: nobody else should be writing at start.
 const COMMIT_ATTEMPTS_MAX: usize = 8;
@@ -44,57 +41,6 @@ pub struct Recovered {
     pub suspended: u64,
 }
 
-/// What a run's journal says of one pool: its leases by number.
-type Leases = BTreeMap<u64, Grant>;
-
-/// A run's journal, added up.
-#[derive(Default)]
-struct Added {
-    pools: BTreeMap<(AccountId, ProductId), Leases>,
-    /// Charges whose end has not been seen, by core and call.
-    open: HashMap<(u16, u64), (AccountId, ProductId, Vec<ChargePart>)>,
-    closed: bool,
-}
-
-impl Added {
-    fn add(&mut self, writer: u16, record: Record) {
-        match record {
-            Record::Grant(grant) => {
-                let pool = self.pools.entry((grant.account.clone(), grant.product.clone())).or_default();
-                pool.insert(grant.number, grant);
-            }
-            Record::Charge(charge) => {
-                self.open.insert((writer, charge.call), (charge.account, charge.product, charge.parts));
-            }
-            Record::End(end) => {
-                if let Some(charge) = self.open.remove(&(writer, end.call))
-                    && end.billed
-                {
-                    self.count(charge);
-                }
-            }
-            Record::Ask(ask) => {
-                self.pools.entry((ask.account, ask.product)).or_default();
-            }
-            Record::Close => self.closed = true,
-        }
-    }
-
-    fn count(&mut self, (account, product, parts): (AccountId, ProductId, Vec<ChargePart>)) {
-        let pool = self.pools.entry((account, product)).or_default();
-        for charged in parts {
-            let lease = pool.get_mut(&charged.lease);
-            let part = lease.and_then(|lease| lease.parts.iter_mut().find(|part| part.package == charged.package));
-            match part {
-                Some(part) => part.used.put(charged.units),
-                None => {
-                    tracing::error!(lease = charged.lease, package = %charged.package, "a charge draws on a lease that the journal does not know")
-                }
-            }
-        }
-    }
-}
-
 /// Reads every journal that is not settled, books what the store lacks, and notes that it is settled.
 pub async fn recover(
     runs: &dyn EarlierRuns,
@@ -104,18 +50,13 @@ pub async fn recover(
 ) -> Result<Recovered, RecoveryError> {
     let mut found = Recovered::default();
     for run in runs.unsettled()? {
-        let mut added = Added::default();
-        let damage = runs.read(&run, &mut |writer, record| added.add(writer, record))?;
-        // The client may have received these heads: they count.
-        let open: Vec<_> = added.open.drain().map(|(_, charge)| charge).collect();
-        found.interrupted = found.interrupted.saturating_add(open.len());
-        open.into_iter().for_each(|charge| added.count(charge));
+        let mut tally = Tally::default();
+        let damage = runs.read(&run, &mut |writer, record| tally.add(writer, record))?;
+        found.interrupted = found.interrupted.saturating_add(tally.count_open());
         let undamaged = damage.bytes == 0 && damage.missing_files == 0;
-        let whole = undamaged && (run.same_boot || added.closed);
+        let whole = undamaged && (run.same_boot || tally.closed());
         let end = if whole { RunEnd::Whole } else { RunEnd::Lost };
-        for ((account, product), leases) in added.pools {
-            let reports: Vec<_> = leases.into_values().map(|lease| report(lease, end)).collect();
-            let asked = Sync { incarnation: run.incarnation.clone(), reports, ended: Some(end), grant: None };
+        for ((account, product), asked) in tally.reports(&run.incarnation, end) {
             let suspended = book(store, (&account, &product), &asked, clock, entropy).await?;
             found.suspended = found.suspended.saturating_add(suspended);
         }
@@ -125,20 +66,6 @@ pub async fn recover(
         tracing::info!(run = %run.incarnation, damaged_bytes = damage.bytes, whole, "an earlier run's journal is settled");
     }
     Ok(found)
-}
-
-fn report(lease: Grant, end: RunEnd) -> LeaseReport {
-    let lost = end == RunEnd::Lost;
-    let whole = |part: LeasePart| {
-        let returned = if lost { Units::ZERO } else { part.granted.saturating_sub(part.used) };
-        LeasePart { returned, ..part }
-    };
-    LeaseReport {
-        number: lease.number,
-        parts: lease.parts.into_iter().map(whole).collect(),
-        deadline: lease.deadline,
-        lost,
-    }
 }
 
 /// Books one pool's reports; returns how many units went into suspense.
