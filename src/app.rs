@@ -19,9 +19,9 @@ use crate::adapter::sqlite::{OpenError as StoreOpenError, SqliteStore};
 use crate::admin::health::{Readiness, Unready};
 use crate::admin::{self, AdminState, AdminToken, Reload, router};
 use crate::config::{AccessLog as AccessTarget, Catalog, Config, Problems};
-use crate::domain::id::AccountId;
 use crate::ports::account_store::AccountStore;
 use crate::ports::clock::{Clock, Entropy};
+use crate::ports::gateways::Notice;
 use crate::ports::journal::{Journal, JournalError, Record};
 use crate::protocol::api_key::{KeyHasher, SecretTooShort};
 use crate::proxy::catalog::{Shelf, ShelfError};
@@ -29,6 +29,7 @@ use crate::proxy::request_body::Held;
 use crate::proxy::server::{OwnParts, Server, Shared};
 use crate::service::accounts::Accounts;
 use crate::service::authenticate::Authenticator;
+use crate::service::desk::Desk;
 use crate::service::ledger::{self, Ledger, Nudges};
 use crate::service::meter::Meter;
 use crate::service::recovery::{RecoveryError, recover};
@@ -101,18 +102,16 @@ pub struct Gateway {
 impl Gateway {
     /// Starts everything; returns once calls are served. Must run on the control runtime.
     pub async fn start(config: Config, load: LoadConfig) -> Result<Self, StartError> {
-        let Ground { clock, entropy, metrics, store, run, hasher, data_listener, admin_listener } =
+        let Ground { clock, metrics, desk, run, hasher, data_listener, admin_listener } =
             Ground::prepare(&config).await?;
+        let store = Arc::clone(&desk.store);
         let addresses = (data_listener.local_addr()?, admin_listener.local_addr()?);
         let shelf = Arc::new(Shelf::new(&config.catalog, &metrics)?);
         let access = start_access(&config.log.access)?;
         let mut writers = run.writers().into_iter();
         let (ledger, nudges) = Ledger::new(ledger::Parts {
-            store: Arc::clone(&store),
+            desk: desk.clone(),
             grants: writers.next().ok_or(StartError::NoWriter)?,
-            clock: Arc::clone(&clock),
-            entropy: Arc::clone(&entropy),
-            incarnation: run.incarnation().clone(),
             metrics: metrics.clone(),
         });
         let (ledger, authenticator) =
@@ -125,7 +124,7 @@ impl Gateway {
             metrics: metrics.clone(),
             limits: config.limits.clone(),
             held: Arc::new(Held::new(config.limits.buffered_bytes)),
-            run_id: random_id(&*entropy),
+            run_id: random_id(&*desk.entropy),
         };
         let server = Arc::new(Server::start(&Arc::new(shared), own, &shelf)?);
         let catalog = Arc::new(ArcSwap::new(Arc::clone(&config.catalog)));
@@ -136,7 +135,7 @@ impl Gateway {
             Reloader { load, running: config, catalog: held_catalog, server: held_server, metrics: metrics.clone() };
         let reloader = Arc::new(reloader);
         let state = AdminState {
-            accounts: Accounts::new(Arc::clone(&store), clock, entropy, hasher),
+            accounts: Accounts::new(desk, hasher),
             catalog,
             readiness: Arc::clone(&readiness),
             registry: metrics.registry.clone(),
@@ -232,9 +231,8 @@ impl Gateway {
 /// What everything else stands on.
 struct Ground {
     clock: Arc<dyn Clock>,
-    entropy: Arc<dyn Entropy>,
     metrics: Metrics,
-    store: Arc<dyn AccountStore>,
+    desk: Desk,
     run: Run,
     hasher: KeyHasher,
     data_listener: TcpListener,
@@ -253,8 +251,10 @@ impl Ground {
         let admin_listener = listen("admin", config.admin_listener)?;
         let file = config.data_dir.join(STORE_FILE);
         let store: Arc<dyn AccountStore> = Arc::new(SqliteStore::open(&file, Arc::clone(&clock))?);
-        let run = begin_run(dir, config, &store, (&*clock, &*entropy), &metrics).await?;
-        Ok(Self { clock, entropy, metrics, store, run, hasher, data_listener, admin_listener })
+        let run = begin_run(dir, config)?;
+        let desk = Desk::new(store, Arc::clone(&clock), entropy, run.incarnation().clone());
+        settle_earlier(&run, &desk, &metrics).await?;
+        Ok(Self { clock, metrics, desk, run, hasher, data_listener, admin_listener })
     }
 }
 
@@ -272,18 +272,16 @@ fn listen(which: &'static str, address: SocketAddr) -> Result<TcpListener, Start
     bind().map_err(|error| StartError::Listener { which, address, error })
 }
 
-/// Begins this run's journal and brings the earlier runs' into the books.
-async fn begin_run(
-    dir: DataDir,
-    config: &Config,
-    store: &Arc<dyn AccountStore>,
-    (clock, entropy): (&dyn Clock, &dyn Entropy),
-    metrics: &Metrics,
-) -> Result<Run, StartError> {
+/// Begins this run's journal.
+fn begin_run(dir: DataDir, config: &Config) -> Result<Run, StartError> {
     let cores = u16::try_from(config.workers).unwrap_or(u16::MAX);
     let writers = cores.saturating_add(1); // one for grants
-    let run = dir.begin_run(RunOptions { writers, segment_bytes: config.journal_segment_bytes })?;
-    let found = recover(&*run.earlier(), store, clock, entropy).await?;
+    Ok(dir.begin_run(RunOptions { writers, segment_bytes: config.journal_segment_bytes })?)
+}
+
+/// Brings the earlier runs' journals into the books.
+async fn settle_earlier(run: &Run, desk: &Desk, metrics: &Metrics) -> Result<(), StartError> {
+    let found = recover(&*run.earlier(), desk).await?;
     metrics.journal_damaged_bytes.set(i64::try_from(found.damaged_bytes).unwrap_or(i64::MAX));
     metrics.units_suspended.set(i64::try_from(found.suspended).unwrap_or(i64::MAX));
     if found.damaged_bytes > 0 {
@@ -299,7 +297,7 @@ async fn begin_run(
             "units are in suspense: see `tollgate packages list`, decide with `tollgate packages resolve`"
         );
     }
-    Ok(run)
+    Ok(())
 }
 
 fn own_parts(
@@ -348,7 +346,7 @@ async fn sync_until(ledger: Arc<Ledger>, nudges: Nudges, stopped: watch::Receive
     ledger.run(nudges, until(stopped)).await;
 }
 
-async fn follow(authenticator: Arc<Authenticator>, changes: broadcast::Receiver<AccountId>) {
+async fn follow(authenticator: Arc<Authenticator>, changes: broadcast::Receiver<Notice>) {
     authenticator.follow(changes).await;
 }
 

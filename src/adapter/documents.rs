@@ -11,9 +11,10 @@ use crate::domain::pool::{POOL_VERSION, Pool};
 use crate::ports::account_store::{
     Commit, CommitError, DOCUMENT_BYTES_MAX, DOCUMENT_BYTES_WARN, Loaded, Stamp, Stamped, StoreError,
 };
+use crate::ports::gateways::ServerId;
 
-/// Changes that a slow listener may be behind before it has to forget all it has cached.
-pub(super) const CHANGES_KEPT: usize = 1_024;
+/// Notices that a slow listener may be behind before it has to forget all it has cached.
+pub(super) const NOTICES_KEPT: usize = 1_024;
 /// The head document's name within its account.
 pub(super) const HEAD: &str = "account";
 /// What a pool document's name begins with; its product follows.
@@ -93,7 +94,7 @@ pub(super) fn encode(
 pub(super) fn assemble(
     account: &AccountId,
     documents: Vec<Document>,
-    now: Timestamp,
+    (now, server): (Timestamp, &ServerId),
 ) -> Result<Option<Loaded>, StoreError> {
     if documents.is_empty() {
         return Ok(None);
@@ -110,7 +111,7 @@ pub(super) fn assemble(
         pools.insert(product, Stamped { stamp, value: decode::<Pool>(account, &name, &body, POOL_VERSION)? });
     }
     let head = head.ok_or_else(|| broken(account, HEAD, "it is missing".to_owned()))?;
-    Ok(Some(Loaded { head, pools, now }))
+    Ok(Some(Loaded { head, pools, now, server: server.clone() }))
 }
 
 /// The name for people in a head document's text; `None` if the text is damaged.

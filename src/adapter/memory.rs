@@ -1,21 +1,27 @@
-//! A store in memory, for tests: it can fail on demand and lose its tail. It keeps its documents as text, so that it
-//! refuses what the others refuse.
+//! A store in memory, for tests: it can fail on demand, lose its tail, restart, mistake the time and lose notices. It
+//! keeps its documents as text, so that it refuses what the others refuse.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::broadcast;
 
-use super::documents::{self, CHANGES_KEPT, Document, HEAD, Present, Verdict};
+use super::documents::{self, Document, HEAD, NOTICES_KEPT, Present, Verdict};
+use super::gateways::{Gate, Heartbeats, Turns, check_believed};
 use crate::domain::account::Account;
 use crate::domain::event::Event;
-use crate::domain::id::{AccountId, ProductId};
+use crate::domain::id::{AccountId, Incarnation, ProductId};
 use crate::domain::key::KeyHash;
 use crate::domain::package::Package;
 use crate::ports::BoxFuture;
 use crate::ports::account_store::{AccountStore, AccountSummary, Commit, CommitError, LIST_MAX, Loaded, StoreError};
 use crate::ports::clock::Clock;
+use crate::ports::gateways::{CheckIn, Heartbeat, Notice, ServerId, Servers};
+
+/// The name of a new store's first life.
+const FIRST_LIFE: &str = "memory-1";
 
 /// How one commit is to go wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +30,8 @@ pub enum Fault {
     NotWritten,
     /// The store does it, the reply is lost.
     ReplyLost,
+    /// Someone else was faster.
+    Conflict,
 }
 
 /// All that a [`MemoryStore`] keeps, at one moment.
@@ -33,21 +41,50 @@ pub struct Contents {
     keys: HashMap<KeyHash, AccountId>,
     history: Vec<(AccountId, ProductId, Package)>,
     outbox: Vec<(AccountId, Event)>,
+    heartbeats: Heartbeats,
 }
 
-/// Keeps accounts until it is dropped.
+/// What a restart of the store ends.
+#[derive(Debug)]
+struct Life {
+    server: ServerId,
+    gate: Gate,
+    turns: Turns,
+}
+
+impl Life {
+    fn new(server: ServerId) -> Self {
+        Self { server, gate: Gate::default(), turns: Turns::default() }
+    }
+}
+
+/// How the store as a whole behaves.
+#[derive(Debug, Clone, Copy, Default)]
+struct Mood {
+    /// What its clock is off.
+    off: SignedDuration,
+    /// Nothing is answered but errors.
+    away: bool,
+    /// Since when notices are lost.
+    deaf_since: Option<Instant>,
+}
+
+/// Keeps accounts until it is dropped. Several gateways of one process can share it.
 pub struct MemoryStore {
     clock: Arc<dyn Clock>,
     contents: Mutex<Contents>,
+    life: Mutex<Life>,
+    mood: Mutex<Mood>,
     faults: Mutex<VecDeque<Fault>>,
-    changes: broadcast::Sender<AccountId>,
+    notices: broadcast::Sender<Notice>,
 }
 
 impl MemoryStore {
     /// An empty store that takes its time from the clock.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        let changes = broadcast::Sender::new(CHANGES_KEPT);
-        Self { clock, contents: Mutex::default(), faults: Mutex::default(), changes }
+        let life = Mutex::new(Life::new(ServerId::new(FIRST_LIFE)));
+        let notices = broadcast::Sender::new(NOTICES_KEPT);
+        Self { clock, contents: Mutex::default(), life, mood: Mutex::default(), faults: Mutex::default(), notices }
     }
 
     /// Lets the next commits fail, one each.
@@ -55,12 +92,35 @@ impl MemoryStore {
         lock(&self.faults).extend(faults);
     }
 
+    /// Answers nothing but errors from now on, or no longer.
+    pub fn be_away(&self, away: bool) {
+        lock(&self.mood).away = away;
+    }
+
+    /// Lets the store's clock be off by so much.
+    pub fn step_time(&self, off: SignedDuration) {
+        lock(&self.mood).off = off;
+    }
+
+    /// Loses all notices from now on, or no longer; then those who listen are told that they may have missed some.
+    pub fn lose_notices(&self, lose: bool) {
+        let before = std::mem::replace(&mut lock(&self.mood).deaf_since, lose.then(Instant::now));
+        if before.is_some() && !lose {
+            self.tell(Notice::Missed);
+        }
+    }
+
+    /// Begins another life: no gateway has checked in with it. What is kept stays as it is.
+    pub fn restart(&self, server: ServerId) {
+        *lock(&self.life) = Life::new(server);
+    }
+
     /// All that is kept now.
     pub fn contents(&self) -> Contents {
         lock(&self.contents).clone()
     }
 
-    /// Puts back what was kept earlier: all later commits are lost.
+    /// Puts back what was kept earlier: all later commits are lost. A real store restarts with that.
     pub fn roll_back(&self, to: Contents) {
         *lock(&self.contents) = to;
     }
@@ -78,30 +138,67 @@ impl MemoryStore {
         contents.documents.get_mut(account).unwrap().get_mut(name).unwrap().body = body.to_owned();
     }
 
+    /// The store's time, if it answers at all.
+    fn now(&self) -> Result<Timestamp, StoreError> {
+        let Mood { off, away, .. } = *lock(&self.mood);
+        if away {
+            return Err(StoreError::Unavailable("it was told to be away".to_owned()));
+        }
+        let now = self.clock.now();
+        Ok(now.checked_add(off).unwrap_or(now))
+    }
+
+    fn tell(&self, notice: Notice) {
+        if lock(&self.mood).deaf_since.is_none() {
+            let _ = self.notices.send(notice); // fails when nobody listens
+        }
+    }
+
     fn write(&self, commit: Commit) -> Result<Timestamp, CommitError> {
+        let now = self.now()?;
         let fault = lock(&self.faults).pop_front();
         let lost = |text: &str| Err(StoreError::Unavailable(text.to_owned()).into());
         if fault == Some(Fault::NotWritten) {
             return lost("a fault was asked for");
         }
-        let (now, account, heard) = (self.clock.now(), commit.account.clone(), commit.head.is_some());
-        if lock(&self.contents).write(commit, now)? && heard {
-            let _ = self.changes.send(account); // fails when nobody listens
+        if fault == Some(Fault::Conflict) {
+            let server = lock(&self.life).server.clone();
+            let there = lock(&self.contents).load(&commit.account, (now, &server))?;
+            return Err(CommitError::Conflict(there.map(Box::new)));
+        }
+        let heard = commit.head.as_ref().map(|_| Notice::Changed(commit.account.clone()));
+        if self.try_write(commit, now)? {
+            heard.into_iter().for_each(|notice| self.tell(notice));
         }
         if fault == Some(Fault::ReplyLost) { lost("the reply was lost") } else { Ok(now) }
+    }
+
+    fn try_write(&self, commit: Commit, now: Timestamp) -> Result<bool, CommitError> {
+        let mut life = lock(&self.life);
+        check_believed(&commit, &life.server, now)?;
+        life.turns.check(&commit, now)?;
+        let (open, server) = (life.gate.is_open(), life.server.clone());
+        let written = lock(&self.contents).write(&commit, (now, &server), open);
+        match &written {
+            Ok(_) => life.turns.written(&commit),
+            Err(CommitError::Conflict(_)) => life.turns.conflicted(&commit, now),
+            Err(_) => {}
+        }
+        written
     }
 }
 
 impl Contents {
     /// Returns whether anything was written; false for a commit that is there already.
-    fn write(&mut self, commit: Commit, now: Timestamp) -> Result<bool, CommitError> {
+    fn write(&mut self, commit: &Commit, at: (Timestamp, &ServerId), open: bool) -> Result<bool, CommitError> {
         let pool_name = commit.pool.as_ref().map(|write| documents::pool_name(&write.value.product));
         let head = self.present(&commit.account, HEAD);
         let pool = pool_name.as_deref().and_then(|name| self.present(&commit.account, name));
-        match documents::judge(&commit, head, pool) {
+        match documents::judge(commit, head, pool) {
+            Verdict::Write if commit.grants && !open => return Err(CommitError::Closed),
             Verdict::Write => {}
             Verdict::Repeated => return Ok(false),
-            Verdict::Conflict => return Err(CommitError::Conflict(self.load(&commit.account, now)?.map(Box::new))),
+            Verdict::Conflict => return Err(CommitError::Conflict(self.load(&commit.account, at)?.map(Box::new))),
         }
         let account = &commit.account;
         let mut written = Vec::new();
@@ -121,15 +218,15 @@ impl Contents {
         }
         let known = self.documents.entry(account.clone()).or_default();
         known.extend(written.into_iter().map(|document| (document.name.clone(), document)));
-        if let Some(pool) = commit.pool {
-            for package in commit.ended {
+        if let Some(pool) = &commit.pool {
+            for package in &commit.ended {
                 self.history.retain(|(whose, _, known)| whose != account || known.id != package.id);
-                self.history.push((account.clone(), pool.value.product.clone(), package));
+                self.history.push((account.clone(), pool.value.product.clone(), package.clone()));
             }
         }
-        for event in commit.events {
+        for event in &commit.events {
             if !self.outbox.iter().any(|(whose, known)| whose == account && known.id() == event.id()) {
-                self.outbox.push((account.clone(), event));
+                self.outbox.push((account.clone(), event.clone()));
             }
         }
         Ok(true)
@@ -145,9 +242,9 @@ impl Contents {
         Some(Present { stamp: document.stamp, bytes: document.body.len() })
     }
 
-    fn load(&self, account: &AccountId, now: Timestamp) -> Result<Option<Loaded>, StoreError> {
+    fn load(&self, account: &AccountId, at: (Timestamp, &ServerId)) -> Result<Option<Loaded>, StoreError> {
         let documents = self.documents.get(account).into_iter().flat_map(BTreeMap::values).cloned();
-        documents::assemble(account, documents.collect(), now)
+        documents::assemble(account, documents.collect(), at)
     }
 
     fn list(&self, after: Option<&AccountId>) -> Vec<AccountSummary> {
@@ -162,7 +259,11 @@ impl Contents {
 
 impl AccountStore for MemoryStore {
     fn load<'a>(&'a self, account: &'a AccountId) -> BoxFuture<'a, Result<Option<Loaded>, StoreError>> {
-        Box::pin(async move { lock(&self.contents).load(account, self.clock.now()) })
+        Box::pin(async move {
+            let now = self.now()?;
+            let server = lock(&self.life).server.clone();
+            lock(&self.contents).load(account, (now, &server))
+        })
     }
 
     fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<Timestamp, CommitError>> {
@@ -170,23 +271,65 @@ impl AccountStore for MemoryStore {
     }
 
     fn list(&self, after: Option<AccountId>) -> BoxFuture<'_, Result<Vec<AccountSummary>, StoreError>> {
-        Box::pin(async move { Ok(lock(&self.contents).list(after.as_ref())) })
+        Box::pin(async move { self.now().map(|_| lock(&self.contents).list(after.as_ref())) })
     }
 
     fn account_of(&self, hash: KeyHash) -> BoxFuture<'_, Result<Option<AccountId>, StoreError>> {
-        Box::pin(async move { Ok(lock(&self.contents).keys.get(&hash).cloned()) })
+        Box::pin(async move { self.now().map(|_| lock(&self.contents).keys.get(&hash).cloned()) })
     }
 
     fn ended<'a>(&'a self, account: &'a AccountId) -> BoxFuture<'a, Result<Vec<(ProductId, Package)>, StoreError>> {
         Box::pin(async move {
+            self.now()?;
             let contents = lock(&self.contents);
             let of_account = contents.history.iter().rev().filter(|(whose, ..)| whose == account).take(LIST_MAX);
             Ok(of_account.map(|(_, product, package)| (product.clone(), package.clone())).collect())
         })
     }
 
-    fn changes(&self) -> broadcast::Receiver<AccountId> {
-        self.changes.subscribe()
+    fn changes(&self) -> broadcast::Receiver<Notice> {
+        self.notices.subscribe()
+    }
+
+    fn notify(&self, notice: Notice) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move { self.now().map(|_| self.tell(notice)) })
+    }
+
+    fn heard_at(&self) -> Option<Instant> {
+        let Mood { away, deaf_since, .. } = *lock(&self.mood);
+        if away { None } else { Some(deaf_since.unwrap_or_else(Instant::now)) }
+    }
+
+    fn heartbeat<'a>(&'a self, by: &'a Incarnation) -> BoxFuture<'a, Result<Heartbeat, StoreError>> {
+        Box::pin(async move {
+            let now = self.now()?;
+            let server = lock(&self.life).server.clone();
+            Ok(Heartbeat { now, live: lock(&self.contents).heartbeats.beat(by, now), server })
+        })
+    }
+
+    fn leave<'a>(&'a self, by: &'a Incarnation) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move { self.now().map(|_| lock(&self.contents).heartbeats.leave(by)) })
+    }
+
+    fn servers(&self) -> BoxFuture<'_, Result<Servers, StoreError>> {
+        Box::pin(async move { self.now().map(|_| Servers(vec![lock(&self.life).server.clone()])) })
+    }
+
+    fn check_in<'a>(
+        &'a self,
+        by: &'a Incarnation,
+        servers: &'a Servers,
+        live: &'a [Incarnation],
+    ) -> BoxFuture<'a, Result<CheckIn, StoreError>> {
+        Box::pin(async move {
+            let now = self.now()?;
+            let mut life = lock(&self.life);
+            if servers.0 != [life.server.clone()] {
+                return Ok(CheckIn::Stranger);
+            }
+            Ok(if life.gate.check_in(by, live, now) { CheckIn::Open } else { CheckIn::Waiting })
+        })
     }
 }
 
@@ -199,7 +342,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
     use crate::adapter::clock::SystemClock;
-    use crate::ports::account_store::{Stamp, Write};
+    use crate::ports::account_store::{Believed, Stamp, Write};
 
     fn account() -> AccountId {
         AccountId::new("a").unwrap()
@@ -209,7 +352,21 @@ mod tests {
         let head = Account::open(account(), format!("Name {random}"), Timestamp::UNIX_EPOCH);
         let write = Write { expected, stamp: Stamp::next(expected, random), value: head };
         let (ended, events) = (Vec::new(), Vec::new());
-        Commit { account: account(), head: Some(write), pool: None, ended, events, durable: true }
+        let by = Incarnation::try_from("gw#1".to_owned()).unwrap();
+        let believed = Believed { now: Timestamp::now(), server: None };
+        let (pool, head) = (None, Some(write));
+        Commit {
+            account: account(),
+            head,
+            pool,
+            ended,
+            events,
+            durable: true,
+            believed,
+            grants: false,
+            by,
+            turn: false,
+        }
     }
 
     #[tokio::test]

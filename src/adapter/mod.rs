@@ -4,6 +4,7 @@ pub mod clock;
 #[cfg(test)]
 mod conformance;
 mod documents;
+mod gateways;
 pub mod journal;
 pub mod memory;
 pub mod sqlite;

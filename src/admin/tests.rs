@@ -20,9 +20,11 @@ use crate::adapter::memory::{Fault, MemoryStore};
 use crate::config::{Access, Durability, HeaderRule, Meter, Product, ProductKind, Timeouts, Upstream};
 use crate::domain::amount::Units;
 use crate::domain::billable::BillableStatuses;
+use crate::domain::id::Incarnation;
 use crate::domain::id::{OfferId, ProductId};
 use crate::domain::offer::{Offer, Validity};
 use crate::protocol::api_key::KeyHasher;
+use crate::service::desk::Desk;
 
 /// Opens the router of a world.
 pub(crate) const TOKEN: &str = "admin-token-of-the-tests";
@@ -38,7 +40,9 @@ impl World {
     fn new() -> Self {
         let store = Arc::new(MemoryStore::new(Arc::new(SystemClock)));
         let hasher = KeyHasher::new(b"a secret of the tests").unwrap();
-        let accounts = Accounts::new(store.clone(), Arc::new(SystemClock), Arc::new(SystemEntropy), hasher);
+        let by = Incarnation::try_from("gw#1".to_owned()).unwrap();
+        let desk = Desk::new(store.clone(), Arc::new(SystemClock), Arc::new(SystemEntropy), by);
+        let accounts = Accounts::new(desk, hasher);
         let registry = Registry::new();
         registry.register(Box::new(IntCounter::new("tollgate_tests", "Tests.").unwrap())).unwrap();
         let problems = Arc::new(Mutex::new(Vec::new()));

@@ -169,14 +169,12 @@ fn resolve(
     let unknown = || Refusal::UnknownPackage(id.clone());
     let mut pool = books.pools.get(product).cloned().ok_or_else(unknown)?;
     let now = pool.observe(now);
-    let package = pool.packages.iter_mut().find(|package| package.id == *id).ok_or_else(unknown)?;
+    let package = pool.packages.iter().find(|package| package.id == *id).ok_or_else(unknown)?;
     let available = package.suspense;
-    package.suspense = available.checked_sub(units).ok_or(Refusal::NotInSuspense { available })?;
-    if used {
-        package.settled.put(units)
-    } else {
-        package.put_back(units)
+    if units > available {
+        return Err(Refusal::NotInSuspense { available });
     }
+    pool.take_from_suspense(id, units, used);
     let mut events = Vec::new();
     let ended = pool.sweep(now, &mut events);
     Ok(Change { head: None, pool: Some(pool), ended, events })
@@ -210,6 +208,7 @@ pub fn sync(pool: &Pool, sync: &Sync, now: Timestamp) -> (Change, Option<Lease>)
     }
     next.forget_finished(now);
     next.give_up_unplaced(now, &mut events);
+    next.suspend_silent(now, &mut events);
     let mut ended = next.sweep(now, &mut events);
     let lease = sync.grant.and_then(|(number, want)| next.grant(&sync.incarnation, number, want, now));
     ended.extend(next.sweep(now, &mut events));
@@ -414,6 +413,69 @@ mod tests {
         let (change, lease) = sync(&pool, &asking(vec![report], Some(2)), start());
         assert_eq!(lease.unwrap().parts[0].granted, Units::new(3));
         assert_eq!(change.pool.unwrap().packages[0].settled, Units::ONE);
+    }
+
+    #[test]
+    fn each_sync_looks_for_silent_gateways() {
+        let mut books = books();
+        run(&mut books, "c-1", buy("p-1", 8, None), start()).unwrap();
+        let pool = sync(&books.pools[&product()], &asking(Vec::new(), Some(1)), start()).0.pool.unwrap();
+        let incarnation = Incarnation { gateway: GatewayId::new("other").unwrap(), number: 1 };
+        let other = Sync { incarnation, ..asking(Vec::new(), Some(1)) };
+        let (change, lease) = sync(&pool, &other, after(61.seconds()));
+        assert_eq!(lease.unwrap().parts[0].granted, Units::new(4));
+        assert_eq!(change.pool.unwrap().packages[0].suspense, Units::new(4));
+        let suspense = Units::new(4);
+        assert_eq!(change.events, [Event::Suspended { product: product(), package: package("p-1"), suspense }]);
+    }
+
+    #[test]
+    fn a_pools_document_is_small_and_does_not_grow_with_its_history() {
+        let at = |hours: i64| start().checked_add(jiff::SignedDuration::from_hours(hours)).unwrap();
+        let size = |pool: &Pool| serde_json::to_string(pool).unwrap().len();
+        let gateway =
+            |number| Incarnation { gateway: GatewayId::new(&format!("gateway-{number}")).unwrap(), number: 7 };
+        let mut books = books();
+        let mut pool = Pool::new(books.head.id.clone(), product());
+        let mut first = 0;
+        for hour in 0..8_760_u32 {
+            // An hourly repurchase: the old package is used up by eight gateways, each of which keeps a lease.
+            books.pools.insert(product(), pool);
+            let change = run(
+                &mut books,
+                &format!("repurchase-{hour:05}"),
+                buy(&format!("pkg-{hour:016}"), 160, None),
+                at(i64::from(hour)),
+            );
+            pool = change.unwrap().pool.unwrap();
+            for number in 0..8 {
+                let incarnation = gateway(number);
+                let mine = pool.held.get(&incarnation).map(|held| held.leases.clone()).unwrap_or_default();
+                let used = |(number, lease): (u64, Lease)| {
+                    let used = |part: LeasePart| LeasePart { used: part.granted, ..part };
+                    let parts = lease.parts.into_iter().map(used).collect();
+                    LeaseReport { number, parts, deadline: lease.deadline, lost: false }
+                };
+                let reports = mine.into_iter().map(used).collect();
+                let grant = Some((u64::from(hour) + 1, Want { now: Units::new(20), rate: Units::ZERO }));
+                let asked = Sync { incarnation, reports, ended: None, grant };
+                pool = sync(&pool, &asked, at(i64::from(hour))).0.pool.unwrap();
+            }
+            if hour == 100 {
+                first = size(&pool);
+            }
+        }
+        assert!(size(&pool) <= first + 64, "{} bytes, {first} at the beginning", size(&pool));
+        // Four more packages, as a buyer has that stacks them.
+        for number in 0..4 {
+            books.pools.insert(product(), pool);
+            pool = run(&mut books, &format!("more-{number}"), buy(&format!("pkg-{number}"), 1_000, None), at(8_760))
+                .unwrap()
+                .pool
+                .unwrap();
+        }
+        assert!(pool.packages.len() >= 5 && pool.held.len() == 8);
+        assert!(size(&pool) <= 4_096, "{} bytes", size(&pool));
     }
 
     #[test]

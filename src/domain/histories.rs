@@ -433,7 +433,7 @@ impl World {
             let id = &package.id;
             assert!(package.balanced(), "{package:?}");
             let open =
-                self.store.pool.held.values().flat_map(|held| held.leases.values()).filter(|lease| !lease.closed);
+                self.store.pool.held.values().flat_map(|held| held.leases.values()).filter(|lease| lease.in_hand());
             let parts = open.flat_map(|lease| &lease.parts).filter(|part| part.package == *id);
             let claims: u64 = parts.map(|part| part.outstanding().get()).sum();
             assert_eq!(package.leased.get(), claims, "{id} leased against the leases' claims");
@@ -483,7 +483,7 @@ impl World {
             let (id, stray) = (&package.id, self.store.stray.get(&package.id).copied().unwrap_or(0));
             let booked = package.settled.get() + package.overrun.get() + stray;
             assert_eq!(booked, self.used.get(id).copied().unwrap_or(0), "{id} after everything came to rest");
-            assert_eq!(package.leased, Units::ZERO, "{id}");
+            assert_eq!((package.leased, package.suspense), (Units::ZERO, Units::ZERO), "{id}");
             assert!(package.overrun.is_zero() || package.settled == package.total, "{id} has overrun and units left");
         }
         assert_eq!(self.packages().count(), self.bought.len());

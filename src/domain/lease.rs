@@ -57,6 +57,21 @@ pub struct Lease {
     /// Closed, but a lease with a smaller number is still open.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub closed: bool,
+    /// Its gateway is silent: what is outstanding stands in suspense, not in `leased`, until it reports again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub suspended: bool,
+}
+
+impl Lease {
+    /// A lease that was just granted.
+    pub fn new(parts: Vec<LeasePart>, deadline: Timestamp) -> Self {
+        Self { parts, deadline, closed: false, suspended: false }
+    }
+
+    /// Whether its units are in the hands of a gateway that is heard of.
+    pub fn in_hand(&self) -> bool {
+        !self.closed && !self.suspended
+    }
 }
 
 /// What one incarnation of a gateway holds of a pool.
@@ -104,6 +119,12 @@ impl HeldLeases {
     /// Whether any lease is still open.
     pub fn any_open(&self) -> bool {
         self.leases.values().any(|lease| !lease.closed)
+    }
+
+    /// Whether it holds units and is heard of: one that would answer if asked for them.
+    pub fn any_in_hand(&self) -> bool {
+        let holds = |part: &LeasePart| !part.outstanding().is_zero();
+        self.leases.values().any(|lease| lease.in_hand() && lease.parts.iter().any(holds))
     }
 }
 
@@ -171,7 +192,7 @@ mod tests {
 
     #[test]
     fn closed_leases_leave_from_the_front_only() {
-        let lease = |closed| Lease { parts: Vec::new(), deadline: Timestamp::UNIX_EPOCH, closed };
+        let lease = |closed| Lease { closed, ..Lease::new(Vec::new(), Timestamp::UNIX_EPOCH) };
         let leases = [(2, lease(true)), (3, lease(false)), (4, lease(true))].into();
         let mut held = HeldLeases { leases, ..HeldLeases::new(Timestamp::UNIX_EPOCH) };
         held.advance();

@@ -172,9 +172,12 @@ impl Pool {
 
     /// Grants a block to a gateway, drawn from the packages in order: earliest expiry, then earliest purchase.
     /// `None` when nothing is free. The caller has dealt with expiry before ([`Pool::sweep`]). A number that was granted
-    /// already is the same lease: its reply was lost.
+    /// already is the same lease: its reply was lost. A run whose journal is booked is over: it gets nothing.
     pub fn grant(&mut self, to: &Incarnation, number: u64, want: Want, now: Timestamp) -> Option<Lease> {
         if let Some(held) = self.held.get(to) {
+            if held.finished {
+                return None;
+            }
             let known = held.leases.get(&number);
             if known.is_some() || number <= held.closed_through {
                 return known.filter(|lease| !lease.closed).cloned();
@@ -182,7 +185,7 @@ impl Pool {
         }
         let in_force = |package: &Package| package.in_force_at(now);
         let free = self.packages.iter().filter(|p| in_force(p)).map(|p| p.free).sum();
-        let others = self.held.iter().filter(|(who, held)| *who != to && held.any_open());
+        let others = self.held.iter().filter(|(who, held)| *who != to && held.any_in_hand());
         let mut missing = block_size(want, free, others.count().saturating_add(1));
         let mut drawn: Vec<&mut Package> = self.packages.iter_mut().filter(|p| in_force(p)).collect();
         drawn.sort_by_key(|package| (package.valid_until, package.bought_at, package.id.clone()));
@@ -201,10 +204,21 @@ impl Pool {
         if parts.is_empty() {
             return None;
         }
-        let lease = Lease { parts, deadline, closed: false };
+        let lease = Lease::new(parts, deadline);
         let held = self.held.entry(to.clone()).or_insert_with(|| HeldLeases::new(now));
         held.leases.insert(number, lease.clone());
         Some(lease)
+    }
+
+    /// Who else holds units that could be asked for.
+    pub fn other_holders(&self, than: &Incarnation) -> Vec<Incarnation> {
+        let others = self.held.iter().filter(|(who, held)| *who != than && held.any_in_hand());
+        others.map(|(who, _)| who.clone()).collect()
+    }
+
+    /// Whether all that a run's journal knows is booked: it is over, and gets nothing any more.
+    pub fn is_finished(&self, run: &Incarnation) -> bool {
+        self.held.get(run).is_some_and(|held| held.finished)
     }
 
     /// Lets expired units go and moves packages that are at their end out of the document.
@@ -345,6 +359,34 @@ mod tests {
         pool.held.get_mut(&gateway(1)).unwrap().advance();
         assert_eq!(pool.grant(&gateway(1), 1, want(2), noon()), None);
         assert_ne!(pool.grant(&gateway(1), 2, want(2), noon()), None);
+    }
+
+    #[test]
+    fn a_run_that_is_over_gets_nothing() {
+        let mut pool = pool(vec![package("p", 10, 1, MAY)]);
+        assert_ne!(pool.grant(&gateway(1), 1, want(2), noon()), None);
+        assert!(!pool.is_finished(&gateway(1)));
+        pool.held.get_mut(&gateway(1)).unwrap().finish();
+        assert!(pool.is_finished(&gateway(1)));
+        assert_eq!(pool.grant(&gateway(1), 2, want(2), noon()), None);
+        assert_ne!(pool.grant(&gateway(2), 1, want(2), noon()), None);
+    }
+
+    #[test]
+    fn only_those_who_hold_something_and_are_heard_of_are_asked_for_it() {
+        let mut pool = pool(vec![package("p", 10, 1, MAY)]);
+        for holder in 1..=4 {
+            pool.grant(&gateway(holder), 1, want(1), noon());
+        }
+        fn lease(pool: &mut Pool, holder: u64) -> &mut Lease {
+            pool.held.get_mut(&gateway(holder)).unwrap().leases.get_mut(&1).unwrap()
+        }
+        assert_eq!(pool.other_holders(&gateway(1)), [gateway(2), gateway(3), gateway(4)]);
+        lease(&mut pool, 2).suspended = true;
+        lease(&mut pool, 3).parts[0].used = Units::ONE;
+        assert_eq!(pool.other_holders(&gateway(1)), [gateway(4)]);
+        lease(&mut pool, 4).closed = true;
+        assert_eq!(pool.other_holders(&gateway(2)), [gateway(1)]);
     }
 
     #[test]

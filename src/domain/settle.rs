@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::amount::Units;
 use super::event::Event;
-use super::id::{Incarnation, ProductId};
+use super::id::{Incarnation, PackageId, ProductId};
 use super::lease::{HeldLeases, Lease, LeasePart};
 use super::package::Package;
 use super::pool::{Pool, Unplaced};
@@ -14,6 +14,12 @@ use super::pool::{Pool, Unplaced};
 /// How long after a run's end its journal may be reported. A finished run is remembered for as long; reported later,
 /// its use would be booked a second time.
 pub const JOURNAL_READ_FOR: SignedDuration = SignedDuration::from_hours(30 * 24);
+
+/// A gateway that has not reported for so long, and whose lease is past its deadline, is silent: what it has not reported
+/// goes into suspense.
+pub const SILENCE_MAX: SignedDuration = SignedDuration::from_secs(60);
+/// A gateway with open calls on a lease reports at least this often, well within [`SILENCE_MAX`].
+pub const REPORT_OPEN_EVERY: SignedDuration = SignedDuration::from_secs(10);
 
 /// What a gateway says of one of its leases. Once every unit is used or given back, the lease is closed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,10 +65,13 @@ impl Pool {
         }
         let lease = held.leases.entry(report.number).or_insert_with(|| {
             let parts = report.parts.iter().map(|part| enter_again(&mut self.packages, part));
-            Lease { parts: parts.collect(), deadline: report.deadline, closed: false }
+            Lease::new(parts.collect(), report.deadline)
         });
         if lease.closed {
             return; // a late repetition
+        }
+        if std::mem::take(&mut lease.suspended) {
+            lease.parts.iter_mut().for_each(|part| heard_again(&mut self.packages, part));
         }
         for reported in &report.parts {
             let known = lease.parts.iter_mut().find(|part| part.package == reported.package);
@@ -91,6 +100,46 @@ impl Pool {
             }
         }
         held.advance();
+    }
+
+    /// Sets aside what silent gateways hold past the deadline: used or not, their journals will tell. When one reports
+    /// again, its units are leased to it as before.
+    pub fn suspend_silent(&mut self, now: Timestamp, events: &mut Vec<Event>) {
+        for held in self.held.values_mut().filter(|held| now.duration_since(held.reported_at) > SILENCE_MAX) {
+            for lease in held.leases.values_mut().filter(|lease| lease.in_hand() && lease.deadline <= now) {
+                lease.suspended = true;
+                for part in &lease.parts {
+                    let package = self.packages.iter_mut().find(|package| package.id == part.package);
+                    if let Some(package) = package {
+                        set_aside(package, part.outstanding(), &self.product, events);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes units of a package out of suspense, by an operator's decision. What no gateway will report of any more goes
+    /// first; beyond it, the decision holds for the leases in suspense, so that a journal that comes back after all does
+    /// not count what is counted. The caller has checked that so many are there.
+    pub fn take_from_suspense(&mut self, id: &PackageId, units: Units, used: bool) {
+        let Some(package) = self.packages.iter_mut().find(|package| package.id == *id) else { return };
+        let suspended = self.held.values_mut().flat_map(|held| held.leases.values_mut());
+        let suspended = suspended.filter(|lease| lease.suspended && !lease.closed);
+        let parts = suspended.flat_map(|lease| lease.parts.iter_mut()).filter(|part| part.package == *id);
+        let parts: Vec<&mut LeasePart> = parts.collect();
+        let claimed: Units = parts.iter().map(|part| part.outstanding()).sum();
+        let mut decided = units.saturating_sub(package.suspense.saturating_sub(claimed));
+        for part in parts {
+            let of_this = decided.take_up_to(part.outstanding());
+            let counter = if used { &mut part.used } else { &mut part.returned };
+            counter.put(of_this);
+        }
+        package.suspense = package.suspense.saturating_sub(units);
+        if used {
+            package.settled.put(units);
+        } else {
+            package.put_back(units);
+        }
     }
 
     /// Ends an incarnation whose journal is booked. Its leases that the journal does not know were granted but never
@@ -142,6 +191,26 @@ fn enter_again(packages: &mut [Package], part: &LeasePart) -> LeasePart {
     LeasePart::new(part.package.clone(), granted)
 }
 
+/// A silent gateway reports again: its units are in its hands as before. Units that were booked to another meanwhile,
+/// which only happens after the store forgot a lease, are no longer part of it.
+fn heard_again(packages: &mut [Package], part: &mut LeasePart) {
+    let Some(package) = packages.iter_mut().find(|package| package.id == part.package) else { return };
+    let outstanding = part.outstanding();
+    let back = package.suspense.take_up_to(outstanding);
+    package.leased.put(back);
+    part.granted = part.granted.saturating_sub(outstanding.saturating_sub(back));
+}
+
+/// Moves leased units into suspense.
+fn set_aside(package: &mut Package, units: Units, product: &ProductId, events: &mut Vec<Event>) {
+    let units = package.leased.take_up_to(units);
+    if !units.is_zero() {
+        package.suspense.put(units);
+        let (product, id, suspense) = (product.clone(), package.id.clone(), package.suspense);
+        events.push(Event::Suspended { product, package: id, suspense });
+    }
+}
+
 /// Books the difference between what is reported and what is known. Use comes from the lease's own units; beyond them,
 /// which only happens after the store forgot the lease, from whatever nobody holds; beyond that it is overrun.
 fn book(
@@ -178,14 +247,11 @@ fn book(
 
 /// Lets go of what a closed lease still holds.
 fn close(package: &mut Package, part: &LeasePart, lost: bool, product: &ProductId, events: &mut Vec<Event>) {
-    let rest = package.leased.take_up_to(part.outstanding());
-    if !lost {
-        package.put_back(rest);
-    } else if !rest.is_zero() {
-        package.suspense.put(rest);
-        let (product, package_id) = (product.clone(), package.id.clone());
-        events.push(Event::Suspended { product, package: package_id, suspense: package.suspense });
+    if lost {
+        return set_aside(package, part.outstanding(), product, events);
     }
+    let rest = package.leased.take_up_to(part.outstanding());
+    package.put_back(rest);
 }
 
 #[cfg(test)]
@@ -329,6 +395,94 @@ mod tests {
         check(&pool, [6, 0, 1, 3, 0]);
         let (product, package) = (pool.product.clone(), id());
         assert_eq!(events, [Event::Suspended { product, package, suspense: Units::new(3) }]);
+    }
+
+    /// Two gateways hold four units each; the first one used one and fell silent at noon.
+    fn with_a_silent_gateway() -> Pool {
+        let mut pool = pool();
+        grant(&mut pool, 1, 1, 4);
+        grant(&mut pool, 2, 1, 4);
+        settle(&mut pool, 1, report(1, 4, 1, Rest::Held));
+        settle(&mut pool, 2, report(1, 4, 0, Rest::Held));
+        pool
+    }
+
+    /// Lets time pass with only the second gateway reporting; returns what was told.
+    fn pass(pool: &mut Pool, time: jiff::Span) -> Vec<Event> {
+        let (now, mut events) = (noon().checked_add(time).unwrap(), Vec::new());
+        pool.settle(&gateway(2), &report(1, 4, 0, Rest::Held), now, &mut events);
+        pool.suspend_silent(now, &mut events);
+        events
+    }
+
+    #[test]
+    fn what_a_silent_gateway_holds_goes_into_suspense_after_its_deadline() {
+        let check = |silent: jiff::Span, deadline: jiff::Span, suspended: bool| {
+            let mut pool = with_a_silent_gateway();
+            let leases = &mut pool.held.get_mut(&gateway(1)).unwrap().leases;
+            leases.get_mut(&1).unwrap().deadline = noon().checked_add(deadline).unwrap();
+            let events = pass(&mut pool, silent);
+            check(&pool, if suspended { [2, 4, 1, 3, 0] } else { [2, 7, 1, 0, 0] });
+            assert_eq!(events.len(), usize::from(suspended));
+            assert_eq!(pool.held[&gateway(1)].leases[&1].in_hand(), !suspended, "{silent} {deadline}");
+            assert_eq!(pass(&mut pool, silent), [], "what is in suspense is not told again");
+        };
+        check(60.seconds(), 30.seconds(), false);
+        check(60.seconds().nanoseconds(1), 30.seconds(), true);
+        check(90.seconds(), 90.seconds(), true);
+        check(90.seconds(), 90.seconds().nanoseconds(1), false);
+    }
+
+    #[test]
+    fn a_silent_gateway_that_reports_again_goes_on_as_before() {
+        let check = |reported: LeaseReport, expected: [u64; 5]| {
+            let mut pool = with_a_silent_gateway();
+            pass(&mut pool, 90.seconds());
+            settle(&mut pool, 1, reported);
+            super::tests::check(&pool, expected);
+        };
+        check(report(1, 4, 1, Rest::Held), [2, 7, 1, 0, 0]);
+        check(report(1, 4, 3, Rest::Held), [2, 5, 3, 0, 0]);
+        check(report(1, 4, 3, Rest::Returned), [3, 4, 3, 0, 0]);
+        check(report(1, 4, 3, Rest::Lost), [2, 4, 3, 1, 0]);
+        check(LeaseReport::unused(1, noon()), [5, 4, 1, 0, 0]);
+    }
+
+    #[test]
+    fn a_silent_gateways_journal_settles_what_stands_in_suspense() {
+        let check = |end: RunEnd, expected: [u64; 5]| {
+            let mut pool = with_a_silent_gateway();
+            pass(&mut pool, 90.seconds());
+            pool.finish(&gateway(1), (end, |_| false), noon(), &mut Vec::new());
+            super::tests::check(&pool, expected);
+            assert!(pool.is_finished(&gateway(1)));
+        };
+        check(RunEnd::Whole, [5, 4, 1, 0, 0]);
+        check(RunEnd::Lost, [2, 4, 1, 3, 0]);
+    }
+
+    #[test]
+    fn what_an_operator_decided_is_not_counted_again_when_the_journal_comes_back() {
+        // In suspense: three units of the silent gateway, and `lost` of one whose journal will never come.
+        let check = |lost: u64, decided: u64, used: bool, expected: [u64; 5]| {
+            let mut pool = with_a_silent_gateway();
+            pass(&mut pool, 90.seconds());
+            let package = &mut pool.packages[0];
+            (package.free, package.suspense) = (Units::new(2 - lost), Units::new(3 + lost));
+            pool.take_from_suspense(&id(), Units::new(decided), used);
+            assert!(pool.packages[0].balanced());
+            settle(&mut pool, 1, report(1, 4, 3, Rest::Returned)); // two of the three were used
+            super::tests::check(&pool, expected);
+        };
+        check(0, 0, true, [3, 4, 3, 0, 0]);
+        check(0, 2, true, [3, 4, 3, 0, 0]);
+        check(0, 3, true, [2, 4, 4, 0, 0]);
+        check(0, 1, false, [3, 4, 3, 0, 0]);
+        check(0, 3, false, [3, 4, 3, 0, 0]);
+        // The lost ones go first: the others will be told.
+        check(2, 2, false, [3, 4, 3, 0, 0]);
+        check(2, 2, true, [1, 4, 5, 0, 0]);
+        check(2, 5, true, [0, 4, 6, 0, 0]);
     }
 
     #[test]

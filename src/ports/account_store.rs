@@ -1,14 +1,17 @@
-//! Where accounts are kept. A store only compares and swaps: every rule stays in `domain`.
+//! Where accounts are kept. A store only compares and swaps: every rule stays in `domain`. What gateways tell each other
+//! by way of the store is in `gateways`.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::broadcast;
 
 use super::BoxFuture;
+use super::gateways::{CheckIn, Heartbeat, Notice, ServerId, Servers};
 use crate::domain::account::Account;
 use crate::domain::event::Event;
-use crate::domain::id::{AccountId, ProductId};
+use crate::domain::id::{AccountId, Incarnation, ProductId};
 use crate::domain::key::KeyHash;
 use crate::domain::package::Package;
 use crate::domain::pool::Pool;
@@ -19,6 +22,10 @@ pub const DOCUMENT_BYTES_WARN: usize = 64 * 1024;
 pub const DOCUMENT_BYTES_MAX: usize = 256 * 1024;
 /// Most accounts that one page of a listing holds.
 pub const LIST_MAX: usize = 1_000;
+/// A commit whose writer's idea of the store's time is further off than this is refused.
+pub const TIME_OFF_MAX: SignedDuration = SignedDuration::from_secs(2);
+/// The longest time for which one gateway has the turn at a pool document, and the others are told to wait.
+pub const TURN_MAX: SignedDuration = SignedDuration::from_millis(100);
 
 /// Names one state of one document: a counter, and random bits made anew by each commit. Compared whole: a counter
 /// that is reached twice, after a store lost its tail, never matches.
@@ -56,6 +63,18 @@ pub struct Loaded {
     pub pools: BTreeMap<ProductId, Stamped<Pool>>,
     /// The store's time.
     pub now: Timestamp,
+    /// Who holds the account.
+    pub server: ServerId,
+}
+
+/// What a writer believes of the store; if it is wrong, nothing is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Believed {
+    /// Its time; may be [`TIME_OFF_MAX`] off.
+    pub now: Timestamp,
+    /// Who holds the account. `None`: the writer has read nothing of it, as when an account is opened; it may hold no
+    /// new lease then.
+    pub server: Option<ServerId>,
 }
 
 /// A document to be written if it still is what the writer has seen.
@@ -84,6 +103,17 @@ pub struct Commit {
     pub events: Vec<Event>,
     /// True: on disk when this returns (commands, recovery). False: the journal can repeat it (settlements).
     pub durable: bool,
+    /// What the writer believes of the store.
+    pub believed: Believed,
+    /// Whether `pool` holds a new lease. Such a commit is refused until every live gateway has checked in with the
+    /// server, see [`AccountStore::check_in`].
+    pub grants: bool,
+    /// Who writes.
+    pub by: Incarnation,
+    /// Asks for the turn: if this commit meets a conflict, then for at most [`TURN_MAX`] others are told
+    /// [`CommitError::Busy`] when they write the same pool document, until a commit of `by` on it succeeds. For whoever
+    /// would otherwise always be late, being further away.
+    pub turn: bool,
 }
 
 /// An entry of a listing.
@@ -128,6 +158,19 @@ pub enum CommitError {
     /// A key of the head document belongs to another account already.
     #[error("the key belongs to another account already; make a new one")]
     KeyTaken,
+    /// The account is held by another server than the writer believes, or the same one has restarted or forgotten: check
+    /// in first. Nothing was written.
+    #[error("the store has restarted or has been replaced: {0} holds the account now")]
+    Stranger(ServerId),
+    /// No lease is given before every live gateway has checked in. Nothing was written.
+    #[error("the store gives no leases until all gateways have checked in")]
+    Closed,
+    /// Another gateway has the turn, for at most [`TURN_MAX`]. Nothing was written.
+    #[error("another gateway has the turn")]
+    Busy,
+    /// The writer's time is more than [`TIME_OFF_MAX`] off; this is the store's. Nothing was written.
+    #[error("this process's idea of the store's time is too far off: there it is {0}")]
+    TimeOff(Timestamp),
     /// The store failed; whether the commit happened is unknown.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -150,7 +193,35 @@ pub trait AccountStore: Send + Sync {
     /// Packages of an account that have left its documents, latest first; at most [`LIST_MAX`].
     fn ended<'a>(&'a self, account: &'a AccountId) -> BoxFuture<'a, Result<Vec<(ProductId, Package)>, StoreError>>;
 
-    /// Tells which accounts' head documents have changed, which every command does, for caches. A commit is told before
-    /// it is answered. A receiver that lags must forget all it has cached.
-    fn changes(&self) -> broadcast::Receiver<AccountId>;
+    /// Tells what happens at the store, to every gateway. A commit of a head document is told before it is answered.
+    /// Notices may be lost: then [`Notice::Missed`] comes when it is noticed, and a receiver that lags must take it for
+    /// that.
+    fn changes(&self) -> broadcast::Receiver<Notice>;
+
+    /// Tells every gateway, this one too. May be lost.
+    fn notify(&self, notice: Notice) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// When anything was last heard from the store by way of notices; each heartbeat of any gateway makes some. `None`:
+    /// never. What is cached and kept fresh by notices is trusted while this is recent.
+    fn heard_at(&self) -> Option<Instant>;
+
+    /// Says that this gateway lives (once a second), and tells who else does.
+    fn heartbeat<'a>(&'a self, by: &'a Incarnation) -> BoxFuture<'a, Result<Heartbeat, StoreError>>;
+
+    /// Says in order that this gateway is gone.
+    fn leave<'a>(&'a self, by: &'a Incarnation) -> BoxFuture<'a, Result<(), StoreError>>;
+
+    /// Who holds the accounts now.
+    fn servers(&self) -> BoxFuture<'_, Result<Servers, StoreError>>;
+
+    /// Says that `by` has sent all its leases and commands again, after it had read that these are the servers. A server
+    /// that has restarted gives leases again (`Open`) once all of `live` have checked in with it, or
+    /// [`LEASE_DURATION_MAX`](crate::domain::lease::LEASE_DURATION_MAX) of the store's time after it was first asked:
+    /// every lease that it may have forgotten is over by then. Where nothing can be forgotten it is always `Open`.
+    fn check_in<'a>(
+        &'a self,
+        by: &'a Incarnation,
+        servers: &'a Servers,
+        live: &'a [Incarnation],
+    ) -> BoxFuture<'a, Result<CheckIn, StoreError>>;
 }

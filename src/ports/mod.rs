@@ -2,6 +2,7 @@
 
 pub mod account_store;
 pub mod clock;
+pub mod gateways;
 pub mod journal;
 
 use std::pin::Pin;

@@ -5,10 +5,9 @@ mod ids;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
-
 use jiff::Timestamp;
 
+use super::desk::{BUSY_WAIT, Desk};
 use crate::domain::account::{Account, Books, Change, apply};
 use crate::domain::amount::Units;
 use crate::domain::command::{Action, Command, KeyChange, Refusal};
@@ -16,10 +15,7 @@ use crate::domain::id::{AccountId, CommandId, KeyId, PackageId, ProductId};
 use crate::domain::key::{ApiKey, KeyHash};
 use crate::domain::offer::Offer;
 use crate::domain::package::Package;
-use crate::ports::account_store::{
-    AccountStore, AccountSummary, Commit, CommitError, Loaded, Stamp, StoreError, Write,
-};
-use crate::ports::clock::{Clock, Entropy};
+use crate::ports::account_store::{AccountSummary, Commit, CommitError, Loaded, StoreError};
 use crate::protocol::api_key::{ApiKeyText, KEY_RANDOM_BYTES, KeyHasher};
 
 /// How often a change is tried against documents that others change at the same time.
@@ -32,9 +28,7 @@ pub const ALLOWED_MAX: usize = 100;
 /// The operators' use-cases.
 #[derive(Clone)]
 pub struct Accounts {
-    store: Arc<dyn AccountStore>,
-    clock: Arc<dyn Clock>,
-    entropy: Arc<dyn Entropy>,
+    desk: Desk,
     hasher: KeyHasher,
 }
 
@@ -176,13 +170,8 @@ enum Applied {
 
 impl Accounts {
     /// Over a store, with keys hashed by `hasher`.
-    pub fn new(
-        store: Arc<dyn AccountStore>,
-        clock: Arc<dyn Clock>,
-        entropy: Arc<dyn Entropy>,
-        hasher: KeyHasher,
-    ) -> Self {
-        Self { store, clock, entropy, hasher }
+    pub fn new(desk: Desk, hasher: KeyHasher) -> Self {
+        Self { desk, hasher }
     }
 
     /// Opens an account, with an id of its own choice or a new one.
@@ -202,24 +191,42 @@ impl Accounts {
         let chosen = id.is_some();
         let command = self.command_id(command);
         let id = id.unwrap_or_else(|| ids::account_of(&command));
-        let mut head = Account::open(id.clone(), name.to_owned(), self.clock.now());
-        head.commands.insert(command.clone(), head.created_at);
-        let stamp = Stamp::next(None, self.random());
-        let write = Write { expected: None, stamp, value: head.clone() };
-        let (pool, ended, events) = (None, Vec::new(), Vec::new());
-        let commit = Commit { account: id.clone(), head: Some(write), pool, ended, events, durable: true };
-        match self.store.commit(commit).await {
-            Ok(_) => Ok(Done { value: head, repeated: false }),
-            Err(CommitError::Conflict(Some(there))) if !chosen || there.head.value.commands.contains_key(&command) => {
-                Ok(Done { value: there.head.value, repeated: true })
+        for _ in 0..COMMIT_ATTEMPTS_MAX {
+            let mut head = Account::open(id.clone(), name.to_owned(), self.desk.now());
+            head.commands.insert(command.clone(), head.created_at);
+            match self.desk.commit(self.opening(head.clone())).await {
+                Ok(()) => return Ok(Done { value: head, repeated: false }),
+                Err(CommitError::Conflict(Some(there)))
+                    if !chosen || there.head.value.commands.contains_key(&command) =>
+                {
+                    return Ok(Done { value: there.head.value, repeated: true });
+                }
+                Err(CommitError::Conflict(_)) => return Err(OpenError::Exists(id)),
+                Err(CommitError::TimeOff(_) | CommitError::Stranger(_)) => {} // the desk knows better now
+                Err(CommitError::Busy) => tokio::time::sleep(BUSY_WAIT).await,
+                Err(error @ (CommitError::TooLarge { .. } | CommitError::KeyTaken | CommitError::Closed)) => {
+                    // A new document is small and has neither keys nor leases.
+                    let (document, reason) = ("head".to_owned(), error.to_string());
+                    return Err(StoreError::Broken { account: id, document, reason }.into());
+                }
+                Err(CommitError::Store(error)) => return Err(error.into()),
             }
-            Err(CommitError::Conflict(_)) => Err(OpenError::Exists(id)),
-            Err(error @ (CommitError::TooLarge { .. } | CommitError::KeyTaken)) => {
-                // A new document is small and has no keys.
-                let (document, reason) = ("head".to_owned(), error.to_string());
-                Err(StoreError::Broken { account: id, document, reason }.into())
-            }
-            Err(CommitError::Store(error)) => Err(error.into()),
+        }
+        Err(StoreError::Unavailable("its time keeps stepping".to_owned()).into())
+    }
+
+    fn opening(&self, head: Account) -> Commit {
+        Commit {
+            account: head.id.clone(),
+            head: Some(self.desk.write(None, head)),
+            pool: None,
+            ended: Vec::new(),
+            events: Vec::new(),
+            durable: true,
+            believed: self.desk.believed(None),
+            grants: false,
+            by: self.desk.by.clone(),
+            turn: false,
         }
     }
 
@@ -228,7 +235,7 @@ impl Accounts {
     /// # Errors
     /// When the store does not answer.
     pub async fn list(&self, after: Option<AccountId>) -> Result<Vec<AccountSummary>, StoreError> {
-        self.store.list(after).await
+        self.desk.store.list(after).await
     }
 
     /// An account's documents, and its packages that have left them.
@@ -236,9 +243,9 @@ impl Accounts {
     /// # Errors
     /// See [`ShowError`].
     pub async fn show(&self, account: &AccountId) -> Result<Shown, ShowError> {
-        let loaded = self.store.load(account).await?;
+        let loaded = self.desk.load(account).await?;
         let mut loaded = loaded.ok_or_else(|| ShowError::UnknownAccount(account.clone()))?;
-        let ended = self.store.ended(account).await?;
+        let ended = self.desk.store.ended(account).await?;
         // One that ended between the two readings is in both: it is shown where it is now.
         for pool in loaded.pools.values_mut() {
             pool.value.packages.retain(|package| ended.iter().all(|(_, gone)| gone.id != package.id));
@@ -257,17 +264,18 @@ impl Accounts {
         new: NewKey,
     ) -> Result<KeyAdded, ChangeError> {
         check_allowed(Some(&new.description), new.products.as_deref(), new.models.as_deref())?;
-        let now = self.clock.now();
+        let loaded = self.load(account).await?;
+        let now = loaded.now;
         if let Some(end) = new.expires_at.filter(|end| *end <= now) {
             return Err(InputFault::Over { field: "expires_at", end }.into());
         }
         let mut random = [0; KEY_RANDOM_BYTES];
-        self.entropy.fill(&mut random);
+        self.desk.entropy.fill(&mut random);
         let text = ApiKeyText::from_random(random).ok_or(ChangeError::NotRandom)?;
         let command = self.command_id(command);
         let id = ids::key_of(account, &command);
         // Longer than commands are remembered: a key that is still there is not added again.
-        if let Some(key) = key_in(&self.load(account).await?.head.value, &id) {
+        if let Some(key) = key_in(&loaded.head.value, &id) {
             return Ok(KeyAdded { key, text: None });
         }
         let key = ApiKey {
@@ -330,12 +338,12 @@ impl Accounts {
         offer: &Offer,
         valid_from: Option<Timestamp>,
     ) -> Result<Done<(ProductId, Package)>, ChangeError> {
-        let now = self.clock.now();
+        let now = self.desk.now();
         let end = offer.validity.end(valid_from.unwrap_or(now), &offer.zone);
         if let Some(end) = end.filter(|end| *end < now) {
             return Err(InputFault::Over { field: "valid_from", end }.into());
         }
-        let package = ids::package_from(self.entropy.as_ref());
+        let package = ids::package_from(self.desk.entropy.as_ref());
         let id = self.command_id(command);
         let action = Action::AddPackage { package: package.clone(), offer: offer.clone(), valid_from };
         let command = Command { id, action };
@@ -381,9 +389,9 @@ impl Accounts {
         }
     }
 
-    /// Now, by the clock of this process.
+    /// Now, by the store's clock.
     pub fn now(&self) -> Timestamp {
-        self.clock.now()
+        self.desk.now()
     }
 
     async fn apply(&self, account: &AccountId, command: &Command) -> Result<Applied, ChangeError> {
@@ -391,12 +399,15 @@ impl Accounts {
         for _ in 0..COMMIT_ATTEMPTS_MAX {
             let change = apply(&books(&loaded), command, loaded.now)?;
             let Some(commit) = self.commit_of(&loaded, &change) else { return Ok(Applied::Before(loaded)) };
-            match self.store.commit(commit).await {
-                Ok(_) => return Ok(Applied::Now(change)),
+            match self.desk.commit(commit).await {
+                Ok(()) => return Ok(Applied::Now(change)),
                 Err(CommitError::Conflict(None)) => return Err(ChangeError::UnknownAccount(account.clone())),
                 Err(CommitError::Conflict(Some(there))) => loaded = *there,
                 Err(CommitError::TooLarge { bytes }) => return Err(ChangeError::TooLarge { bytes }),
                 Err(CommitError::KeyTaken) => return Err(ChangeError::NotRandom),
+                Err(CommitError::TimeOff(now)) => loaded.now = now,
+                Err(CommitError::Stranger(_)) => loaded = self.load(account).await?,
+                Err(CommitError::Busy | CommitError::Closed) => tokio::time::sleep(BUSY_WAIT).await,
                 Err(CommitError::Store(error)) => return Err(error.into()),
             }
         }
@@ -404,20 +415,28 @@ impl Accounts {
     }
 
     async fn load(&self, account: &AccountId) -> Result<Loaded, ChangeError> {
-        self.store.load(account).await?.ok_or_else(|| ChangeError::UnknownAccount(account.clone()))
+        self.desk.load(account).await?.ok_or_else(|| ChangeError::UnknownAccount(account.clone()))
     }
 
     /// `None` when nothing changes: the command was applied before.
     fn commit_of(&self, loaded: &Loaded, change: &Change) -> Option<Commit> {
-        let seen = loaded.head.stamp;
-        let stamp = Stamp::next(Some(seen), self.random());
-        let head = Write { expected: Some(seen), stamp, value: change.head.clone()? };
+        let head = self.desk.write(Some(loaded.head.stamp), change.head.clone()?);
         let pool = change.pool.clone().map(|pool| {
             let seen = loaded.pools.get(&pool.product).map(|there| there.stamp);
-            Write { expected: seen, stamp: Stamp::next(seen, self.random()), value: pool }
+            self.desk.write(seen, pool)
         });
-        let (ended, events) = (change.ended.clone(), change.events.clone());
-        Some(Commit { account: head.value.id.clone(), head: Some(head), pool, ended, events, durable: true })
+        Some(Commit {
+            account: head.value.id.clone(),
+            head: Some(head),
+            pool,
+            ended: change.ended.clone(),
+            events: change.events.clone(),
+            durable: true,
+            believed: self.desk.believed(Some(&loaded.server)),
+            grants: false,
+            by: self.desk.by.clone(),
+            turn: false,
+        })
     }
 
     async fn find_package(
@@ -430,18 +449,12 @@ impl Accounts {
                 return Ok(Some((product, package)));
             }
         }
-        let ended = self.store.ended(&loaded.head.value.id).await?;
+        let ended = self.desk.store.ended(&loaded.head.value.id).await?;
         Ok(ended.into_iter().find(|(_, package)| wanted(package)))
     }
 
     fn command_id(&self, given: Option<CommandId>) -> CommandId {
-        given.unwrap_or_else(|| ids::command_from(self.entropy.as_ref()))
-    }
-
-    fn random(&self) -> u64 {
-        let mut bytes = [0; 8];
-        self.entropy.fill(&mut bytes);
-        u64::from_le_bytes(bytes)
+        given.unwrap_or_else(|| ids::command_from(self.desk.entropy.as_ref()))
     }
 }
 

@@ -14,6 +14,7 @@ use super::supply::LocalPool;
 use crate::domain::id::{AccountId, ProductId};
 use crate::domain::key::{ApiKey, KeyHash, KeyState};
 use crate::ports::account_store::{AccountStore, StoreError};
+use crate::ports::gateways::Notice;
 use crate::protocol::api_key::{ApiKeyText, KeyFault, KeyHasher};
 
 /// Keys that are remembered; above it, the least lucky are forgotten.
@@ -147,11 +148,12 @@ impl Authenticator {
     }
 
     /// Forgets what commands change, until the store is closed.
-    pub async fn follow(&self, mut changes: broadcast::Receiver<AccountId>) {
+    pub async fn follow(&self, mut changes: broadcast::Receiver<Notice>) {
         loop {
             let changed = match changes.recv().await {
-                Ok(account) => Some(account),
-                Err(broadcast::error::RecvError::Lagged(_)) => None,
+                Ok(Notice::Changed(account)) => Some(account),
+                Ok(Notice::Recall { .. } | Notice::Answered { .. } | Notice::CheckIn) => continue,
+                Ok(Notice::Missed) | Err(broadcast::error::RecvError::Lagged(_)) => None,
                 Err(broadcast::error::RecvError::Closed) => return,
             };
             self.changes.fetch_add(1, Ordering::AcqRel);

@@ -10,6 +10,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use jiff::Timestamp;
 use tokio::sync::{Mutex, broadcast, mpsc};
 
+use super::desk::{BUSY_WAIT, Desk};
 use super::supply::{Dry, Granted, LocalPool, Standing};
 use crate::domain::account::{Change, Sync, sync};
 use crate::domain::amount::Units;
@@ -17,8 +18,8 @@ use crate::domain::id::{AccountId, Incarnation, PackageId, ProductId};
 use crate::domain::lease::{Lease, LeasePart, Want};
 use crate::domain::pool::{Pool, Shortage};
 use crate::domain::settle::LeaseReport;
-use crate::ports::account_store::{AccountStore, Commit, CommitError, Stamp, Stamped, StoreError, Write};
-use crate::ports::clock::{Clock, Entropy};
+use crate::ports::account_store::{Commit, CommitError, Loaded, Stamped, StoreError};
+use crate::ports::gateways::{Notice, ServerId};
 use crate::ports::journal::{Ask, Grant, Journal, JournalError, Record};
 use crate::telemetry::metrics::Metrics;
 
@@ -39,7 +40,7 @@ type PoolKey = (AccountId, ProductId);
 #[derive(Debug, Default)]
 struct Memory {
     /// The document as last seen.
-    known: Option<Stamped<Pool>>,
+    known: Option<Known>,
     /// Whether the journal says that this run draws on the pool.
     asked: bool,
     /// The last lease number used.
@@ -52,6 +53,20 @@ struct Memory {
     measured: Option<(Instant, u64)>,
 }
 
+/// A pool's document and who holds it.
+#[derive(Debug, Clone)]
+struct Known {
+    pool: Stamped<Pool>,
+    server: ServerId,
+}
+
+impl Known {
+    fn of(product: &ProductId, loaded: Loaded) -> Option<Self> {
+        let Loaded { mut pools, server, .. } = loaded;
+        pools.remove(product).map(|pool| Self { pool, server })
+    }
+}
+
 #[derive(Debug)]
 struct Entry {
     pool: Arc<LocalPool>,
@@ -60,16 +75,10 @@ struct Entry {
 
 /// What the ledger works with.
 pub struct Parts {
-    /// The shared books.
-    pub store: Arc<dyn AccountStore>,
+    /// The shared books, in the name of this run.
+    pub desk: Desk,
     /// The writer for grants.
     pub grants: Arc<dyn Journal>,
-    /// The time of day.
-    pub clock: Arc<dyn Clock>,
-    /// For stamps.
-    pub entropy: Arc<dyn Entropy>,
-    /// This run.
-    pub incarnation: Incarnation,
     /// Counts commits and leases.
     pub metrics: Metrics,
 }
@@ -110,7 +119,7 @@ impl Ledger {
 
     /// This run's name.
     pub fn incarnation(&self) -> &Incarnation {
-        &self.parts.incarnation
+        &self.parts.desk.by
     }
 
     /// Whether the store has failed within the last while.
@@ -142,7 +151,7 @@ impl Ledger {
 
     /// Serves nudges and reports news until `stop` resolves.
     pub async fn run(&self, mut nudges: Nudges, stop: impl Future<Output = ()>) {
-        let mut changes = self.parts.store.changes();
+        let mut changes = self.parts.desk.store.changes();
         let mut tick = tokio::time::interval(REPORT_EVERY);
         let mut active: HashMap<PoolKey, Arc<Entry>> = HashMap::new();
         let mut exchanges = FuturesUnordered::new();
@@ -190,9 +199,14 @@ impl Ledger {
     }
 
     /// An account was changed by a command: what is known of its pools may be wrong, and an empty one may be full.
-    fn note_change(&self, changed: Result<AccountId, broadcast::error::RecvError>) {
+    fn note_change(&self, notice: Result<Notice, broadcast::error::RecvError>) {
+        let changed = match notice {
+            Ok(Notice::Changed(account)) => Some(account),
+            Ok(Notice::Recall { .. } | Notice::Answered { .. } | Notice::CheckIn) => return,
+            Ok(Notice::Missed) | Err(_) => None,
+        };
         for entry in &self.pools {
-            if changed.as_ref().map_or(true, |account| entry.pool.account == *account) {
+            if changed.as_ref().is_none_or(|account| entry.pool.account == *account) {
                 entry.pool.forget_dry();
                 if let Ok(mut memory) = entry.memory.try_lock() {
                     memory.known = None; // an exchange that is under way meets a conflict instead
@@ -236,14 +250,14 @@ impl Ledger {
                     return Ok(Some(Dry::Unavailable));
                 }
             }
-            let now = self.parts.clock.now();
+            let now = self.parts.desk.now();
             let mut reports = pool.reports();
             reports.extend(memory.burnt.iter().map(|number| LeaseReport::unused(*number, now)));
             let grant = wants.then_some((number, want));
-            let incarnation = self.parts.incarnation.clone();
+            let incarnation = self.parts.desk.by.clone();
             let asked_for = Sync { incarnation, reports, ended: None, grant };
-            let (change, lease) = sync(&known.value, &asked_for, now);
-            let Some(next) = self.commit(pool, known, change, memory).await? else { continue };
+            let (change, lease) = sync(&known.pool.value, &asked_for, now);
+            let Some(next) = self.commit(pool, (known, change, lease.is_some()), memory).await? else { continue };
             memory.burnt.clear();
             let granted = lease.as_ref().and_then(|lease| {
                 memory.last_number = number;
@@ -267,10 +281,10 @@ impl Ledger {
     }
 
     /// The pool's document as last seen, else as the store has it; `None` if there is none.
-    async fn known(&self, pool: &LocalPool, memory: &mut Memory) -> Result<Option<Stamped<Pool>>, StoreError> {
+    async fn known(&self, pool: &LocalPool, memory: &mut Memory) -> Result<Option<Known>, StoreError> {
         if memory.known.is_none() {
-            let loaded = self.parts.store.load(&pool.account).await?;
-            memory.known = loaded.and_then(|mut loaded| loaded.pools.remove(&pool.product));
+            let loaded = self.parts.desk.load(&pool.account).await?;
+            memory.known = loaded.and_then(|loaded| Known::of(&pool.product, loaded));
         }
         Ok(memory.known.clone())
     }
@@ -279,33 +293,44 @@ impl Ledger {
     async fn commit(
         &self,
         pool: &LocalPool,
-        known: Stamped<Pool>,
-        change: Change,
+        (known, change, grants): (Known, Change, bool),
         memory: &mut Memory,
     ) -> Result<Option<Pool>, ExchangeError> {
-        let Some(next) = change.pool else { return Ok(Some(known.value)) };
-        let nothing_but_time = Pool { time_high: known.value.time_high, ..next.clone() } == known.value;
+        let Known { pool: seen, server } = known;
+        let Some(next) = change.pool else { return Ok(Some(seen.value)) };
+        let nothing_but_time = Pool { time_high: seen.value.time_high, ..next.clone() } == seen.value;
         if nothing_but_time {
-            return Ok(Some(known.value));
+            return Ok(Some(seen.value));
         }
-        let stamp = Stamp::next(Some(known.stamp), random(&*self.parts.entropy));
+        let desk = &self.parts.desk;
+        let write = desk.write(Some(seen.stamp), next.clone());
+        let stamp = write.stamp;
         let commit = Commit {
             account: pool.account.clone(),
             head: None,
-            pool: Some(Write { expected: Some(known.stamp), stamp, value: next.clone() }),
+            pool: Some(write),
             ended: change.ended,
             events: change.events,
             durable: false,
+            believed: desk.believed(Some(&server)),
+            grants,
+            by: desk.by.clone(),
+            turn: false,
         };
-        match self.parts.store.commit(commit).await {
-            Ok(_) => {
+        match desk.commit(commit).await {
+            Ok(()) => {
                 self.parts.metrics.commits.done.inc();
-                memory.known = Some(Stamped { stamp, value: next.clone() });
+                memory.known = Some(Known { pool: Stamped { stamp, value: next.clone() }, server });
                 Ok(Some(next))
             }
             Err(CommitError::Conflict(current)) => {
                 self.parts.metrics.commits.conflict.inc();
-                memory.known = current.and_then(|mut current| current.pools.remove(&pool.product));
+                memory.known = current.and_then(|current| Known::of(&pool.product, *current));
+                Ok(None)
+            }
+            Err(CommitError::TimeOff(_)) => Ok(None),
+            Err(CommitError::Busy) => {
+                tokio::time::sleep(BUSY_WAIT).await;
                 Ok(None)
             }
             Err(error) => {
@@ -371,11 +396,4 @@ fn standing(document: &Pool, reports: &[LeaseReport], memory: &mut Memory, now: 
     let base = document.remaining(now).get().saturating_add(booked);
     let expires = document.next_expiry(now).map(|expires| expires.to_string().into());
     Standing { base: i64::try_from(base).unwrap_or(i64::MAX), expires }
-}
-
-/// Sixty-four bits that nobody can foresee.
-pub(super) fn random(entropy: &dyn Entropy) -> u64 {
-    let mut bytes = [0; 8];
-    entropy.fill(&mut bytes);
-    u64::from_le_bytes(bytes)
 }

@@ -2,6 +2,7 @@
 
 pub mod accounts;
 pub mod authenticate;
+pub mod desk;
 pub mod ledger;
 pub mod meter;
 pub mod recovery;

@@ -1,17 +1,12 @@
 //! At start: brings into the books what the journals of earlier runs know and the store does not.
 
-use std::sync::Arc;
-
-use jiff::Timestamp;
-
-use super::ledger::random;
+use super::desk::{BUSY_WAIT, Desk};
 use super::tally::Tally;
 use crate::domain::account::{Sync, sync};
 use crate::domain::event::Event;
 use crate::domain::id::{AccountId, ProductId};
 use crate::domain::settle::RunEnd;
-use crate::ports::account_store::{AccountStore, Commit, CommitError, Loaded, Stamp, StoreError, Write};
-use crate::ports::clock::{Clock, Entropy};
+use crate::ports::account_store::{Commit, CommitError, Loaded, StoreError};
 use crate::ports::journal::{EarlierRuns, JournalError};
 
 /// A commit that meets this many conflicts in a row is given up: nobody else should be writing at start.
@@ -42,12 +37,7 @@ pub struct Recovered {
 }
 
 /// Reads every journal that is not settled, books what the store lacks, and notes that it is settled.
-pub async fn recover(
-    runs: &dyn EarlierRuns,
-    store: &Arc<dyn AccountStore>,
-    clock: &dyn Clock,
-    entropy: &dyn Entropy,
-) -> Result<Recovered, RecoveryError> {
+pub async fn recover(runs: &dyn EarlierRuns, desk: &Desk) -> Result<Recovered, RecoveryError> {
     let mut found = Recovered::default();
     for run in runs.unsettled()? {
         let mut tally = Tally::default();
@@ -57,7 +47,7 @@ pub async fn recover(
         let whole = undamaged && (run.same_boot || tally.closed());
         let end = if whole { RunEnd::Whole } else { RunEnd::Lost };
         for ((account, product), asked) in tally.reports(&run.incarnation, end) {
-            let suspended = book(store, (&account, &product), &asked, clock, entropy).await?;
+            let suspended = book(desk, (&account, &product), &asked).await?;
             found.suspended = found.suspended.saturating_add(suspended);
         }
         runs.mark_settled(&run)?;
@@ -69,36 +59,35 @@ pub async fn recover(
 }
 
 /// Books one pool's reports; returns how many units went into suspense.
-async fn book(
-    store: &Arc<dyn AccountStore>,
-    (account, product): (&AccountId, &ProductId),
-    asked: &Sync,
-    clock: &dyn Clock,
-    entropy: &dyn Entropy,
-) -> Result<u64, RecoveryError> {
-    let mut loaded = store.load(account).await.map_err(CommitError::from)?;
+async fn book(desk: &Desk, (account, product): (&AccountId, &ProductId), asked: &Sync) -> Result<u64, RecoveryError> {
+    let mut loaded = desk.load(account).await.map_err(CommitError::from)?;
     for _ in 0..COMMIT_ATTEMPTS_MAX {
-        let pool = loaded.as_ref().and_then(|loaded: &Loaded| loaded.pools.get(product));
-        let Some(known) = pool else {
+        let there = loaded.as_ref().and_then(|there: &Loaded| Some((there, there.pools.get(product)?)));
+        let Some((there, known)) = there else {
             tracing::error!(%account, %product, "a journal knows of use in a pool that the store does not have");
             return Ok(0);
         };
-        let now: Timestamp = clock.now();
-        let (change, _) = sync(&known.value, asked, now);
+        let (change, _) = sync(&known.value, asked, desk.now());
         let suspended = change.events.iter().filter_map(suspended_units).sum();
         let Some(value) = change.pool else { return Ok(0) };
-        let stamp = Stamp::next(Some(known.stamp), random(entropy));
         let commit = Commit {
             account: account.clone(),
             head: None,
-            pool: Some(Write { expected: Some(known.stamp), stamp, value }),
+            pool: Some(desk.write(Some(known.stamp), value)),
             ended: change.ended,
             events: change.events,
             durable: true,
+            believed: desk.believed(Some(&there.server)),
+            grants: false,
+            by: desk.by.clone(),
+            turn: true,
         };
-        match store.commit(commit).await {
-            Ok(_) => return Ok(suspended),
+        match desk.commit(commit).await {
+            Ok(()) => return Ok(suspended),
             Err(CommitError::Conflict(current)) => loaded = current.map(|current| *current),
+            Err(CommitError::TimeOff(_)) => {}
+            Err(CommitError::Stranger(_)) => loaded = desk.load(account).await.map_err(CommitError::from)?,
+            Err(CommitError::Busy) => tokio::time::sleep(BUSY_WAIT).await,
             Err(error) => return Err(error.into()),
         }
     }

@@ -227,7 +227,7 @@ impl Store {
     pub(super) fn heartbeat(&mut self, by: usize, now: i64) -> impl Iterator<Item = usize> + '_ {
         let here = self.now(now);
         self.heartbeats.insert(by, here);
-        self.heartbeats.iter().filter(move |(_, at)| here - **at <= LIVE_FOR).map(|(run, _)| *run)
+        self.heartbeats.iter().filter(move |(_, at)| (here - **at).abs() <= LIVE_FOR).map(|(run, _)| *run)
     }
 
     /// Notes that a run has left in order.
@@ -241,7 +241,8 @@ impl Store {
         if server != self.server {
             return None;
         }
-        let answered_at = *self.answered_at.get_or_insert(here);
+        let answered_at = here.min(*self.answered_at.get_or_insert(here));
+        self.answered_at = Some(answered_at);
         self.checked_in.insert(by);
         let all = live.iter().all(|run| self.checked_in.contains(run));
         let waited = i128::from(here - answered_at) >= LEASE_DURATION_MAX.as_millis();

@@ -78,7 +78,7 @@ impl Truth {
             if !package.balanced() {
                 return Err(format!("{id} does not add up: {package:?}"));
             }
-            let open = pool.held.values().flat_map(|held| held.leases.values()).filter(|lease| !lease.closed);
+            let open = pool.held.values().flat_map(|held| held.leases.values()).filter(|lease| lease.in_hand());
             let parts = open.flat_map(|lease| &lease.parts).filter(|part| part.package == *id);
             let claims: u64 = parts.map(|part| part.outstanding().get()).sum();
             if package.leased.get() != claims {

@@ -10,8 +10,9 @@ mod tests;
 mod write;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use jiff::Timestamp;
 use rusqlite::Connection;
@@ -20,13 +21,15 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 pub use self::open::OpenError;
 use self::open::Opened;
 use self::write::{Job, Writer};
-use super::documents::CHANGES_KEPT;
-use crate::domain::id::{AccountId, ProductId};
+use super::documents::NOTICES_KEPT;
+use super::gateways::Heartbeats;
+use crate::domain::id::{AccountId, Incarnation, ProductId};
 use crate::domain::key::KeyHash;
 use crate::domain::package::Package;
 use crate::ports::BoxFuture;
 use crate::ports::account_store::{AccountStore, AccountSummary, Commit, CommitError, Loaded, StoreError};
 use crate::ports::clock::Clock;
+use crate::ports::gateways::{CheckIn, Heartbeat, Notice, ServerId, Servers};
 
 /// Commits that may wait to be written; further ones wait for room.
 const COMMITS_QUEUED_MAX: usize = 1_024;
@@ -35,10 +38,13 @@ const QUESTIONS_QUEUED_MAX: usize = 1_024;
 
 type Question = Box<dyn FnOnce(&Connection) + Send>;
 
-/// Keeps accounts in a SQLite file. Dropping it waits until all that was sent is written.
+/// Keeps accounts in a SQLite file. It belongs to one process and forgets nothing that was answered, so that there is
+/// nothing to check in for: it gives leases at any time. Dropping it waits until all that was sent is written.
 pub struct SqliteStore {
     clock: Arc<dyn Clock>,
-    changes: broadcast::Sender<AccountId>,
+    server: ServerId,
+    heartbeats: Mutex<Heartbeats>,
+    notices: broadcast::Sender<Notice>,
     commits: Option<mpsc::Sender<Job>>,
     questions: Option<mpsc::Sender<Question>>,
     writing: Option<JoinHandle<()>>,
@@ -50,10 +56,10 @@ pub struct SqliteStore {
 impl SqliteStore {
     /// Opens the store, or makes it if there is no such file. The directory must be there.
     pub fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
-        let Opened { lock, writer, reader } = open::open(path)?;
-        let changes = broadcast::Sender::new(CHANGES_KEPT);
+        let Opened { lock, writer, reader, server } = open::open(path)?;
+        let notices = broadcast::Sender::new(NOTICES_KEPT);
         let (commits, queued) = mpsc::channel(COMMITS_QUEUED_MAX);
-        let writer = Writer::new(writer, clock.clone(), changes.clone());
+        let writer = Writer::new(writer, server.clone(), clock.clone(), notices.clone());
         let writing = spawn("store-write", path, move || writer.run(queued))?;
         let (questions, mut asked) = mpsc::channel::<Question>(QUESTIONS_QUEUED_MAX);
         let reading = spawn("store-read", path, move || {
@@ -61,8 +67,17 @@ impl SqliteStore {
                 question(&reader);
             }
         })?;
-        let (commits, questions) = (Some(commits), Some(questions));
-        Ok(Self { clock, changes, commits, questions, writing: Some(writing), reading: Some(reading), _lock: lock })
+        Ok(Self {
+            clock,
+            server,
+            heartbeats: Mutex::default(),
+            notices,
+            commits: Some(commits),
+            questions: Some(questions),
+            writing: Some(writing),
+            reading: Some(reading),
+            _lock: lock,
+        })
     }
 
     /// Lets the reading thread answer a question.
@@ -77,6 +92,10 @@ impl SqliteStore {
         let questions = self.questions.as_ref().ok_or_else(ended)?;
         questions.send(question).await.map_err(|_| ended())?;
         answer.await.map_err(|_| ended())?
+    }
+
+    fn heartbeats(&self) -> std::sync::MutexGuard<'_, Heartbeats> {
+        self.heartbeats.lock().unwrap_or_else(PoisonError::into_inner) // valid between any two of its operations
     }
 
     async fn send(&self, commit: Commit) -> Result<Timestamp, CommitError> {
@@ -100,8 +119,8 @@ impl Drop for SqliteStore {
 
 impl AccountStore for SqliteStore {
     fn load<'a>(&'a self, account: &'a AccountId) -> BoxFuture<'a, Result<Option<Loaded>, StoreError>> {
-        let (account, clock) = (account.clone(), self.clock.clone());
-        Box::pin(self.ask(move |db| read::load(db, &account, clock.now())))
+        let (account, clock, server) = (account.clone(), self.clock.clone(), self.server.clone());
+        Box::pin(self.ask(move |db| read::load(db, &account, (clock.now(), &server))))
     }
 
     fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<Timestamp, CommitError>> {
@@ -121,8 +140,43 @@ impl AccountStore for SqliteStore {
         Box::pin(self.ask(move |db| read::ended(db, &account)))
     }
 
-    fn changes(&self) -> broadcast::Receiver<AccountId> {
-        self.changes.subscribe()
+    fn changes(&self) -> broadcast::Receiver<Notice> {
+        self.notices.subscribe()
+    }
+
+    fn notify(&self, notice: Notice) -> BoxFuture<'_, Result<(), StoreError>> {
+        let _ = self.notices.send(notice); // fails when nobody listens
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    /// Notices do not leave the process: none is lost.
+    fn heard_at(&self) -> Option<Instant> {
+        Some(Instant::now())
+    }
+
+    fn heartbeat<'a>(&'a self, by: &'a Incarnation) -> BoxFuture<'a, Result<Heartbeat, StoreError>> {
+        let now = self.clock.now();
+        let live = self.heartbeats().beat(by, now);
+        Box::pin(std::future::ready(Ok(Heartbeat { now, live, server: self.server.clone() })))
+    }
+
+    fn leave<'a>(&'a self, by: &'a Incarnation) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.heartbeats().leave(by);
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn servers(&self) -> BoxFuture<'_, Result<Servers, StoreError>> {
+        Box::pin(std::future::ready(Ok(Servers(vec![self.server.clone()]))))
+    }
+
+    fn check_in<'a>(
+        &'a self,
+        _: &'a Incarnation,
+        servers: &'a Servers,
+        _: &'a [Incarnation],
+    ) -> BoxFuture<'a, Result<CheckIn, StoreError>> {
+        let known = servers.0 == [self.server.clone()];
+        Box::pin(std::future::ready(Ok(if known { CheckIn::Open } else { CheckIn::Stranger })))
     }
 }
 

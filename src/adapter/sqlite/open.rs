@@ -7,10 +7,14 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Row, TransactionBehavior};
+
+use crate::ports::gateways::ServerId;
 
 /// What this program writes and reads, in the file's `user_version`.
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = 2;
+/// The oldest that this program brings up to date.
+const SCHEMA_VERSION_MIN: i64 = 1;
 /// Marks the file as ours, in its `application_id`: "Toll".
 const APPLICATION_ID: i64 = 0x546f_6c6c;
 /// How long to wait while someone else, such as the `sqlite3` tool, holds the file.
@@ -54,6 +58,15 @@ const SCHEMA: &str = "
         body TEXT NOT NULL, -- JSON
         UNIQUE (account, id)
     ) STRICT;
+";
+
+/// Came with version 2. The epoch names the life of the file's contents; a backup that is put back gets a new one.
+const SCHEMA_META: &str = "
+    CREATE TABLE meta (
+        name TEXT NOT NULL PRIMARY KEY,
+        value TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO meta (name, value) VALUES ('epoch', lower(hex(randomblob(16))));
 ";
 
 /// Why a store was not opened. Each text says what to do.
@@ -116,6 +129,8 @@ pub(super) struct Opened {
     pub(super) writer: Connection,
     /// Sees every transaction that was committed before its question.
     pub(super) reader: Connection,
+    /// The life of what the file contains.
+    pub(super) server: ServerId,
 }
 
 /// Opens or makes the store.
@@ -144,7 +159,9 @@ pub(super) fn open(path: &Path) -> Result<Opened, OpenError> {
     prepare(&mut writer).map_err(fault)?;
     let reader = Connection::open_with_flags(path, flags(OpenFlags::SQLITE_OPEN_READ_ONLY)).map_err(fault)?;
     reader.busy_timeout(BUSY_WAIT).map_err(fault)?;
-    Ok(Opened { lock, writer, reader })
+    let epoch = |row: &Row<'_>| row.get::<_, String>(0);
+    let epoch = reader.query_row("SELECT value FROM meta WHERE name = 'epoch'", [], epoch).map_err(fault)?;
+    Ok(Opened { lock, writer, reader, server: ServerId::new(&epoch) })
 }
 
 /// Opens a file for writing, or makes it for the eyes of this program's user only. SQLite gives its own files beside
@@ -167,21 +184,24 @@ fn check_identity(db: &Connection, path: &Path) -> Result<(), OpenError> {
         Ok((tables, number("PRAGMA application_id")?, number("PRAGMA user_version")?))
     };
     match numbers().map_err(|error| fault(&path, &error))? {
-        (0, 0, 0) | (_, APPLICATION_ID, SCHEMA_VERSION) => Ok(()),
+        (0, 0, 0) | (_, APPLICATION_ID, SCHEMA_VERSION_MIN..=SCHEMA_VERSION) => Ok(()),
         (_, APPLICATION_ID, found) if found > SCHEMA_VERSION => Err(OpenError::Newer { path, found }),
         _ => Err(OpenError::NotAStore { path }),
     }
 }
 
-/// Makes the tables if there are none, and sets how the file is written.
+/// Makes the tables that are missing, and sets how the file is written.
 fn prepare(db: &mut Connection) -> rusqlite::Result<()> {
     db.pragma_update(None, "journal_mode", "WAL")?;
     db.pragma_update(None, "journal_size_limit", WAL_BYTES_KEPT)?;
     db.pragma_update(None, "synchronous", "FULL")?;
-    let tables: i64 = db.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-    if tables == 0 {
+    let version: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    if version < SCHEMA_VERSION {
         let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        transaction.execute_batch(SCHEMA)?;
+        if version < SCHEMA_VERSION_MIN {
+            transaction.execute_batch(SCHEMA)?;
+        }
+        transaction.execute_batch(SCHEMA_META)?;
         transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
         transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
         transaction.commit()?;

@@ -8,6 +8,7 @@ use crate::domain::id::{AccountId, ProductId};
 use crate::domain::key::KeyHash;
 use crate::domain::package::Package;
 use crate::ports::account_store::{AccountSummary, LIST_MAX, Loaded, Stamp, StoreError};
+use crate::ports::gateways::ServerId;
 
 /// Most rows of an answer, as SQLite counts them.
 const ROWS_MAX: i64 = LIST_MAX as i64;
@@ -17,12 +18,16 @@ fn stamp(counter: i64, random: i64) -> Stamp {
 }
 
 /// All documents of an account, as one moment has them.
-pub(super) fn load(db: &Connection, account: &AccountId, now: Timestamp) -> Result<Option<Loaded>, StoreError> {
+pub(super) fn load(
+    db: &Connection,
+    account: &AccountId,
+    at: (Timestamp, &ServerId),
+) -> Result<Option<Loaded>, StoreError> {
     let document =
         |row: &Row<'_>| Ok(Document { name: row.get(0)?, stamp: stamp(row.get(1)?, row.get(2)?), body: row.get(3)? });
     let mut statement = db.prepare_cached("SELECT name, counter, random, body FROM documents WHERE account = ?1")?;
     let rows = statement.query_map([account.as_str()], document)?.collect::<rusqlite::Result<_>>()?;
-    documents::assemble(account, rows, now)
+    documents::assemble(account, rows, at)
 }
 
 /// What is there of a document, without its text.

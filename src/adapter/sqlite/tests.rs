@@ -14,8 +14,11 @@ use super::write::Writer;
 use super::{OpenError, SqliteStore, open};
 use crate::adapter::clock::SystemClock;
 use crate::domain::account::Account;
-use crate::domain::id::AccountId;
-use crate::ports::account_store::{AccountStore, Commit, CommitError, DOCUMENT_BYTES_MAX, Stamp, StoreError, Write};
+use crate::domain::id::{AccountId, Incarnation};
+use crate::ports::account_store::{
+    AccountStore, Believed, Commit, CommitError, DOCUMENT_BYTES_MAX, Stamp, StoreError, Write,
+};
+use crate::ports::gateways::Notice;
 
 struct World {
     directory: tempfile::TempDir,
@@ -45,9 +48,10 @@ impl World {
     }
 
     /// The writing half alone, with a listener for the changes it tells.
-    fn writer(&self) -> (Writer, broadcast::Receiver<AccountId>) {
-        let (changes, listener) = broadcast::channel(16);
-        (Writer::new(open::open(&self.path).unwrap().writer, Arc::new(SystemClock), changes), listener)
+    fn writer(&self) -> (Writer, broadcast::Receiver<Notice>) {
+        let (notices, listener) = broadcast::channel(16);
+        let opened = open::open(&self.path).unwrap();
+        (Writer::new(opened.writer, opened.server, Arc::new(SystemClock), notices), listener)
     }
 }
 
@@ -63,7 +67,10 @@ fn opening(id: &str, name: &str) -> Commit {
     let head = Account::open(account(id), name.to_owned(), Timestamp::UNIX_EPOCH);
     let write = Write { expected: None, stamp: Stamp { counter: 1, random: 7 }, value: head };
     let (ended, events) = (Vec::new(), Vec::new());
-    Commit { account: account(id), head: Some(write), pool: None, ended, events, durable: false }
+    let (head, pool, account) = (Some(write), None, account(id));
+    let believed = Believed { now: Timestamp::now(), server: None };
+    let by = Incarnation::try_from("gw#1".to_owned()).unwrap();
+    Commit { account, head, pool, ended, events, durable: false, believed, grants: false, by, turn: false }
 }
 
 fn renaming(id: &str, name: &str, after: Stamp) -> Commit {
@@ -147,10 +154,26 @@ fn another_programs_database_is_refused() {
 fn a_newer_store_is_refused() {
     let world = World::new();
     drop(world.open());
+    world.tool().pragma_update(None, "user_version", 3).unwrap();
+    assert!(matches!(world.refusal(), OpenError::Newer { found: 3, .. }));
     world.tool().pragma_update(None, "user_version", 2).unwrap();
-    assert!(matches!(world.refusal(), OpenError::Newer { found: 2, .. }));
-    world.tool().pragma_update(None, "user_version", 1).unwrap();
     drop(world.open());
+}
+
+#[tokio::test]
+async fn a_file_of_the_first_version_is_brought_up_to_date_and_keeps_its_accounts() {
+    let world = World::new();
+    let store = world.open();
+    store.commit(opening("a", "First")).await.unwrap();
+    drop(store);
+    world.tool().execute_batch("DROP TABLE meta; PRAGMA user_version = 1;").unwrap();
+    let store = world.open();
+    let loaded = store.load(&account("a")).await.unwrap().unwrap();
+    assert_eq!(loaded.head.value.name, "First");
+    drop(store);
+    let again = world.open().load(&account("a")).await.unwrap().unwrap();
+    assert_eq!(again.server, loaded.server, "the contents' life goes on");
+    assert_ne!(World::new().open().servers().await.unwrap().0, [again.server]);
 }
 
 #[test]
@@ -202,7 +225,7 @@ fn a_conflict_does_no_harm_to_the_others_of_its_group() {
     );
     drop(writer);
     let told: Vec<_> = std::iter::from_fn(|| changes.try_recv().ok()).collect();
-    assert_eq!(told, [account("a"), account("b"), account("a")]);
+    assert_eq!(told, ["a", "b", "a"].map(|id| Notice::Changed(account(id))));
     let names = "SELECT group_concat(body ->> 'name') FROM (SELECT body FROM documents ORDER BY account)";
     let names: String = world.tool().query_row(names, [], |row| row.get(0)).unwrap();
     assert_eq!(names, "Third,Second");
@@ -215,7 +238,7 @@ fn a_full_disk_fails_its_group_whole_and_nothing_later() {
     writer.write_group(&[opening("a", "First")])[0].as_ref().unwrap();
     let pages: i64 = writer.db.query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
     writer.db.pragma_update(None, "max_page_count", pages).unwrap();
-    assert_eq!(changes.try_recv(), Ok(account("a")));
+    assert_eq!(changes.try_recv(), Ok(Notice::Changed(account("a"))));
     for _ in 0..3 {
         let answers = writer.write_group(&[renaming("a", "Lost", FIRST), opening("b", &"x".repeat(100_000))]);
         for answer in answers {

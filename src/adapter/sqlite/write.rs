@@ -9,6 +9,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::read;
 use crate::adapter::documents::{self, HEAD, Verdict};
+use crate::adapter::gateways::{Turns, check_believed};
 use crate::domain::account::Account;
 use crate::domain::event::Event;
 use crate::domain::id::{AccountId, ProductId};
@@ -16,6 +17,7 @@ use crate::domain::package::Package;
 use crate::domain::pool::Pool;
 use crate::ports::account_store::{Commit, CommitError, Stamp, StoreError, Write};
 use crate::ports::clock::Clock;
+use crate::ports::gateways::{Notice, ServerId};
 
 /// Most commits of one transaction: bounds how long the first of them waits for the last.
 const GROUP_MAX: usize = 128;
@@ -60,12 +62,19 @@ pub(super) struct Writer {
     /// Whether the connection waits for the disk at each transaction (`synchronous` is FULL, else NORMAL).
     waits_for_disk: bool,
     clock: Arc<dyn Clock>,
-    changes: broadcast::Sender<AccountId>,
+    server: ServerId,
+    turns: Turns,
+    notices: broadcast::Sender<Notice>,
 }
 
 impl Writer {
-    pub(super) fn new(db: Connection, clock: Arc<dyn Clock>, changes: broadcast::Sender<AccountId>) -> Self {
-        Self { db, waits_for_disk: true, clock, changes }
+    pub(super) fn new(
+        db: Connection,
+        server: ServerId,
+        clock: Arc<dyn Clock>,
+        notices: broadcast::Sender<Notice>,
+    ) -> Self {
+        Self { db, waits_for_disk: true, clock, server, turns: Turns::default(), notices }
     }
 
     /// Writes until all senders have gone.
@@ -90,7 +99,7 @@ impl Writer {
                     commit.head.is_some() && matches!(outcome, Ok(Done::Written))
                 };
                 for (commit, _) in commits.iter().zip(&outcomes).filter(heard) {
-                    let _ = self.changes.send(commit.account.clone()); // fails when nobody listens
+                    let _ = self.notices.send(Notice::Changed(commit.account.clone())); // fails when nobody listens
                 }
                 outcomes.into_iter().map(|outcome| outcome.map(|_| now)).collect()
             }
@@ -104,7 +113,7 @@ impl Writer {
         let transaction = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut outcomes = Vec::with_capacity(commits.len());
         for commit in commits {
-            outcomes.push(match write(&transaction, commit, now) {
+            outcomes.push(match write(&transaction, commit, (now, &self.server), &mut self.turns) {
                 Ok(done) => Ok(done),
                 Err(Failure::Refused(error)) => Err(error),
                 Err(Failure::File(error)) => return Err(error),
@@ -125,8 +134,15 @@ impl Writer {
 }
 
 /// Writes one commit, or nothing if it does not fit: all that can be refused is looked at first.
-fn write(db: &Connection, commit: &Commit, now: Timestamp) -> Result<Done, Failure> {
+fn write(
+    db: &Connection,
+    commit: &Commit,
+    (now, server): (Timestamp, &ServerId),
+    turns: &mut Turns,
+) -> Result<Done, Failure> {
     let account = &commit.account;
+    check_believed(commit, server, now)?;
+    turns.check(commit, now)?;
     let pool = commit.pool.as_ref().map(|write| (write, documents::pool_name(&write.value.product)));
     let head_present = read::present(db, account, HEAD)?;
     let pool_present = match &pool {
@@ -135,9 +151,13 @@ fn write(db: &Connection, commit: &Commit, now: Timestamp) -> Result<Done, Failu
     };
     match documents::judge(commit, head_present, pool_present) {
         Verdict::Write => {}
-        Verdict::Repeated => return Ok(Done::Repeated),
+        Verdict::Repeated => {
+            turns.written(commit);
+            return Ok(Done::Repeated);
+        }
         Verdict::Conflict => {
-            let current = read::load(db, account, now).map_err(CommitError::from)?;
+            turns.conflicted(commit, now);
+            let current = read::load(db, account, (now, server)).map_err(CommitError::from)?;
             return Err(CommitError::Conflict(current.map(Box::new)).into());
         }
     }
@@ -150,6 +170,7 @@ fn write(db: &Connection, commit: &Commit, now: Timestamp) -> Result<Done, Failu
         check_keys(db, &write.value)?;
     }
     // From here on only the file can fail.
+    turns.written(commit);
     if let (Some(write), Some(body)) = (&commit.head, head_body) {
         put_document(db, account, HEAD, (write.stamp, &body))?;
         put_keys(db, account, &write.value)?;

@@ -1,6 +1,6 @@
 //! The operators' use-cases over a store in memory.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, ToSpan};
@@ -14,7 +14,8 @@ use crate::domain::key::KEYS_PER_ACCOUNT_MAX;
 use crate::domain::lease::Want;
 use crate::domain::offer::Validity;
 use crate::domain::settle::LeaseReport;
-use crate::ports::BoxFuture;
+use crate::ports::account_store::AccountStore;
+use crate::ports::clock::Clock;
 
 struct TestClock(Mutex<Timestamp>);
 
@@ -35,7 +36,9 @@ impl World {
         let clock = Arc::new(TestClock(Mutex::new("2026-01-10T00:00:00Z".parse().unwrap())));
         let store = Arc::new(MemoryStore::new(clock.clone()));
         let hasher = KeyHasher::new(b"a secret of the tests").unwrap();
-        let accounts = Accounts::new(store.clone(), clock.clone(), Arc::new(SystemEntropy), hasher);
+        let by = crate::domain::id::Incarnation::try_from("gw#1".to_owned()).unwrap();
+        let desk = Desk::new(store.clone(), clock.clone(), Arc::new(SystemEntropy), by);
+        let accounts = Accounts::new(desk, hasher);
         Self { accounts, store, clock }
     }
 
@@ -254,9 +257,19 @@ async fn suspend(world: &World, id: &AccountId) {
     let lease = pool.grant(&gone, 1, want, loaded.now).unwrap();
     let report = LeaseReport { number: 1, parts: lease.parts, deadline: lease.deadline, lost: true };
     pool.settle(&gone, &report, loaded.now, &mut Vec::new());
-    let write = Write { expected: Some(there.stamp), stamp: Stamp::next(Some(there.stamp), 1), value: pool };
-    let (ended, events) = (Vec::new(), Vec::new());
-    let commit = Commit { account: id.clone(), head: None, pool: Some(write), ended, events, durable: true };
+    let desk = &world.accounts.desk;
+    let commit = Commit {
+        account: id.clone(),
+        head: None,
+        pool: Some(desk.write(Some(there.stamp), pool)),
+        ended: Vec::new(),
+        events: Vec::new(),
+        durable: true,
+        believed: desk.believed(Some(&loaded.server)),
+        grants: false,
+        by: desk.by.clone(),
+        turn: false,
+    };
     world.store.commit(commit).await.unwrap();
 }
 
@@ -284,48 +297,12 @@ async fn an_unknown_account_is_named() {
     assert!(matches!(changed, Err(ChangeError::UnknownAccount(id)) if id == nobody));
 }
 
-/// A store in which someone else is faster, the first few times.
-struct Contended {
-    store: Arc<MemoryStore>,
-    left: Mutex<usize>,
-}
-
-impl AccountStore for Contended {
-    fn load<'a>(&'a self, account: &'a AccountId) -> BoxFuture<'a, Result<Option<Loaded>, StoreError>> {
-        self.store.load(account)
-    }
-    fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<Timestamp, CommitError>> {
-        let left = *self.left.lock().unwrap();
-        *self.left.lock().unwrap() = left.saturating_sub(1);
-        Box::pin(async move {
-            if left > 0 {
-                let there = self.store.load(&commit.account).await?.map(Box::new);
-                return Err(CommitError::Conflict(there));
-            }
-            self.store.commit(commit).await
-        })
-    }
-    fn list(&self, after: Option<AccountId>) -> BoxFuture<'_, Result<Vec<AccountSummary>, StoreError>> {
-        self.store.list(after)
-    }
-    fn account_of(&self, hash: KeyHash) -> BoxFuture<'_, Result<Option<AccountId>, StoreError>> {
-        self.store.account_of(hash)
-    }
-    fn ended<'a>(&'a self, account: &'a AccountId) -> BoxFuture<'a, Result<Vec<(ProductId, Package)>, StoreError>> {
-        self.store.ended(account)
-    }
-    fn changes(&self) -> tokio::sync::broadcast::Receiver<AccountId> {
-        self.store.changes()
-    }
-}
-
 #[tokio::test]
 async fn a_conflict_is_tried_again_a_bounded_number_of_times() {
     for (conflicts, good) in [(1, true), (COMMIT_ATTEMPTS_MAX - 1, true), (COMMIT_ATTEMPTS_MAX, false)] {
         let (world, id) = World::with_account().await;
-        let store = Arc::new(Contended { store: world.store.clone(), left: Mutex::new(conflicts) });
-        let accounts = Accounts { store, ..world.accounts };
-        let added = accounts.add_package(&id, None, &offer(1), None).await;
+        world.store.fail_commits(std::iter::repeat_n(Fault::Conflict, conflicts));
+        let added = world.accounts.add_package(&id, None, &offer(1), None).await;
         assert_eq!(added.is_ok(), good, "{conflicts}");
         assert!(good || matches!(added, Err(ChangeError::Busy)));
     }

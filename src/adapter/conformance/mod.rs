@@ -1,14 +1,19 @@
 //! What every account store must do, run on each of them. What only one of them does is tested beside it.
 
+mod documents;
+mod gateways;
+
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
 use jiff::tz::TimeZone;
-use jiff::{Timestamp, ToSpan};
+use jiff::{SignedDuration, Timestamp, ToSpan};
 use tokio::sync::broadcast::error::TryRecvError;
 
-use super::memory::MemoryStore;
-use super::sqlite::SqliteStore;
+use self::documents::*;
+use self::gateways::*;
+use crate::adapter::memory::MemoryStore;
+use crate::adapter::sqlite::SqliteStore;
 use crate::domain::account::{Account, Change, apply};
 use crate::domain::account::{Books, Sync, sync};
 use crate::domain::amount::Units;
@@ -19,10 +24,9 @@ use crate::domain::id::{AccountId, CommandId, GatewayId, Incarnation, KeyId, Off
 use crate::domain::key::{ApiKey, KeyHash};
 use crate::domain::lease::Want;
 use crate::domain::offer::{Offer, Validity};
-use crate::ports::account_store::{
-    AccountStore, Commit, CommitError, DOCUMENT_BYTES_MAX, LIST_MAX, Loaded, Stamp, StoreError, Write,
-};
+use crate::ports::account_store::{AccountStore, Believed, Commit, CommitError, LIST_MAX, Loaded, Stamp, Write};
 use crate::ports::clock::Clock;
+use crate::ports::gateways::{CheckIn, Notice, ServerId};
 
 /// A clock that stands until it is set.
 struct StoppedClock(Mutex<Timestamp>);
@@ -44,6 +48,8 @@ struct World {
     outbox: ReadOutbox,
     /// Replaces a document's text behind the store's back.
     overwrite: Overwrite,
+    /// Lets the store begin another life; `None`: it forgets nothing when it restarts.
+    restart: Option<Box<dyn Fn()>>,
     /// Makes each commit's stamp differ.
     random: Mutex<u64>,
     _directory: Option<tempfile::TempDir>,
@@ -60,12 +66,13 @@ fn stopped_clock() -> Arc<StoppedClock> {
 fn memory() -> World {
     let clock = stopped_clock();
     let store = Arc::new(MemoryStore::new(clock.clone()));
-    let (reads, writes) = (store.clone(), store.clone());
+    let (reads, writes, restarts) = (store.clone(), store.clone(), store.clone());
     World {
         store,
         clock,
         outbox: Box::new(move |account| reads.outbox(account).iter().map(Event::id).collect()),
         overwrite: Box::new(move |account, name, body| writes.overwrite(account, name, body)),
+        restart: Some(Box::new(move || restarts.restart(ServerId::new("another life")))),
         random: Mutex::new(1),
         _directory: None,
     }
@@ -93,6 +100,7 @@ fn sqlite() -> World {
         clock,
         outbox: Box::new(outbox),
         overwrite: Box::new(overwrite),
+        restart: None,
         random: Mutex::new(1),
         _directory: Some(directory),
     }
@@ -100,6 +108,10 @@ fn sqlite() -> World {
 
 fn account(text: &str) -> AccountId {
     AccountId::new(text).unwrap()
+}
+
+fn gateway(id: &str) -> Incarnation {
+    Incarnation { gateway: GatewayId::new(id).unwrap(), number: 1 }
 }
 
 fn chat() -> ProductId {
@@ -147,8 +159,18 @@ impl World {
     fn opening(&self, id: &str) -> Commit {
         let head = Account::open(account(id), format!("Name of {id}"), self.clock.now());
         let write = Write { expected: None, stamp: self.stamp_after(None), value: head };
-        let (ended, events) = (Vec::new(), Vec::new());
-        Commit { account: account(id), head: Some(write), pool: None, ended, events, durable: true }
+        Commit {
+            account: account(id),
+            head: Some(write),
+            pool: None,
+            ended: Vec::new(),
+            events: Vec::new(),
+            durable: true,
+            believed: Believed { now: self.clock.now(), server: None },
+            grants: false,
+            by: gateway("gw"),
+            turn: false,
+        }
     }
 
     async fn opened(&self, id: &str) -> Loaded {
@@ -169,8 +191,18 @@ impl World {
             let before = loaded.pools.get(&value.product).map(|pool| pool.stamp);
             Write { expected: before, stamp: self.stamp_after(before), value }
         });
-        let account = loaded.head.value.id.clone();
-        Commit { account, head, pool, ended: change.ended, events: change.events, durable: false }
+        Commit {
+            account: loaded.head.value.id.clone(),
+            head,
+            pool,
+            ended: change.ended,
+            events: change.events,
+            durable: false,
+            believed: Believed { now: self.clock.now(), server: Some(loaded.server.clone()) },
+            grants: false,
+            by: gateway("gw"),
+            turn: false,
+        }
     }
 
     /// The commit of a command on what was loaded.
@@ -180,15 +212,30 @@ impl World {
     }
 
     /// The commit of one grant from the pool `chat`.
-    fn granting(&self, loaded: &Loaded, gateway: &str, number: u64) -> Commit {
-        let incarnation = Incarnation { gateway: GatewayId::new(gateway).unwrap(), number: 1 };
+    fn granting(&self, loaded: &Loaded, by: &str, number: u64) -> Commit {
+        let incarnation = gateway(by);
         let grant = Some((number, Want { now: Units::ONE, rate: Units::ZERO }));
         let asked = Sync { incarnation, reports: Vec::new(), ended: None, grant };
-        self.changing(loaded, sync(&loaded.pools[&chat()].value, &asked, self.clock.now()).0)
+        let change = sync(&loaded.pools[&chat()].value, &asked, self.clock.now()).0;
+        Commit { grants: true, by: gateway(by), ..self.changing(loaded, change) }
+    }
+
+    /// Checks in, alone.
+    async fn check_in(&self) {
+        let servers = self.store.servers().await.unwrap();
+        let by = gateway("gw");
+        let answer = self.store.check_in(&by, &servers, std::slice::from_ref(&by)).await;
+        assert_eq!(answer.unwrap(), CheckIn::Open);
+    }
+
+    fn pass(&self, time: SignedDuration) {
+        let mut now = self.clock.0.lock().unwrap();
+        *now = now.checked_add(time).unwrap();
     }
 
     /// An account with a package of so many calls of `chat`.
     async fn with_package(&self, id: &str, quantity: u64) -> Loaded {
+        self.check_in().await;
         let loaded = self.opened(id).await;
         let commit = self.commanding(&loaded, "first-order", add_package("p-1", quantity));
         self.store.commit(commit).await.unwrap();
@@ -444,9 +491,10 @@ async fn accounts_are_listed_in_pages_in_the_order_of_their_ids(world: World) {
 }
 
 async fn changes_of_heads_are_told_and_nothing_else(world: World) {
+    let changed = |id| Ok(Notice::Changed(account(id)));
     let mut changes = world.store.changes();
     let seen = world.with_package("a", 10).await;
-    assert_eq!((changes.try_recv(), changes.try_recv()), (Ok(account("a")), Ok(account("a"))));
+    assert_eq!((changes.try_recv(), changes.try_recv()), (changed("a"), changed("a")));
     world.store.commit(world.granting(&seen, "gw", 1)).await.unwrap();
     conflict(world.store.commit(world.opening("a")).await);
     assert_eq!(changes.try_recv(), Err(TryRecvError::Empty));
@@ -463,64 +511,9 @@ async fn durable_or_not_a_commit_is_seen_at_once(world: World) {
     }
 }
 
-async fn a_document_may_not_grow_beyond_its_limit(world: World) {
-    let seen = world.opened("a").await;
-    let renamed = |loaded: &Loaded, bytes: usize| {
-        let before = loaded.head.stamp;
-        let head = Account { name: String::new(), ..loaded.head.value.clone() };
-        let empty = serde_json::to_string(&head).unwrap().len();
-        let value = Account { name: "x".repeat(bytes - empty), ..head };
-        let stamp = world.stamp_after(Some(before));
-        Commit { head: Some(Write { expected: Some(before), stamp, value }), ..world.opening("a") }
-    };
-    world.store.commit(renamed(&seen, DOCUMENT_BYTES_MAX)).await.unwrap();
-    let full = world.load("a").await;
-    let refused = world.store.commit(renamed(&full, DOCUMENT_BYTES_MAX + 1)).await;
-    assert!(matches!(refused, Err(CommitError::TooLarge { bytes }) if bytes == DOCUMENT_BYTES_MAX + 1), "{refused:?}");
-    assert_eq!(world.load("a").await, full);
-    // One that is too large already can shrink, and be written at its size, but not grow.
-    let mut body = serde_json::to_value(&full.head.value).unwrap();
-    body["name"] = "x".repeat(DOCUMENT_BYTES_MAX + 5).into();
-    let body = serde_json::to_string(&body).unwrap();
-    (world.overwrite)(&account("a"), "account", &body);
-    world.store.commit(renamed(&full, body.len() + 1)).await.unwrap_err();
-    world.store.commit(renamed(&full, body.len())).await.unwrap();
-    let large = world.load("a").await;
-    world.store.commit(renamed(&large, body.len() - 1)).await.unwrap();
-}
-
-async fn a_document_that_cannot_be_read_affects_its_account_only(world: World) {
-    world.with_package("a", 10).await;
-    let whole = world.with_package("b", 10).await;
-    let newer = |body: &serde_json::Value| {
-        let mut body = body.clone();
-        body["version"] = 2.into();
-        body["a_new_field"] = true.into();
-        body.to_string()
-    };
-    let pool = serde_json::to_value(&whole.pools[&chat()].value).unwrap();
-    for (name, body, reason) in [
-        ("pool/chat", newer(&pool), "version 2"),
-        ("pool/chat", pool.to_string().replace("packages", "packets"), "packets"),
-        ("pool/chat", "{".to_owned(), "EOF"),
-        ("account", "{}".to_owned(), "version"),
-    ] {
-        (world.overwrite)(&account("a"), name, &body);
-        let error = world.store.load(&account("a")).await.unwrap_err();
-        let StoreError::Broken { account: whose, document, .. } = &error else { panic!("{error:?}") };
-        assert_eq!((whose, document.as_str()), (&account("a"), name));
-        assert!(error.to_string().contains(reason), "{error}");
-        let refused = world.store.commit(world.opening("a")).await;
-        assert!(matches!(refused, Err(CommitError::Store(StoreError::Broken { .. }))), "{refused:?}");
-    }
-    let names: Vec<String> = world.store.list(None).await.unwrap().into_iter().map(|entry| entry.name).collect();
-    assert_eq!(names, ["", "Name of b"]);
-    assert_eq!(world.load("b").await, whole);
-}
-
 async fn a_slow_listener_is_told_that_it_has_missed_something(world: World) {
     let mut changes = world.store.changes();
-    for index in 0..=super::documents::CHANGES_KEPT {
+    for index in 0..=crate::adapter::documents::NOTICES_KEPT {
         world.store.commit(Commit { durable: false, ..world.opening(&format!("a-{index}")) }).await.unwrap();
     }
     assert!(matches!(changes.try_recv(), Err(TryRecvError::Lagged(_))));
@@ -579,4 +572,11 @@ on_every_store! {
     a_document_that_cannot_be_read_affects_its_account_only
     a_slow_listener_is_told_that_it_has_missed_something
     time_may_pass_between_commits
+    a_commit_for_another_server_is_refused
+    a_writer_whose_time_is_off_is_told_the_time
+    a_server_that_may_have_forgotten_gives_no_lease_before_all_have_checked_in
+    a_gateway_that_never_checks_in_is_waited_for_as_long_as_leases_last
+    a_gateway_that_is_always_late_gets_a_turn
+    a_gateway_lives_for_a_while_after_its_heartbeat
+    every_listener_hears_every_notice
 }
