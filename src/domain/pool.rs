@@ -139,12 +139,13 @@ impl Pool {
     /// Puts a package into the pool. If the store forgot it and its units are in use, they are not sold again: use that
     /// was reported is booked, and what gateways still hold is leased.
     pub fn add(&mut self, mut package: Package, events: &mut Vec<Event>) {
-        let open = self.held.values_mut().flat_map(|held| held.leases.values_mut()).filter(|lease| !lease.closed);
-        for part in open.flat_map(|lease| &mut lease.parts).filter(|part| part.package == package.id) {
-            let missing = part.outstanding();
-            let leased = package.free.take_up_to(missing);
-            package.leased.put(leased);
-            part.granted = part.granted.saturating_sub(missing).saturating_add(leased);
+        let open = self.held.values_mut().flat_map(|held| held.leases.values_mut()).filter(|lease| lease.in_hand());
+        for lease in open {
+            for part in lease.parts.iter_mut().filter(|part| part.package == package.id) {
+                let held = part.outstanding();
+                part.granted = part.granted.saturating_sub(held);
+                lease.missing.insert(package.id.clone(), held);
+            }
         }
         if let Some(Unplaced { used, .. }) = self.unplaced.remove(&package.id) {
             let booked = package.free.take_up_to(used);
@@ -156,6 +157,26 @@ impl Pool {
             }
         }
         self.packages.push(package);
+        self.cover_missing();
+    }
+
+    /// Gives gateways the units that they hold and that were not there when their leases were entered again: they came
+    /// back, and must not be sold to others.
+    pub fn cover_missing(&mut self) {
+        let leases = self.held.values_mut().flat_map(|held| held.leases.values_mut());
+        for lease in leases.filter(|lease| lease.in_hand() && !lease.missing.is_empty()) {
+            for part in &mut lease.parts {
+                let package = self.packages.iter_mut().find(|package| package.id == part.package);
+                let (Some(package), Some(missing)) = (package, lease.missing.get_mut(&part.package)) else { continue };
+                let covered = package.free.take_up_to(*missing);
+                *missing = missing.saturating_sub(covered);
+                package.leased.put(covered);
+                // Use beyond what was here is booked already: the units now here are for what is still held.
+                let held = part.outstanding().saturating_add(covered);
+                part.granted = part.used.saturating_add(part.returned).saturating_add(held);
+            }
+            lease.missing.retain(|_, missing| !missing.is_zero());
+        }
     }
 
     /// Gives up waiting for packages whose purchase nobody has applied again: their use is told as overrun.

@@ -77,7 +77,16 @@ impl Pool {
             let known = lease.parts.iter_mut().find(|part| part.package == reported.package);
             let package = self.packages.iter_mut().find(|package| package.id == reported.package);
             match (known, package) {
-                (Some(known), Some(package)) => book(package, known, reported, &self.product, events),
+                (Some(known), Some(package)) => {
+                    book(package, known, reported, &self.product, events);
+                    let gone = known.used.saturating_add(known.returned.max(reported.returned));
+                    let missing = reported.granted.saturating_sub(gone).saturating_sub(known.outstanding());
+                    if missing.is_zero() {
+                        lease.missing.remove(&reported.package);
+                    } else {
+                        lease.missing.insert(reported.package.clone(), missing);
+                    }
+                }
                 (Some(known), None) => {
                     // The store forgot the purchase; or it forgot the lease, and the package ended without it.
                     let more = reported.used.saturating_sub(known.used);
@@ -93,6 +102,7 @@ impl Pool {
         }
         if report.closes() {
             lease.closed = true;
+            lease.missing.clear();
             for part in &lease.parts {
                 if let Some(package) = self.packages.iter_mut().find(|package| package.id == part.package) {
                     close(package, part, report.lost, &self.product, events);
@@ -177,9 +187,9 @@ impl Pool {
     }
 }
 
-/// Takes a forgotten lease's units out of what is free again. What is no longer there was sold twice; the lease keeps
-/// only what it got, so that it never returns what another holds. If the package is forgotten too, its units are taken
-/// when it comes back ([`Pool::add`]).
+/// Takes a forgotten lease's units out of what is free again. What is not there was sold twice, or its former holder has
+/// not yet told again that it gave it back ([`Pool::cover_missing`]); the lease keeps only what it got, so that it never
+/// returns what another holds. If the package is forgotten too, its units are taken when it comes back ([`Pool::add`]).
 fn enter_again(packages: &mut [Package], part: &LeasePart) -> LeasePart {
     let Some(package) = packages.iter_mut().find(|package| package.id == part.package) else {
         return LeasePart::new(part.package.clone(), part.granted);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::exchange::{Fate, Outcome};
 use super::run::{Journalled, State};
-use super::store::{Answer, Commit, Disk, Doc, LIVE_FOR, Write};
+use super::store::{Answer, Commit, Disk, Doc, Write};
 use super::world::{Checked, World};
 use super::Safeguard;
 use crate::domain::account::{Books, Change, Sync, apply, sync};
@@ -15,6 +15,9 @@ use crate::service::tally::Tally;
 
 /// A command that meets this many conflicts in a row is left.
 const ATTEMPTS_MAX: usize = 4;
+
+/// What is older is neither applied nor reported again, in milliseconds.
+const REPAIRED_FOR: i64 = 7 * 24 * 3_600_000;
 
 /// How far a check-in has come.
 #[derive(Debug, Clone)]
@@ -117,12 +120,13 @@ impl World {
         Ok(false)
     }
 
-    /// Runs of the same gateway that are over and whose journals are there.
+    /// Runs of the same gateway that are over, whose journals are there, and which a loss of the store may concern.
     fn earlier_runs(&self, run: usize) -> Vec<usize> {
         let host = self.runs[run].host;
         let over = |other: &usize| {
             let other = &self.runs[*other];
-            other.host == host && !other.lives() && !other.disk_lost
+            let recent = !other.settled || self.now - other.gone_at <= REPAIRED_FOR;
+            other.host == host && !other.lives() && !other.disk_lost && recent
         };
         (0..self.runs.len()).filter(over).collect()
     }
@@ -133,7 +137,8 @@ impl World {
         let mut all = Vec::new();
         for source in sources {
             let commands = self.runs[source].commands.iter().enumerate();
-            all.extend(commands.filter(|(_, entry)| !entry.refused).map(|(index, _)| (source, index)));
+            let wanted = |entry: &Journalled| !entry.refused && self.now - entry.at <= REPAIRED_FOR;
+            all.extend(commands.filter(|(_, entry)| wanted(entry)).map(|(index, _)| (source, index)));
         }
         if self.without == Some(Safeguard::Commands) {
             all.clear();
@@ -178,11 +183,9 @@ impl World {
 
     /// True when leases are given again.
     fn tell(&mut self, run: usize) -> bool {
-        self.heartbeat(run);
-        let now = self.now;
-        let this = &self.runs[run];
-        let live: Vec<usize> = this.heard.iter().filter(|(_, at)| now - **at <= LIVE_FOR).map(|(run, _)| *run).collect();
-        let answer = self.store.check_in(run, this.server, &live, now);
+        let (now, server) = (self.now, self.runs[run].server);
+        let live: Vec<usize> = self.store.heartbeat(run, now).collect();
+        let answer = self.store.check_in(run, server, &live, now);
         self.say(|| format!("run {run} has checked in, with {live:?} live: {answer:?}"));
         let Some(open) = answer else {
             self.meet(run);
@@ -192,13 +195,11 @@ impl World {
         open
     }
 
-    /// A run says that it lives, and hears who else does.
+    /// A run says that it lives.
     pub(super) fn heartbeat(&mut self, run: usize) {
         let now = self.now;
         if self.runs[run].connected(now) {
-            for live in self.store.heartbeat(run, now) {
-                self.runs[run].heard.insert(live, now);
-            }
+            self.store.heartbeat(run, now).for_each(drop);
             if self.runs[run].server != self.store.server {
                 self.meet(run);
             }
@@ -297,7 +298,7 @@ impl World {
         if apply(&self.books(&disk), command, self.believed(run)).is_err() {
             return Ok(Applied::Refused);
         }
-        self.runs[run].commands.push(Journalled { command: command.clone(), product, refused: false });
+        self.runs[run].commands.push(Journalled { command: command.clone(), product, at: self.now, refused: false });
         let applied = self.apply(run, command, product)?;
         if applied == Applied::Refused
             && let Some(last) = self.runs[run].commands.last_mut()

@@ -103,7 +103,7 @@ impl World {
         let answer = self.store.commit(commit, self.now);
         self.counts.commits += 1;
         if let (Answer::Done, Some((_, write))) = (&answer, &commit.pool) {
-            self.truth.check_pool(&write.value, self.store.time_high)?;
+            self.truth.check_pool(&write.value, self.store.time_high, self.store.open)?;
         }
         self.say(|| format!("        store: {}", tell(&answer)));
         Ok(answer)

@@ -26,6 +26,12 @@ impl World {
         self.store.open && self.runs.iter().filter(|run| run.lives()).all(mended)
     }
 
+    /// The same, but for those who cannot reach the store.
+    pub(super) fn calm_but_for_absent(&self) -> bool {
+        let mended = |run: &Run| run.checked_in == Some(self.store.server);
+        self.store.open && self.runs.iter().filter(|run| run.connected(self.now)).all(mended)
+    }
+
     /// Whether another fault may come now.
     fn may_fail(&self) -> bool {
         !self.truth.exact || self.calm()
@@ -61,7 +67,6 @@ impl World {
             cut_until: 0,
             frozen_until: 0,
             away_since: 0,
-            heard: std::iter::empty().collect(),
         });
         self.say(|| format!("run {run} of gateway {host} starts"));
         self.heartbeat(run);
@@ -134,6 +139,7 @@ impl World {
             (self.runs[run].end, self.runs[run].disk_lost) = (RunEnd::Lost, disk);
             if disk {
                 self.runs[run].commands.clear();
+                self.truth.commands_lost = true;
             }
             for record in lost {
                 let Record::Charge(charge) = record else { continue };
@@ -169,6 +175,9 @@ impl World {
         self.counts.rollbacks += 1;
         if !self.truth.exact {
             self.truth.at_risk += units;
+        }
+        if self.rng.percent(20) {
+            self.store.clock_off += self.rng.between(-10_000, 10_000); // another machine has taken over
         }
         self.say(|| format!("the store loses {back} commits with {units} units granted; who lives: {forgets_who_lives}"));
     }
@@ -210,7 +219,7 @@ impl World {
             _ => self.rng.between(100_000, 30_000_000),
         };
         self.counts.steps += 1;
-        if self.rng.percent(50) {
+        if self.may_fail() && self.rng.percent(50) {
             self.say(|| format!("the store's clock steps by {by} ms"));
             self.store.clock_off += by;
             self.store.now(self.now);

@@ -120,6 +120,8 @@ pub(super) struct Call {
 pub(super) struct Journalled {
     pub(super) command: Command,
     pub(super) product: usize,
+    /// When it was written down.
+    pub(super) at: i64,
     /// It was refused: it is not applied again.
     pub(super) refused: bool,
 }
@@ -155,8 +157,6 @@ pub(super) struct Run {
     pub(super) cut_until: i64,
     pub(super) frozen_until: i64,
     pub(super) away_since: i64,
-    /// When it last heard that a run lives.
-    pub(super) heard: BTreeMap<usize, i64>,
 }
 
 impl Run {

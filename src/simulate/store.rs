@@ -170,6 +170,7 @@ impl Store {
     }
 
     fn write(&mut self, commit: &Commit) {
+        let waiting = commit.pool.as_ref().and_then(|(product, _)| self.disk.pools[*product].clone());
         if let Some(write) = &commit.head {
             self.disk.head = Doc { stamp: Some(write.stamp), value: Arc::clone(&write.value) };
         }
@@ -184,7 +185,8 @@ impl Store {
                 continue;
             }
             if let Event::Overrun { package, overrun, .. } = event
-                && !self.disk.packages().any(|there| there.id == *package && !self.disk.ended(package))
+                && waiting.as_ref().is_some_and(|before| before.value.unplaced.contains_key(package))
+                && !self.disk.packages().any(|there| there.id == *package && !there.overrun.is_zero())
             {
                 *Arc::make_mut(&mut self.disk.stray).entry(package.clone()).or_default() += overrun.get();
             }
@@ -245,8 +247,9 @@ impl Store {
         self.answered_at = Some(answered_at);
         self.checked_in.insert(by);
         let all = live.iter().all(|run| self.checked_in.contains(run));
-        let waited = i128::from(here - answered_at) >= LEASE_DURATION_MAX.as_millis();
-        self.open |= all || waited;
+        let waited = here - answered_at;
+        // Whoever lives has said so by then, even if the store forgot who lives.
+        self.open |= (all && waited >= LIVE_FOR) || i128::from(waited) >= LEASE_DURATION_MAX.as_millis();
         Some(self.open)
     }
 }
@@ -262,10 +265,5 @@ impl Disk {
     pub(super) fn unplaced(&self, id: &PackageId) -> u64 {
         let waiting = self.pools.iter().flatten().filter_map(|doc| doc.value.unplaced.get(id));
         waiting.map(|unplaced| unplaced.used.get()).sum()
-    }
-
-    /// Whether a package has left its document.
-    pub(super) fn ended(&self, id: &PackageId) -> bool {
-        self.history.iter().any(|package| package.id == *id)
     }
 }

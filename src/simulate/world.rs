@@ -30,6 +30,8 @@ pub(super) type Checked = Result<(), String>;
 const STEPS_MAX: u64 = 90;
 /// One history in so many has faults that meet.
 const DOUBLE_ONE_IN: u64 = 16;
+/// A run with open calls reports at least this often, in milliseconds.
+const REPORT_OPEN_EVERY: i64 = 10_000;
 /// A run waits this long for an answer, in milliseconds.
 const PATIENCE: i64 = 1_500;
 /// Everybody who can has come to rest after so many rounds.
@@ -170,7 +172,7 @@ impl World {
             if self.rng.percent(40) {
                 self.start(host);
             } else {
-                self.pass(2_000);
+                self.pass(2_000)?;
             }
             return Ok(());
         };
@@ -186,7 +188,7 @@ impl World {
             640..700 => self.deliver()?,
             700..860 => {
                 let long = [300, 1_200, 3_000, 35_000][self.rng.index(4)];
-                self.pass(long);
+                self.pass(long)?;
             }
             860..890 => self.buy(run, false)?,
             890..905 => self.change_keys(run)?,
@@ -222,8 +224,8 @@ impl World {
             for product in 0..self.products.len() {
                 self.give_up(run, product, PATIENCE);
             }
-            if self.runs[run].progress.is_some() && self.rng.percent(70) {
-                for _ in 0..=self.rng.below(6) {
+            if self.runs[run].progress.is_some() && self.rng.percent(80) {
+                for _ in 0..=self.rng.below(10) {
                     self.advance(run)?;
                 }
             }
@@ -273,15 +275,29 @@ impl World {
         self.exchange(run, product, None).map(drop)
     }
 
-    /// Lets time pass; whoever reaches the store says that it lives.
-    fn pass(&mut self, long: i64) {
-        let by = self.rng.between(1, long);
-        self.now += by;
-        self.say(|| format!("{by} ms pass"));
-        self.store.now(self.now);
-        for run in 0..self.runs.len() {
-            self.heartbeat(run);
+    /// Lets time pass; whoever has open calls reports of them meanwhile.
+    fn pass(&mut self, long: i64) -> Checked {
+        // While a fault is being mended nobody who can act waits: it takes a second or two.
+        let long = if self.truth.exact && !self.calm_but_for_absent() { long.min(700) } else { long };
+        let mut left = self.rng.between(1, long);
+        self.say(|| format!("{left} ms pass"));
+        while left > 0 {
+            // Of a long time, only the last minute is lived through.
+            let by = if left > 60_000 { left - 50_000 } else { left.min(REPORT_OPEN_EVERY) };
+            left -= by;
+            self.now += by;
+            self.store.now(self.now);
+            for run in 0..self.runs.len() {
+                self.heartbeat(run);
+                let open = |product: &usize| self.runs[run].calls.iter().any(|call| call.product == *product);
+                let reported: Vec<usize> = (0..self.products.len()).filter(open).collect();
+                for product in reported.into_iter().filter(|_| by == REPORT_OPEN_EVERY) {
+                    self.give_up(run, product, PATIENCE);
+                    self.exchange(run, product, None)?;
+                }
+            }
         }
+        Ok(())
     }
 
     /// Hours pass, or a month: nobody is away for so long that its journal is not read, no message is under way and no
@@ -294,8 +310,7 @@ impl World {
         self.settle_all()?;
         self.store.forget_earlier();
         let long = if self.rng.percent(80) { 100_000_000 } else { 2_700_000_000 };
-        self.pass(long);
-        Ok(())
+        self.pass(long)
     }
 
     fn command_of(&mut self, kind: &str, action: Action) -> Result<Command, String> {
@@ -462,6 +477,8 @@ impl World {
                 }
             }
         }
+        let pools: Vec<_> = self.store.disk.pools.iter().flatten().map(|doc| doc.value.clone()).collect();
+        self.say(|| format!("at rest: {pools:?}"));
         self.truth.check_rest(&self.store.disk)
     }
 
