@@ -25,7 +25,7 @@ impl World {
             });
             let Some((lease, (index, (part, lawful)))) = parts.find(|(_, (_, (part, _)))| part.left > 0) else { break };
             if now >= lawful {
-                return Err(format!("a unit of {} is sold after its end", part.package));
+                return Err(format!("oversold: a unit of {} after its end", part.package));
             }
             part.left -= 1;
             let package = part.package.clone();
@@ -40,7 +40,8 @@ impl World {
 
     /// The sellers of some calls have answered: they are charged, and the heads go to the clients.
     pub(super) fn charge(&mut self, run: usize, calls: usize) -> Checked {
-        let open: Vec<usize> = (0..self.runs[run].calls.len()).filter(|at| self.runs[run].calls[*at].charged.is_none()).collect();
+        let open: Vec<usize> =
+            (0..self.runs[run].calls.len()).filter(|at| self.runs[run].calls[*at].charged.is_none()).collect();
         self.say(|| format!("run {run} charges {} calls", calls.min(open.len())));
         for at in open.into_iter().take(calls) {
             self.runs[run].last_call += 1;

@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
+use super::Safeguard;
 use super::exchange::{Fate, Outcome};
 use super::run::{Journalled, State};
 use super::store::{Answer, Commit, Disk, Doc, Write};
 use super::world::{Checked, World};
-use super::Safeguard;
 use crate::domain::account::{Books, Change, Sync, apply, sync};
 use crate::domain::command::Command;
 use crate::domain::pool::Pool;
@@ -114,7 +114,7 @@ impl World {
 
     fn resend_earlier(&mut self, run: usize, progress: &mut Progress) -> Result<bool, String> {
         match self.earlier_runs(run).get(progress.next) {
-            Some(dead) => progress.next += usize::from(self.book(run, *dead)?),
+            Some(dead) => progress.next += usize::from(self.book(run, *dead, &mut progress.refused)?),
             None => progress.enter(Phase::Refused),
         }
         Ok(false)
@@ -132,31 +132,31 @@ impl World {
     }
 
     fn resend_command(&mut self, run: usize, progress: &mut Progress) -> Result<bool, String> {
-        let mut sources = self.earlier_runs(run);
-        sources.push(run);
-        let mut all = Vec::new();
-        for source in sources {
-            let commands = self.runs[source].commands.iter().enumerate();
-            let wanted = |entry: &Journalled| !entry.refused && self.now - entry.at <= REPAIRED_FOR;
-            all.extend(commands.filter(|(_, entry)| wanted(entry)).map(|(index, _)| (source, index)));
-        }
-        if self.without == Some(Safeguard::Commands) {
-            all.clear();
-        }
-        let Some((source, index)) = all.get(progress.next).copied() else {
+        if self.resend_commands(run, (run, &mut progress.next), &mut progress.refused)? {
             progress.enter(Phase::Pools);
-            return Ok(false);
-        };
-        let entry = self.runs[source].commands[index].clone();
-        match self.apply(run, &entry.command, entry.product)? {
-            Applied::Done => progress.next += 1,
-            Applied::Refused => {
-                progress.refused.push((source, index));
-                progress.next += 1;
-            }
-            Applied::Unknown => {}
         }
         Ok(false)
+    }
+
+    /// Applies the commands of a journal again, from the `next` one on. False: not all of them yet.
+    fn resend_commands(
+        &mut self,
+        run: usize,
+        (source, next): (usize, &mut usize),
+        refused: &mut Vec<(usize, usize)>,
+    ) -> Result<bool, String> {
+        while let Some(entry) = self.runs[source].commands.get(*next).cloned() {
+            let wanted = !entry.refused && self.now - entry.at <= REPAIRED_FOR;
+            if wanted && self.without != Some(Safeguard::Commands) {
+                match self.apply(run, &entry.command, entry.product)? {
+                    Applied::Done => {}
+                    Applied::Refused => refused.push((source, *next)),
+                    Applied::Unknown => return Ok(false),
+                }
+            }
+            *next += 1;
+        }
+        Ok(true)
     }
 
     fn retry_refused(&mut self, run: usize, progress: &mut Progress) -> Result<bool, String> {
@@ -206,8 +206,11 @@ impl World {
         }
     }
 
-    /// Books what the journal of a run that is over says. True when it is all in the books.
-    pub(super) fn book(&mut self, run: usize, dead: usize) -> Result<bool, String> {
+    /// Applies and books what the journal of a run that is over says. True when it is all in the books.
+    fn book(&mut self, run: usize, dead: usize, refused: &mut Vec<(usize, usize)>) -> Result<bool, String> {
+        if !self.resend_commands(run, (dead, &mut 0), refused)? {
+            return Ok(false);
+        }
         let mut tally = Tally::default();
         for record in &self.runs[dead].records {
             tally.add(0, record.clone());
@@ -331,7 +334,7 @@ impl World {
     pub(super) fn recover(&mut self, run: usize) -> Checked {
         for dead in self.earlier_runs(run) {
             if !self.runs[dead].settled && self.runs[dead].state == State::Gone {
-                self.book(run, dead)?;
+                self.book(run, dead, &mut Vec::new())?;
             }
         }
         Ok(())

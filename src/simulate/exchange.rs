@@ -306,7 +306,7 @@ impl World {
             let from = sent.believed.max(sent.next.time_high);
             let lasts = millis(lease.deadline) - millis(from);
             if i128::from(lasts) > LEASE_DURATION_MAX.as_millis() {
-                return Err(format!("lease {number} lasts {lasts} ms"));
+                return Err(format!("oversold: lease {number} lasts {lasts} ms"));
             }
             let ends = |package: &run::HeldPart| {
                 let there = sent.next.packages.iter().find(|there| there.id == package.package);

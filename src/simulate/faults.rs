@@ -179,7 +179,9 @@ impl World {
         if self.rng.percent(20) {
             self.store.clock_off += self.rng.between(-10_000, 10_000); // another machine has taken over
         }
-        self.say(|| format!("the store loses {back} commits with {units} units granted; who lives: {forgets_who_lives}"));
+        self.say(|| {
+            format!("the store loses {back} commits with {units} units granted; who lives: {forgets_who_lives}")
+        });
     }
 
     /// The earliest moment to which the store may go back with this being the only fault: none of the leases since may

@@ -5,7 +5,10 @@
 //!
 //! A safeguard can be switched off here, to show that the histories catch what it prevents; the program itself has no
 //! such switch.
-#![expect(clippy::indexing_slicing, reason = "positions come from the same lists; a wrong one is a fault of the simulator and stops it")]
+#![expect(
+    clippy::indexing_slicing,
+    reason = "positions come from the same lists; a wrong one is a fault of the simulator and stops it"
+)]
 
 mod calls;
 mod check_in;
@@ -19,8 +22,8 @@ mod world;
 
 use std::fmt::Write as _;
 
-use world::World;
 pub use world::Counts;
+use world::World;
 
 /// What keeps the books right; each can be left out to see what happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -175,4 +178,49 @@ pub fn ablations(plan: Plan) -> (String, bool) {
         let _ = writeln!(table, "| {what} | {histories} | {failed} | {kinds} | {first} |");
     }
     (table, right)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// From the first seed on, every safeguard is missed within so many histories.
+    const MISSED_WITHIN: u64 = 500;
+
+    fn plan(histories: u64, threads: u64, without: Option<Safeguard>) -> Plan {
+        Plan { seed: 1, histories, threads, without }
+    }
+
+    #[test]
+    fn the_full_design_keeps_the_books_right() {
+        let outcome = many(plan(5_000, 2, None));
+        assert_eq!(outcome.first, None);
+        let Counts { rollbacks, kills, losses, cuts, steps, double, .. } = outcome.counts;
+        for (what, times) in [rollbacks, kills, losses, cuts, steps, double].into_iter().enumerate() {
+            assert!(times > 100, "of fault {what} there are only {times}");
+        }
+    }
+
+    #[test]
+    fn every_safeguard_is_missed() {
+        for without in Safeguard::ALL {
+            let outcome = many(plan(MISSED_WITHIN, 2, Some(without)));
+            assert!(outcome.failed > 0, "{without:?} can be left out of {MISSED_WITHIN} histories");
+        }
+    }
+
+    #[test]
+    fn the_number_of_threads_changes_nothing() {
+        let (one, three) =
+            (many(plan(300, 1, Some(Safeguard::Counters))), many(plan(300, 3, Some(Safeguard::Counters))));
+        assert_eq!(one, three);
+    }
+
+    #[test]
+    fn a_failing_seed_fails_alone_and_says_how() {
+        let first = many(plan(MISSED_WITHIN, 2, Some(Safeguard::CheckIn))).first.unwrap();
+        let (lived, log) = one(first.seed, Some(Safeguard::CheckIn), true);
+        assert_eq!(lived, Err(first.what));
+        assert!(log.iter().any(|line| line.contains("the store loses")), "{log:#?}");
+    }
 }

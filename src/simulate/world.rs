@@ -410,8 +410,10 @@ impl World {
     fn resolve(&mut self, run: usize) -> Checked {
         let pools = self.store.disk.pools.iter().flatten();
         let packages = pools.flat_map(|doc| &doc.value.packages);
-        let found = packages.filter(|package| !package.suspense.is_zero()).map(|package| (package.id.clone(), package.suspense));
-        let Some((package, suspense)) = found.last() else { return Ok(()) };
+        let mut found = packages
+            .filter(|package| !package.suspense.is_zero())
+            .map(|package| (package.id.clone(), package.suspense));
+        let Some((package, suspense)) = found.next_back() else { return Ok(()) };
         let units = 1 + self.rng.below(suspense.get());
         let used = self.rng.percent(60);
         let sold = self.truth.of(&package)?;
@@ -436,6 +438,9 @@ impl World {
         for _ in 0..ROUNDS_MAX {
             for run in 0..self.runs.len() {
                 self.heartbeat(run);
+                for product in 0..self.products.len() {
+                    self.give_up(run, product, PATIENCE);
+                }
                 self.advance(run)?;
                 if self.runs[run].lives() && self.runs[run].progress.is_none() {
                     self.recover(run)?;
