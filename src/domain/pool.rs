@@ -231,6 +231,12 @@ impl Pool {
         Some(lease)
     }
 
+    /// How long a lease that this document has just granted lasts. Counted from the document's time: a clock that stepped
+    /// back must not make it longer.
+    pub fn lasts(&self, lease: &Lease) -> SignedDuration {
+        lease.deadline.duration_since(self.time_high).max(SignedDuration::ZERO)
+    }
+
     /// Who else holds units that could be asked for.
     pub fn other_holders(&self, than: &Incarnation) -> Vec<Incarnation> {
         let others = self.held.iter().filter(|(who, held)| *who != than && held.any_in_hand());
@@ -380,6 +386,20 @@ mod tests {
         pool.held.get_mut(&gateway(1)).unwrap().advance();
         assert_eq!(pool.grant(&gateway(1), 1, want(2), noon()), None);
         assert_ne!(pool.grant(&gateway(1), 2, want(2), noon()), None);
+    }
+
+    #[test]
+    fn a_lease_lasts_no_longer_when_the_clock_has_stepped_back() {
+        let check = |before: jiff::Span, expected: i64| {
+            let mut pool = pool(vec![package("p", 10, 1, "2026-03-01T12:00:19Z")]);
+            pool.observe(noon());
+            let now = pool.observe(noon().checked_sub(before).unwrap());
+            let lease = pool.grant(&gateway(1), 1, want(1), now).unwrap();
+            assert_eq!(pool.lasts(&lease), SignedDuration::from_secs(expected), "{before}");
+        };
+        check(0.seconds(), 20);
+        check(1.hour(), 20);
+        check(-5.seconds(), 15);
     }
 
     #[test]

@@ -263,7 +263,7 @@ impl Ledger {
                 memory.last_number = number;
                 // What cannot be written down is not used: it is reported as such next time.
                 let written = self.write(&grant_record(pool, number, lease));
-                let admits_until = asked + lasts(lease, now);
+                let admits_until = asked + Duration::try_from(next.lasts(lease)).unwrap_or_default();
                 written
                     .map(|()| granted(number, lease, &next, admits_until))
                     .map_err(|_| memory.burnt.push(number))
@@ -351,11 +351,6 @@ impl Ledger {
 fn grant_record(pool: &LocalPool, number: u64, lease: &Lease) -> Record {
     let (account, product) = (pool.account.clone(), pool.product.clone());
     Record::Grant(Grant { account, product, number, parts: lease.parts.clone(), deadline: lease.deadline })
-}
-
-/// How long a lease lasts from now on.
-fn lasts(lease: &Lease, now: Timestamp) -> Duration {
-    Duration::try_from(lease.deadline.duration_since(now)).unwrap_or_default()
 }
 
 /// A lease with the terms of the packages that it draws on.

@@ -3,8 +3,11 @@
 pub mod accounts;
 pub mod authenticate;
 pub mod desk;
+#[cfg(all(test, feature = "shuttle"))]
+mod interleavings;
 pub mod ledger;
 pub mod meter;
 pub mod recovery;
 pub mod supply;
+mod sync;
 pub mod tally;

@@ -44,8 +44,6 @@ pub(super) struct Sent {
     next: Arc<Pool>,
     grant: Option<(u64, Option<Lease>)>,
     reports: Vec<LeaseReport>,
-    /// The sender's idea of the store's time.
-    believed: Timestamp,
     asked_at: i64,
 }
 
@@ -186,7 +184,6 @@ impl World {
             next: Arc::clone(&next),
             grant: grant.map(|_| (number, lease)),
             reports: asked_for.reports,
-            believed,
             asked_at: now,
         };
         let write = Write { expected: known.stamp, stamp, value: next };
@@ -303,8 +300,7 @@ impl World {
         }
         if let Some((number, Some(lease))) = sent.grant {
             side.last_number = number;
-            let from = sent.believed.max(sent.next.time_high);
-            let lasts = millis(lease.deadline) - millis(from);
+            let lasts = i64::try_from(sent.next.lasts(&lease).as_millis()).unwrap_or(i64::MAX);
             if i128::from(lasts) > LEASE_DURATION_MAX.as_millis() {
                 return Err(format!("oversold: lease {number} lasts {lasts} ms"));
             }
