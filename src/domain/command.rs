@@ -1,6 +1,7 @@
 //! What can be asked of an account, other than usage. Each command has an id, and is applied once.
 
 use jiff::Timestamp;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::amount::Units;
 use super::id::{CommandId, KeyId, PackageId, ProductId};
@@ -8,7 +9,8 @@ use super::key::ApiKey;
 use super::offer::Offer;
 
 /// A change that someone asks for.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Command {
     /// The same id is applied once, whatever the content.
     pub id: CommandId,
@@ -17,7 +19,8 @@ pub struct Command {
 }
 
 /// What is to be changed.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Action {
     /// Adds an API key.
     AddKey(ApiKey),
@@ -48,18 +51,27 @@ pub enum Action {
 }
 
 /// The parts of a key that can change.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct KeyChange {
     /// The owner's words.
     pub description: Option<String>,
     /// Switches it off or on.
     pub disabled: Option<bool>,
     /// A new expiry, or `Some(None)` for none.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
     pub expires_at: Option<Option<Timestamp>>,
     /// A new list of products, or `Some(None)` for all.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
     pub products: Option<Option<Vec<ProductId>>>,
     /// A new list of models, or `Some(None)` for all.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
     pub models: Option<Option<Vec<String>>>,
+}
+
+/// Tells `null`, which takes a limit away, from a field that is left out.
+fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<Option<T>>, D::Error> {
+    Option::<T>::deserialize(deserializer).map(Some)
 }
 
 /// Why a command was not applied. The texts say what to do instead.
@@ -86,4 +98,21 @@ pub enum Refusal {
         /// What there is.
         available: Units,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_of_a_key_reads_back_what_it_leaves_and_what_it_takes_away() {
+        let check = |change: KeyChange, text: &str| {
+            assert_eq!(serde_json::to_string(&change).unwrap(), text);
+            assert_eq!(serde_json::from_str::<KeyChange>(text).unwrap(), change);
+        };
+        check(KeyChange::default(), r#"{"description":null,"disabled":null}"#);
+        let limits =
+            KeyChange { expires_at: Some(None), models: Some(Some(vec!["m".to_owned()])), ..KeyChange::default() };
+        check(limits, r#"{"description":null,"disabled":null,"expires_at":null,"models":["m"]}"#);
+    }
 }

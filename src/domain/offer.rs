@@ -41,7 +41,8 @@ impl Validity {
 }
 
 /// A per-call offer: paid once, grants a number of calls within a validity window.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Offer {
     /// Named by purchases.
     pub id: OfferId,
@@ -52,6 +53,7 @@ pub struct Offer {
     /// How long they can be used.
     pub validity: Validity,
     /// Whose midnight ends the validity.
+    #[serde(with = "jiff::fmt::serde::tz::required")]
     pub zone: TimeZone,
     /// Which answers count.
     pub billable: BillableStatuses,

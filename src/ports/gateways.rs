@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
 
 use crate::domain::id::{AccountId, Incarnation, ProductId};
 
@@ -13,7 +14,7 @@ pub const LIVE_FOR: SignedDuration = SignedDuration::from_secs(5);
 
 /// Which life of which server holds an account. It changes when the server restarts, when another takes over, and when
 /// its contents are replaced: each of these may have lost what was written last.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ServerId(Arc<str>);
 
 impl ServerId {
@@ -35,7 +36,7 @@ impl fmt::Display for ServerId {
 }
 
 /// Who holds the accounts: one server for each part that the store is divided into, in the order of the parts.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Servers(pub Vec<ServerId>);
 
 /// What gateways are told. Every notice may be lost.

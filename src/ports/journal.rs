@@ -4,7 +4,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::BoxFuture;
-use crate::domain::id::{AccountId, Incarnation, ProductId};
+use super::gateways::Servers;
+use crate::domain::id::{AccountId, CommandId, Incarnation, ProductId};
 use crate::domain::lease::LeasePart;
 use crate::domain::usage::{Charge, Ending};
 
@@ -51,6 +52,29 @@ pub struct Ask {
     pub product: ProductId,
 }
 
+/// A command that this process is about to commit: on disk before that, so that a store that forgets it is told again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JournalledCommand {
+    /// Whose account.
+    pub account: AccountId,
+    /// The command's id, which the account remembers.
+    pub command: CommandId,
+    /// When it was given.
+    #[serde(with = "crate::domain::moment")]
+    pub at: Timestamp,
+    /// What is to be done, as JSON: it outlives versions of this program better than a position in a record.
+    pub body: String,
+}
+
+/// A command of this run was refused after it had been written down: it must not be told again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommandRefused {
+    /// Whose account.
+    pub account: AccountId,
+    /// The command's id.
+    pub command: CommandId,
+}
+
 /// One record. New kinds are added at the end: the position is part of the format.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Record {
@@ -64,6 +88,10 @@ pub enum Record {
     Close,
     /// Before the first lease of a pool is asked for.
     Ask(Ask),
+    /// Before a command is committed.
+    Command(JournalledCommand),
+    /// A command that was written down was not done.
+    Refused(CommandRefused),
 }
 
 /// Where a record ends in its writer's file sequence; grows.
@@ -118,14 +146,27 @@ pub struct Damage {
     pub missing_files: u64,
 }
 
-/// The journals of earlier runs.
+/// The journals of this gateway's runs.
 pub trait EarlierRuns: Send + Sync {
-    /// Those that are not settled, oldest first.
+    /// Earlier runs that have ended and are not settled, oldest first.
     fn unsettled(&self) -> Result<Vec<EarlierRun>, JournalError>;
 
-    /// Shows every valid record of a run, with the number of its writer, in the order of each writer.
-    fn read(&self, run: &EarlierRun, each: &mut dyn FnMut(u16, Record)) -> Result<Damage, JournalError>;
+    /// Earlier runs that have ended and wrote something since a moment, settled or not, oldest first.
+    fn written_since(&self, since: Timestamp) -> Result<Vec<EarlierRun>, JournalError>;
+
+    /// Shows every valid record of a run, with the number of its writer, in the order of each writer. Can be asked of
+    /// the current run too.
+    fn read(&self, run: &Incarnation, each: &mut dyn FnMut(u16, Record)) -> Result<Damage, JournalError>;
+
+    /// Shows the records of the run's first writer, which writes grants and commands.
+    fn read_first(&self, run: &Incarnation, each: &mut dyn FnMut(Record)) -> Result<Damage, JournalError>;
 
     /// Notes that all of a run's use is in the books.
     fn mark_settled(&self, run: &EarlierRun) -> Result<(), JournalError>;
+
+    /// The servers that this gateway has last checked in with; `None`: it never has.
+    fn last_servers(&self) -> Result<Option<Servers>, JournalError>;
+
+    /// Notes the servers that this gateway has checked in with.
+    fn note_servers(&self, servers: &Servers) -> Result<(), JournalError>;
 }

@@ -5,17 +5,21 @@ mod ids;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 
+use super::commands::{CommandLog, Told, books, commit_of, opening};
 use super::desk::{BUSY_WAIT, Desk};
-use crate::domain::account::{Account, Books, Change, apply};
+use crate::domain::account::{Account, Change, apply};
 use crate::domain::amount::Units;
 use crate::domain::command::{Action, Command, KeyChange, Refusal};
 use crate::domain::id::{AccountId, CommandId, KeyId, PackageId, ProductId};
 use crate::domain::key::{ApiKey, KeyHash};
 use crate::domain::offer::Offer;
 use crate::domain::package::Package;
-use crate::ports::account_store::{AccountSummary, Commit, CommitError, Loaded, StoreError};
+use crate::ports::account_store::{AccountSummary, CommitError, Loaded, StoreError};
+use crate::ports::journal::{JournalError, JournalledCommand};
 use crate::protocol::api_key::{ApiKeyText, KEY_RANDOM_BYTES, KeyHasher};
 
 /// How often a change is tried against documents that others change at the same time.
@@ -29,6 +33,7 @@ pub const ALLOWED_MAX: usize = 100;
 #[derive(Clone)]
 pub struct Accounts {
     desk: Desk,
+    log: Arc<CommandLog>,
     hasher: KeyHasher,
 }
 
@@ -114,6 +119,9 @@ pub enum OpenError {
     /// The name is not accepted.
     #[error(transparent)]
     Input(#[from] InputFault),
+    /// It could not be written down before it is done.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -157,7 +165,10 @@ pub enum ChangeError {
     /// The random source gives nothing random.
     #[error("the system's random source is broken")]
     NotRandom,
-    /// The store failed; whether the change happened is unknown. The same command id makes asking again safe.
+    /// It could not be written down before it is done.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The store failed; whether the change happened is unknown, and it will be once the store answers. The same command id makes asking again safe.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -170,8 +181,8 @@ enum Applied {
 
 impl Accounts {
     /// Over a store, with keys hashed by `hasher`.
-    pub fn new(desk: Desk, hasher: KeyHasher) -> Self {
-        Self { desk, hasher }
+    pub fn new(desk: Desk, log: Arc<CommandLog>, hasher: KeyHasher) -> Self {
+        Self { desk, log, hasher }
     }
 
     /// Opens an account, with an id of its own choice or a new one.
@@ -191,17 +202,23 @@ impl Accounts {
         let chosen = id.is_some();
         let command = self.command_id(command);
         let id = id.unwrap_or_else(|| ids::account_of(&command));
+        let now = self.desk.now();
+        let told = Told::Open { id: command.clone(), name: name.to_owned() };
+        let record = self.log.write(&id, &told, now).await?;
+        let mut head = Account::open(id.clone(), name.to_owned(), now);
+        head.commands.insert(command.clone(), now);
         for _ in 0..COMMIT_ATTEMPTS_MAX {
-            let mut head = Account::open(id.clone(), name.to_owned(), self.desk.now());
-            head.commands.insert(command.clone(), head.created_at);
-            match self.desk.commit(self.opening(head.clone())).await {
+            match self.desk.commit(opening(&self.desk, head.clone())).await {
                 Ok(()) => return Ok(Done { value: head, repeated: false }),
                 Err(CommitError::Conflict(Some(there)))
                     if !chosen || there.head.value.commands.contains_key(&command) =>
                 {
                     return Ok(Done { value: there.head.value, repeated: true });
                 }
-                Err(CommitError::Conflict(_)) => return Err(OpenError::Exists(id)),
+                Err(CommitError::Conflict(_)) => {
+                    self.log.refused(record);
+                    return Err(OpenError::Exists(id));
+                }
                 Err(CommitError::TimeOff(_) | CommitError::Stranger(_)) => {} // the desk knows better now
                 Err(CommitError::Busy) => tokio::time::sleep(BUSY_WAIT).await,
                 Err(error @ (CommitError::TooLarge { .. } | CommitError::KeyTaken | CommitError::Closed)) => {
@@ -209,25 +226,14 @@ impl Accounts {
                     let (document, reason) = ("head".to_owned(), error.to_string());
                     return Err(StoreError::Broken { account: id, document, reason }.into());
                 }
-                Err(CommitError::Store(error)) => return Err(error.into()),
+                Err(CommitError::Store(error)) => {
+                    self.log.doubtful(record);
+                    return Err(error.into());
+                }
             }
         }
+        self.log.doubtful(record);
         Err(StoreError::Unavailable("its time keeps stepping".to_owned()).into())
-    }
-
-    fn opening(&self, head: Account) -> Commit {
-        Commit {
-            account: head.id.clone(),
-            head: Some(self.desk.write(None, head)),
-            pool: None,
-            ended: Vec::new(),
-            events: Vec::new(),
-            durable: true,
-            believed: self.desk.believed(None),
-            grants: false,
-            by: self.desk.by.clone(),
-            turn: false,
-        }
     }
 
     /// A page of accounts in the order of their ids, after the given one.
@@ -247,7 +253,10 @@ impl Accounts {
         let mut loaded = loaded.ok_or_else(|| ShowError::UnknownAccount(account.clone()))?;
         let ended = self.desk.store.ended(account).await?;
         // One that ended between the two readings is in both: it is shown where it is now.
+        let now = loaded.now;
         for pool in loaded.pools.values_mut() {
+            // What the next report will find in suspense is shown there already.
+            pool.value.suspend_silent(now, &mut Vec::new());
             pool.value.packages.retain(|package| ended.iter().all(|(_, gone)| gone.id != package.id));
         }
         Ok(Shown { loaded, ended })
@@ -396,49 +405,51 @@ impl Accounts {
         self.desk.now()
     }
 
+    /// Applies a command: by the rules first, then it is written down, then it is committed.
     async fn apply(&self, account: &AccountId, command: &Command) -> Result<Applied, ChangeError> {
         let mut loaded = self.load(account).await?;
+        let at = loaded.now;
+        let command = &begun(command, at);
+        let mut record = None;
         for _ in 0..COMMIT_ATTEMPTS_MAX {
-            let change = apply(&books(&loaded), command, loaded.now)?;
-            let Some(commit) = self.commit_of(&loaded, &change) else { return Ok(Applied::Before(loaded)) };
+            let change = match apply(&books(&loaded), command, loaded.now) {
+                Ok(change) => change,
+                Err(refusal) => return Err(self.refused(record, refusal.into())),
+            };
+            let Some(commit) = commit_of(&self.desk, &loaded, &change) else { return Ok(Applied::Before(loaded)) };
+            if record.is_none() {
+                record = Some(self.log.write(account, &Told::Change(command.clone()), at).await?);
+            }
             match self.desk.commit(commit).await {
                 Ok(()) => return Ok(Applied::Now(change)),
-                Err(CommitError::Conflict(None)) => return Err(ChangeError::UnknownAccount(account.clone())),
+                Err(CommitError::Conflict(None)) => {
+                    return Err(self.refused(record, ChangeError::UnknownAccount(account.clone())));
+                }
                 Err(CommitError::Conflict(Some(there))) => loaded = *there,
-                Err(CommitError::TooLarge { bytes }) => return Err(ChangeError::TooLarge { bytes }),
-                Err(CommitError::KeyTaken) => return Err(ChangeError::NotRandom),
+                Err(CommitError::TooLarge { bytes }) => {
+                    return Err(self.refused(record, ChangeError::TooLarge { bytes }));
+                }
+                Err(CommitError::KeyTaken) => return Err(self.refused(record, ChangeError::NotRandom)),
                 Err(CommitError::TimeOff(now)) => loaded.now = now,
                 Err(CommitError::Stranger(_)) => loaded = self.load(account).await?,
                 Err(CommitError::Busy | CommitError::Closed) => tokio::time::sleep(BUSY_WAIT).await,
-                Err(CommitError::Store(error)) => return Err(error.into()),
+                Err(CommitError::Store(error)) => {
+                    record.into_iter().for_each(|record| self.log.doubtful(record));
+                    return Err(error.into());
+                }
             }
         }
-        Err(ChangeError::Busy)
+        Err(self.refused(record, ChangeError::Busy))
+    }
+
+    /// Sees to it that what the caller is told was not done never will be.
+    fn refused(&self, record: Option<JournalledCommand>, error: ChangeError) -> ChangeError {
+        record.into_iter().for_each(|record| self.log.refused(record));
+        error
     }
 
     async fn load(&self, account: &AccountId) -> Result<Loaded, ChangeError> {
         self.desk.load(account).await?.ok_or_else(|| ChangeError::UnknownAccount(account.clone()))
-    }
-
-    /// `None` when nothing changes: the command was applied before.
-    fn commit_of(&self, loaded: &Loaded, change: &Change) -> Option<Commit> {
-        let head = self.desk.write(Some(loaded.head.stamp), change.head.clone()?);
-        let pool = change.pool.clone().map(|pool| {
-            let seen = loaded.pools.get(&pool.product).map(|there| there.stamp);
-            self.desk.write(seen, pool)
-        });
-        Some(Commit {
-            account: head.value.id.clone(),
-            head: Some(head),
-            pool,
-            ended: change.ended.clone(),
-            events: change.events.clone(),
-            durable: true,
-            believed: self.desk.believed(Some(&loaded.server)),
-            grants: false,
-            by: self.desk.by.clone(),
-            turn: false,
-        })
     }
 
     async fn find_package(
@@ -460,9 +471,13 @@ impl Accounts {
     }
 }
 
-fn books(loaded: &Loaded) -> Books {
-    let pools = loaded.pools.iter().map(|(product, pool)| (product.clone(), pool.value.clone()));
-    Books { head: loaded.head.value.clone(), pools: pools.collect() }
+/// The command with the beginning of its package: told again later, it makes the same one.
+fn begun(command: &Command, now: Timestamp) -> Command {
+    let mut command = command.clone();
+    if let Action::AddPackage { valid_from, .. } = &mut command.action {
+        valid_from.get_or_insert(now);
+    }
+    command
 }
 
 fn key_in(head: &Account, id: &KeyId) -> Option<ApiKey> {

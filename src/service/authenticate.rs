@@ -1,7 +1,10 @@
 //! Who calls? Finds the caller behind an API key, from memory if it has called lately, and forgets within a moment
 //! what a command has changed.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+#[cfg(test)]
+mod tests;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -68,9 +71,19 @@ pub enum AuthError {
     Unavailable(String),
 }
 
+/// While notices of changes are not heard, what is remembered is believed for this long.
+const CONFIRMED_FOR: Duration = Duration::from_secs(1);
+/// Notices are heard if the last one came within this time; heartbeats make some every second.
+const HEARD_WITHIN: Duration = Duration::from_secs(5);
+/// How often that is looked at.
+const LISTEN_EVERY: Duration = Duration::from_millis(500);
+/// A call waits at most this long for the store to say whose key it is.
+const LOOK_UP_MAX: Duration = Duration::from_secs(1);
+
 #[derive(Debug)]
 enum Remembered {
-    Known(Arc<Caller>),
+    /// With the moment at which the store said so.
+    Known(Arc<Caller>, Instant),
     Unknown(Instant),
 }
 
@@ -81,12 +94,14 @@ pub struct Authenticator {
     callers: DashMap<KeyHash, Remembered>,
     /// Counts changes, so that an answer that was read before a change is not remembered after it.
     changes: AtomicU64,
+    /// Notices of changes are not heard: what is remembered may be wrong.
+    deaf: AtomicBool,
 }
 
 impl Authenticator {
     /// Remembers nobody yet.
     pub fn new(store: Arc<dyn AccountStore>, hasher: KeyHasher) -> Self {
-        Self { store, hasher, callers: DashMap::new(), changes: AtomicU64::new(0) }
+        Self { store, hasher, callers: DashMap::new(), changes: AtomicU64::new(0), deaf: AtomicBool::new(false) }
     }
 
     /// The caller behind a key's text, if the key can be used now.
@@ -95,7 +110,7 @@ impl Authenticator {
         let hash = self.hasher.hash(key.expose());
         let caller = match self.remembered(hash) {
             Some(found) => found?,
-            None => Box::pin(self.look_up(hash)).await?, // boxed, as it is rare: warm calls keep no room for it
+            None => Box::pin(self.ask(hash)).await?, // boxed, as it is rare: warm calls keep no room for it
         };
         match caller.key.state_at(now) {
             KeyState::Usable => Ok(caller),
@@ -106,10 +121,26 @@ impl Authenticator {
 
     fn remembered(&self, hash: KeyHash) -> Option<Result<Arc<Caller>, AuthError>> {
         match self.callers.get(&hash)?.value() {
-            Remembered::Known(caller) => Some(Ok(Arc::clone(caller))),
+            Remembered::Known(_, at) if self.deaf.load(Ordering::Relaxed) && at.elapsed() >= CONFIRMED_FOR => None,
+            Remembered::Known(caller, _) => Some(Ok(Arc::clone(caller))),
             Remembered::Unknown(until) if Instant::now() < *until => Some(Err(AuthError::Unknown)),
             Remembered::Unknown(_) => None,
         }
+    }
+
+    /// Asks the store. If it does not answer, one who was known a moment ago still is: until the leases end, there is
+    /// something to sell.
+    async fn ask(&self, hash: KeyHash) -> Result<Arc<Caller>, AuthError> {
+        let silent = || AuthError::Unavailable("no answer in time".to_owned());
+        let answer = tokio::time::timeout(LOOK_UP_MAX, self.look_up(hash)).await.unwrap_or_else(|_| Err(silent()));
+        if let Err(AuthError::Unavailable(_)) = &answer
+            && let Some(mut kept) = self.callers.get_mut(&hash)
+            && let Remembered::Known(caller, at) = kept.value_mut()
+        {
+            *at = Instant::now();
+            return Ok(Arc::clone(caller));
+        }
+        answer
     }
 
     async fn look_up(&self, hash: KeyHash) -> Result<Arc<Caller>, AuthError> {
@@ -122,7 +153,7 @@ impl Authenticator {
             found = key.map(|key| Arc::new(Caller { account, key, pools: RwLock::default() }));
         }
         let remembered = match &found {
-            Some(caller) => Remembered::Known(Arc::clone(caller)),
+            Some(caller) => Remembered::Known(Arc::clone(caller), Instant::now()),
             None => Remembered::Unknown(Instant::now() + UNKNOWN_BELIEVED),
         };
         self.make_room();
@@ -138,7 +169,7 @@ impl Authenticator {
         if self.callers.len() < CALLERS_MAX {
             return;
         }
-        self.callers.retain(|_, remembered| matches!(remembered, Remembered::Known(_)));
+        self.callers.retain(|_, remembered| matches!(remembered, Remembered::Known(..)));
         let mut surplus = self.callers.len().saturating_sub(CALLERS_MAX / 2);
         self.callers.retain(|_, _| {
             let keep = surplus == 0;
@@ -149,19 +180,33 @@ impl Authenticator {
 
     /// Forgets what commands change, until the store is closed.
     pub async fn follow(&self, mut changes: broadcast::Receiver<Notice>) {
+        let mut tick = tokio::time::interval(LISTEN_EVERY);
         loop {
-            let changed = match changes.recv().await {
+            let notice = tokio::select! {
+                notice = changes.recv() => notice,
+                _ = tick.tick() => {
+                    let heard = self.store.heard_at().is_some_and(|at| at.elapsed() <= HEARD_WITHIN);
+                    self.deaf.store(!heard, Ordering::Relaxed);
+                    continue;
+                }
+            };
+            let changed = match notice {
                 Ok(Notice::Changed(account)) => Some(account),
                 Ok(Notice::Recall { .. } | Notice::Answered { .. } | Notice::CheckIn) => continue,
                 Ok(Notice::Missed) | Err(broadcast::error::RecvError::Lagged(_)) => None,
                 Err(broadcast::error::RecvError::Closed) => return,
             };
-            self.changes.fetch_add(1, Ordering::AcqRel);
-            self.callers.retain(|_, remembered| match (remembered, &changed) {
-                (Remembered::Known(caller), Some(account)) => caller.account != *account,
-                // A new key may be one that was unknown a moment ago; after a lag anything may have changed.
-                (Remembered::Unknown(_), _) | (_, None) => false,
-            });
+            self.forget(changed.as_ref());
         }
+    }
+
+    /// Forgets what is remembered of an account, or of all.
+    fn forget(&self, changed: Option<&AccountId>) {
+        self.changes.fetch_add(1, Ordering::AcqRel);
+        self.callers.retain(|_, remembered| match (remembered, changed) {
+            (Remembered::Known(caller, _), Some(account)) => caller.account != *account,
+            // A new key may be one that was unknown a moment ago; after a lag anything may have changed.
+            (Remembered::Unknown(_), _) | (_, None) => false,
+        });
     }
 }

@@ -1,7 +1,9 @@
 //! Use-cases: what the data plane and the admin listener ask for, in terms of the domain and the ports.
 
 pub mod accounts;
+pub mod attendance;
 pub mod authenticate;
+pub mod commands;
 pub mod desk;
 #[cfg(all(test, feature = "shuttle"))]
 mod interleavings;
@@ -11,3 +13,6 @@ pub mod recovery;
 pub mod supply;
 mod sync;
 pub mod tally;
+
+#[cfg(test)]
+mod tests;

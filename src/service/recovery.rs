@@ -1,13 +1,20 @@
-//! At start: brings into the books what the journals of earlier runs know and the store does not.
+//! Brings into the books what the journals of ended runs know and the store does not: at start, when another run of
+//! this gateway ends, and after the store has forgotten.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
 
 use super::desk::{BUSY_WAIT, Desk};
 use super::tally::Tally;
 use crate::domain::account::{Sync, sync};
+use crate::domain::amount::Units;
 use crate::domain::event::Event;
-use crate::domain::id::{AccountId, ProductId};
-use crate::domain::settle::RunEnd;
+use crate::domain::id::{AccountId, Incarnation, ProductId};
+use crate::domain::settle::{LeaseReport, RunEnd};
 use crate::ports::account_store::{Commit, CommitError, Loaded, StoreError};
-use crate::ports::journal::{EarlierRuns, JournalError};
+use crate::ports::journal::{Damage, EarlierRun, EarlierRuns, JournalError};
 
 /// A commit that meets this many conflicts in a row is given up: nobody else should be writing at start.
 const COMMIT_ATTEMPTS_MAX: usize = 8;
@@ -24,7 +31,7 @@ pub enum RecoveryError {
 }
 
 /// What was found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Recovered {
     /// Runs whose journals were read.
     pub runs: usize,
@@ -34,42 +41,109 @@ pub struct Recovered {
     pub damaged_bytes: u64,
     /// Units that went into suspense, because a journal may lack records.
     pub suspended: u64,
+    /// Pools that a journal knows of and the store does not have.
+    pub missing: usize,
+    /// Pools that have units in suspense now, and how many.
+    pub suspense: BTreeMap<(AccountId, ProductId), u64>,
 }
 
 /// Reads every journal that is not settled, books what the store lacks, and notes that it is settled.
-pub async fn recover(runs: &dyn EarlierRuns, desk: &Desk) -> Result<Recovered, RecoveryError> {
+///
+/// # Errors
+/// See [`RecoveryError`].
+pub async fn recover(runs: &Arc<dyn EarlierRuns>, desk: &Desk) -> Result<Recovered, RecoveryError> {
     let mut found = Recovered::default();
     for run in runs.unsettled()? {
-        let mut tally = Tally::default();
-        let damage = runs.read(&run, &mut |writer, record| tally.add(writer, record))?;
-        found.interrupted = found.interrupted.saturating_add(tally.count_open());
-        let undamaged = damage.bytes == 0 && damage.missing_files == 0;
-        let whole = undamaged && (run.same_boot || tally.closed());
-        let end = if whole { RunEnd::Whole } else { RunEnd::Lost };
-        for ((account, product), asked) in tally.reports(&run.incarnation, end) {
-            let suspended = book(desk, (&account, &product), &asked).await?;
-            found.suspended = found.suspended.saturating_add(suspended);
-        }
+        book_run(runs, desk, &run, &mut found).await?;
         runs.mark_settled(&run)?;
-        found.runs = found.runs.saturating_add(1);
-        found.damaged_bytes = found.damaged_bytes.saturating_add(damage.bytes);
-        tracing::info!(run = %run.incarnation, damaged_bytes = damage.bytes, whole, "an earlier run's journal is settled");
+        tracing::info!(run = %run.incarnation, "an earlier run's journal is settled");
     }
     Ok(found)
 }
 
-/// Books one pool's reports; returns how many units went into suspense.
-async fn book(desk: &Desk, (account, product): (&AccountId, &ProductId), asked: &Sync) -> Result<u64, RecoveryError> {
+/// Books again what the runs of the last days knew, whether settled or not: the store may have forgotten it.
+///
+/// # Errors
+/// See [`RecoveryError`].
+pub async fn recover_again(
+    runs: &Arc<dyn EarlierRuns>,
+    desk: &Desk,
+    since: Timestamp,
+) -> Result<Recovered, RecoveryError> {
+    let mut found = Recovered::default();
+    for run in runs.written_since(since)? {
+        book_run(runs, desk, &run, &mut found).await?;
+    }
+    Ok(found)
+}
+
+/// What a run's own journal says of its leases, as if no call were open. For leases that are closed it is all there is.
+///
+/// # Errors
+/// When the journal cannot be read.
+pub async fn own_leases(
+    runs: &Arc<dyn EarlierRuns>,
+    run: &Incarnation,
+) -> Result<BTreeMap<(AccountId, ProductId), Vec<LeaseReport>>, JournalError> {
+    let (tally, _, _) = add_up(runs, run).await?;
+    let pools = tally.reports(run, RunEnd::Whole);
+    Ok(pools.into_iter().map(|(pool, asked)| (pool, asked.reports)).collect())
+}
+
+/// Reads a run's journal and adds it up; also tells how many calls had no end.
+async fn add_up(runs: &Arc<dyn EarlierRuns>, run: &Incarnation) -> Result<(Tally, Damage, usize), JournalError> {
+    let (runs, run) = (Arc::clone(runs), run.clone());
+    let read = tokio::task::spawn_blocking(move || {
+        let mut tally = Tally::default();
+        let damage = runs.read(&run, &mut |writer, record| tally.add(writer, record))?;
+        let interrupted = tally.count_open();
+        Ok((tally, damage, interrupted))
+    });
+    read.await.map_err(|error| JournalError::Io(error.to_string()))?
+}
+
+async fn book_run(
+    runs: &Arc<dyn EarlierRuns>,
+    desk: &Desk,
+    run: &EarlierRun,
+    found: &mut Recovered,
+) -> Result<(), RecoveryError> {
+    let (tally, damage, interrupted) = add_up(runs, &run.incarnation).await?;
+    found.interrupted = found.interrupted.saturating_add(interrupted);
+    let undamaged = damage.bytes == 0 && damage.missing_files == 0;
+    let whole = undamaged && (run.same_boot || tally.closed());
+    let end = if whole { RunEnd::Whole } else { RunEnd::Lost };
+    for (pool, asked) in tally.reports(&run.incarnation, end) {
+        let Some((suspended, suspense)) = book(desk, (&pool.0, &pool.1), &asked).await? else {
+            found.missing = found.missing.saturating_add(1);
+            continue;
+        };
+        found.suspended = found.suspended.saturating_add(suspended);
+        found.suspense.insert(pool, suspense);
+    }
+    found.runs = found.runs.saturating_add(1);
+    found.damaged_bytes = found.damaged_bytes.saturating_add(damage.bytes);
+    Ok(())
+}
+
+/// Books one pool's reports; returns how many units went into suspense, and how many are there now. `None`: there is no
+/// such pool.
+async fn book(
+    desk: &Desk,
+    (account, product): (&AccountId, &ProductId),
+    asked: &Sync,
+) -> Result<Option<(u64, u64)>, RecoveryError> {
     let mut loaded = desk.load(account).await.map_err(CommitError::from)?;
     for _ in 0..COMMIT_ATTEMPTS_MAX {
         let there = loaded.as_ref().and_then(|there: &Loaded| Some((there, there.pools.get(product)?)));
         let Some((there, known)) = there else {
             tracing::error!(%account, %product, "a journal knows of use in a pool that the store does not have");
-            return Ok(0);
+            return Ok(None);
         };
         let (change, _) = sync(&known.value, asked, desk.now());
         let suspended = change.events.iter().filter_map(suspended_units).sum();
-        let Some(value) = change.pool else { return Ok(0) };
+        let Some(value) = change.pool else { return Ok(None) };
+        let suspense: Units = value.packages.iter().map(|package| package.suspense).sum();
         let commit = Commit {
             account: account.clone(),
             head: None,
@@ -83,7 +157,7 @@ async fn book(desk: &Desk, (account, product): (&AccountId, &ProductId), asked: 
             turn: true,
         };
         match desk.commit(commit).await {
-            Ok(()) => return Ok(suspended),
+            Ok(()) => return Ok(Some((suspended, suspense.get()))),
             Err(CommitError::Conflict(current)) => loaded = current.map(|current| *current),
             Err(CommitError::TimeOff(_)) => {}
             Err(CommitError::Stranger(_)) => loaded = desk.load(account).await.map_err(CommitError::from)?,

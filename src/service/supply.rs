@@ -36,6 +36,8 @@ pub struct LocalPart {
     granted: u64,
     left: AtomicU64,
     used: AtomicU64,
+    /// Given back before the lease's time was over.
+    given: AtomicU64,
 }
 
 impl LocalPart {
@@ -45,16 +47,27 @@ impl LocalPart {
     }
 
     fn report(&self) -> LeasePart {
-        // `used` before `left`: a call takes its unit out of `left` first, so the two never exceed what was granted.
+        // `used` and `given` before `left`: what they count was taken out of `left` first, so that the three never
+        // exceed what was granted.
         let used = self.used.load(Ordering::Acquire);
+        let given = self.given.load(Ordering::Acquire);
         let left = self.left.load(Ordering::Acquire);
         let returned = if left & RETIRED == 0 { 0 } else { left & !RETIRED };
         LeasePart {
             package: self.package.clone(),
             granted: Units::new(self.granted),
             used: Units::new(used),
-            returned: Units::new(returned),
+            returned: Units::new(returned.saturating_add(given)),
         }
+    }
+
+    /// Gives back what nobody has taken, or half of it, at least one. Returns how much.
+    fn give_up(&self, all: bool) -> u64 {
+        let share = |left: u64| if all { left } else { left.div_ceil(2) };
+        let less = |left: u64| (left & RETIRED == 0 && left > 0).then(|| left.saturating_sub(share(left)));
+        let given = self.left.fetch_update(Ordering::AcqRel, Ordering::Acquire, less).map_or(0, share);
+        self.given.fetch_add(given, Ordering::AcqRel);
+        given
     }
 }
 
@@ -66,6 +79,21 @@ pub struct LocalLease {
     parts: Vec<LocalPart>,
     deadline: Timestamp,
     admits_until: Instant,
+    /// Admits no call any more: only units of open calls are left on it.
+    retired: AtomicBool,
+}
+
+impl LocalLease {
+    fn retire(&self) {
+        for part in &self.parts {
+            part.left.fetch_or(RETIRED, Ordering::AcqRel);
+        }
+        self.retired.store(true, Ordering::Release);
+    }
+
+    fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Acquire)
+    }
 }
 
 /// One unit set aside for one call. Ends by [`LocalPool::settle`] or [`LocalPool::give_back`].
@@ -261,7 +289,13 @@ impl LocalPool {
 
     /// Whether there is anything the store does not know, or a lease whose time is over.
     pub fn has_news(&self, now: Instant) -> bool {
-        self.news.load(Ordering::Acquire) || locked(&self.held).values().any(|lease| lease.admits_until <= now)
+        let over = |lease: &Arc<LocalLease>| lease.admits_until <= now && !lease.is_retired();
+        self.news.load(Ordering::Acquire) || locked(&self.held).values().any(over)
+    }
+
+    /// Whether it holds a lease whose time is over, for calls that are still open.
+    pub fn holds_retired(&self) -> bool {
+        locked(&self.held).values().any(|lease| lease.is_retired())
     }
 
     /// Whether it holds any lease that is not closed.
@@ -274,11 +308,7 @@ impl LocalPool {
     pub fn begin_sync(&self, now: Instant) -> bool {
         let nudged = self.nudged.swap(false, Ordering::AcqRel);
         self.news.store(false, Ordering::Release);
-        for lease in locked(&self.held).values().filter(|lease| lease.admits_until <= now) {
-            for part in &lease.parts {
-                part.left.fetch_or(RETIRED, Ordering::AcqRel);
-            }
-        }
+        locked(&self.held).values().filter(|lease| lease.admits_until <= now).for_each(|lease| lease.retire());
         nudged
     }
 
@@ -287,11 +317,25 @@ impl LocalPool {
         self.news.store(true, Ordering::Release);
     }
 
+    /// Gives back what no call has taken, or half of it, because another gateway needs it. Returns how much.
+    pub fn give_up(&self, all: bool) -> u64 {
+        let given = self.open.load().iter().flat_map(|lease| &lease.parts).map(|part| part.give_up(all)).sum();
+        if given > 0 {
+            self.news.store(true, Ordering::Release);
+        }
+        given
+    }
+
+    /// Leases and units that are not known to be used or given back.
+    pub fn outstanding(&self) -> (u64, u64) {
+        let held = locked(&self.held);
+        let units = held.values().flat_map(|lease| &lease.parts).map(|part| part.report().outstanding().get()).sum();
+        (u64::try_from(held.len()).unwrap_or(u64::MAX), units)
+    }
+
     /// Ends admission for good: the gateway stops.
     pub fn retire(&self) {
-        for part in locked(&self.held).values().flat_map(|lease| &lease.parts) {
-            part.left.fetch_or(RETIRED, Ordering::AcqRel);
-        }
+        locked(&self.held).values().for_each(|lease| lease.retire());
         self.news.store(true, Ordering::Release);
     }
 
@@ -321,10 +365,12 @@ impl LocalPool {
                 granted: part.granted.get(),
                 left: AtomicU64::new(part.granted.get()),
                 used: AtomicU64::new(0),
+                given: AtomicU64::new(0),
             };
             let parts = granted.parts.into_iter().map(part).collect();
             let (number, deadline, admits_until) = (granted.number, granted.deadline, granted.admits_until);
-            held.insert(number, Arc::new(LocalLease { number, parts, deadline, admits_until }));
+            let retired = AtomicBool::new(false);
+            held.insert(number, Arc::new(LocalLease { number, parts, deadline, admits_until, retired }));
         }
         self.standing.store(Arc::new(standing));
         self.open.store(Arc::new(held.values().map(Arc::clone).collect()));
@@ -432,6 +478,36 @@ mod tests {
         pool.give_back(&open);
         assert!(pool.has_news(Instant::now()));
         assert_eq!(reported(&pool), [(1, 0, 1)]);
+    }
+
+    #[test]
+    fn what_is_asked_back_is_all_of_the_rest_or_half_of_it_but_no_open_calls_unit() {
+        for (left, all, given) in [(0, true, 0), (1, false, 1), (4, false, 2), (5, false, 3), (5, true, 5)] {
+            let pool = pool();
+            grant(&pool, 1, left + 1, soon());
+            let (open, _) = pool.take(Instant::now()).unwrap();
+            assert_eq!(pool.give_up(all), given, "{left} {all}");
+            assert_eq!(reported(&pool), [(1, 0, given)]);
+            assert_eq!(std::iter::from_fn(|| pool.take(Instant::now())).count() as u64, left - given);
+            pool.settle(&open);
+            assert_eq!(reported(&pool), [(1, 1, given)]);
+        }
+    }
+
+    #[test]
+    fn what_was_given_up_and_what_a_late_call_returns_add_up() {
+        let pool = pool();
+        let end = soon();
+        grant(&pool, 1, 4, end);
+        let (open, _) = pool.take(Instant::now()).unwrap();
+        assert_eq!(pool.give_up(false), 2);
+        pool.begin_sync(end);
+        assert_eq!(pool.give_up(true), 0, "its time is over: the rest goes with the report");
+        assert_eq!(reported(&pool), [(1, 0, 3)]);
+        assert!(pool.holds_retired() && !pool.has_news(end), "an open call alone is no news");
+        pool.give_back(&open);
+        assert_eq!(reported(&pool), [(1, 0, 4)]);
+        assert_eq!(pool.outstanding(), (1, 0));
     }
 
     #[test]

@@ -44,6 +44,7 @@ impl Tally {
                 self.pools.entry((ask.account, ask.product)).or_default();
             }
             Record::Close => self.closed = true,
+            Record::Command(_) | Record::Refused(_) => {} // see `commands`
         }
     }
 

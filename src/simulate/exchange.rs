@@ -280,7 +280,8 @@ impl World {
                 self.meet(run);
                 Ok(Outcome::Open)
             }
-            Answer::Closed => Ok(Outcome::Open),
+            // A copy may still be under way, and arrive when leases are given again: the number is not used again.
+            Answer::Closed => Ok(self.unknown(run, product, &sent)),
             Answer::TimeOff(here) => {
                 self.runs[run].offset = here - self.now;
                 Ok(Outcome::Again)

@@ -28,10 +28,8 @@ pub struct Metrics {
     pub connections: IntGauge,
     /// Calls that are under way.
     pub calls_open: IntGauge,
-    /// Pools on which this gateway holds leases.
-    pub pools_leased: IntGauge,
-    /// Units that went into suspense when the journals of earlier runs were read.
-    pub units_suspended: IntGauge,
+    /// Of the ledger.
+    pub ledger: LedgerMetrics,
     /// Commits to the store, by result.
     pub commits: CommitMetrics,
     /// 1 while calls are refused because the journal's disk has no room.
@@ -42,6 +40,29 @@ pub struct Metrics {
     pub access_dropped: IntCounter,
     /// 1 if the last reload of the configuration succeeded.
     pub reload_success: IntGauge,
+}
+
+/// What the ledger holds, and what went wrong with it.
+#[derive(Debug, Clone)]
+pub struct LedgerMetrics {
+    /// Pools on which this gateway holds leases.
+    pub pools_leased: IntGauge,
+    /// Leases in this gateway's hands.
+    pub leases_open: IntGauge,
+    /// Units of these that are not known to be used.
+    pub units_leased: IntGauge,
+    /// Pools with use that the store does not know of yet.
+    pub pools_unreported: IntGauge,
+    /// Units in suspense, of the pools that this gateway has seen.
+    pub units_suspended: IntGauge,
+    /// Times that a pool was found to be used beyond what was bought: the trace of a double fault.
+    pub overruns: IntCounter,
+    /// Times that the store had forgotten something of a pool, which was sent again.
+    pub rollbacks: IntCounter,
+    /// Times that this gateway has checked in with the store.
+    pub check_ins: IntCounter,
+    /// Times that other gateways were asked for units.
+    pub recalls: IntCounter,
 }
 
 /// The store's commits by result.
@@ -122,6 +143,30 @@ impl Declare<'_> {
     }
 }
 
+impl LedgerMetrics {
+    fn new(declare: &Declare<'_>) -> prometheus::Result<Self> {
+        Ok(Self {
+            pools_leased: declare.gauge("tollgate_pools_leased", "Pools on which this gateway holds leases.")?,
+            leases_open: declare.gauge("tollgate_leases_open", "Leases in this gateway's hands.")?,
+            units_leased: declare.gauge("tollgate_units_leased", "Units leased that are not known to be used.")?,
+            pools_unreported: declare
+                .gauge("tollgate_pools_unreported", "Pools with use that the store does not know of yet.")?,
+            units_suspended: declare.gauge(
+                "tollgate_units_suspended",
+                "Units in suspense, of the pools that this gateway has seen; a journal or an operator resolves them.",
+            )?,
+            overruns: declare
+                .counter("tollgate_overruns_total", "Times that a pool was found to be used beyond what was bought.")?,
+            rollbacks: declare.counter(
+                "tollgate_rollbacks_repaired_total",
+                "Times that the store had forgotten something of a pool, which was sent again.",
+            )?,
+            check_ins: declare.counter("tollgate_check_ins_total", "Check-ins with the store.")?,
+            recalls: declare.counter("tollgate_recalls_total", "Times that other gateways were asked for units.")?,
+        })
+    }
+}
+
 impl Metrics {
     /// Declares everything. An error is a bug in this file.
     pub fn new() -> prometheus::Result<Self> {
@@ -169,9 +214,7 @@ impl Metrics {
             )?,
             connections: declare.gauge("tollgate_connections_open", "Client connections that are open.")?,
             calls_open: declare.gauge("tollgate_calls_open", "Calls that are under way.")?,
-            pools_leased: declare.gauge("tollgate_pools_leased", "Pools on which this gateway holds leases.")?,
-            units_suspended: declare
-                .gauge("tollgate_units_suspended", "Units put into suspense at start, for an operator to resolve.")?,
+            ledger: LedgerMetrics::new(&declare)?,
             commits: CommitMetrics {
                 done: commits.with_label_values(&["done"]),
                 conflict: commits.with_label_values(&["conflict"]),

@@ -15,6 +15,8 @@ use crate::domain::id::GatewayId;
 const LAYOUT_VERSION: u32 = 1;
 const LOCK: &str = "lock";
 const NUMBER: &str = "incarnation";
+/// Held while a number is given out.
+const NUMBER_LOCK: &str = "incarnation.lock";
 const JOURNAL: &str = "journal";
 const RUN: &str = "run.json";
 const SETTLED: &str = "settled";
@@ -74,7 +76,7 @@ pub(super) fn unusable(path: &Path) -> impl FnOnce(io::Error) -> OpenError {
     move |reason| OpenError::Unusable { path, reason }
 }
 
-/// A data directory that this process alone may write to, until this is dropped.
+/// A data directory that this gateway alone may write to, until this is dropped.
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
@@ -98,8 +100,18 @@ impl DataDir {
     /// Makes what is missing, takes the lock, and looks whether the directory is this gateway's. `now` is for people
     /// who read the lock file.
     pub fn open(path: &Path, gateway: &GatewayId, now: Timestamp) -> Result<Self, OpenError> {
+        Self::open_with(path, gateway, now, File::try_lock)
+    }
+
+    /// The same, beside other runs of the gateway that share the directory, each with a journal of its own: for an
+    /// upgrade, where the new process begins before the old one has ended. Only where the books are elsewhere.
+    pub fn open_shared(path: &Path, gateway: &GatewayId, now: Timestamp) -> Result<Self, OpenError> {
+        Self::open_with(path, gateway, now, File::try_lock_shared)
+    }
+
+    fn open_with(path: &Path, gateway: &GatewayId, now: Timestamp, lock: TryLock) -> Result<Self, OpenError> {
         make_dir(path)?;
-        let lock = take_lock(&path.join(LOCK), now)?;
+        let lock = take_lock(&path.join(LOCK), now, lock)?;
         let journal = path.join(JOURNAL);
         make_dir(&journal)?;
         for (_, dir) in runs(&journal).map_err(unusable(&journal))? {
@@ -133,6 +145,8 @@ impl DataDir {
 
     /// Gives out the next run's number and makes its directory.
     pub(super) fn new_run(&self, boot_id: &str) -> Result<NewRun, OpenError> {
+        let path = self.path.join(NUMBER_LOCK);
+        let numbering = open_lock(&path).and_then(|file| file.lock().map(|()| Held(file))).map_err(unusable(&path))?;
         let number = self.next_number()?;
         let run = RunInfo {
             version: LAYOUT_VERSION,
@@ -143,6 +157,7 @@ impl DataDir {
         };
         let dir = self.journal().join(number.to_string());
         let alive = run.create(&self.journal(), &dir).map_err(unusable(&dir))?;
+        drop(numbering);
         Ok(NewRun { number, dir, alive })
     }
 
@@ -157,11 +172,7 @@ impl DataDir {
         let journal = self.journal();
         let seen = runs(&journal).map_err(unusable(&journal))?.last().map_or(0, |(number, _)| *number);
         let number: u64 = written.max(seen) + 1;
-        let unfinished = path.with_extension(UNFINISHED);
-        write_synced(&unfinished, format!("{number}\n").as_bytes())
-            .and_then(|_| std::fs::rename(&unfinished, &path))
-            .and_then(|()| sync_dir(&self.path))
-            .map_err(unusable(&path))?;
+        replace(&path, format!("{number}\n").as_bytes()).map_err(unusable(&path))?;
         Ok(number)
     }
 }
@@ -298,11 +309,16 @@ fn make_dir(path: &Path) -> Result<(), OpenError> {
     }
 }
 
-fn take_lock(path: &Path, now: Timestamp) -> Result<Held, OpenError> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false).mode(0o600);
-    let mut file = options.open(path).map_err(unusable(path))?;
-    match file.try_lock() {
+/// How a lock is taken without waiting: alone, or with others.
+type TryLock = fn(&File) -> Result<(), TryLockError>;
+
+fn open_lock(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+}
+
+fn take_lock(path: &Path, now: Timestamp, lock: TryLock) -> Result<Held, OpenError> {
+    let mut file = open_lock(path).map_err(unusable(path))?;
+    match lock(&file) {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let mut text = String::new();
@@ -315,6 +331,14 @@ fn take_lock(path: &Path, now: Timestamp) -> Result<Held, OpenError> {
     }
     file.set_len(0).and_then(|()| writeln!(file, "pid {}, since {now}", std::process::id())).map_err(unusable(path))?;
     Ok(Held(file))
+}
+
+/// Replaces a file's contents, whole or not at all.
+pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let unfinished = path.with_extension(UNFINISHED);
+    write_synced(&unfinished, bytes)?;
+    std::fs::rename(&unfinished, path)?;
+    path.parent().map_or(Ok(()), sync_dir)
 }
 
 fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<File> {

@@ -3,9 +3,11 @@
 //! ```text
 //! lock                                   held while a gateway runs; says who holds it
 //! incarnation                            the number of the last run
+//! incarnation.lock                       held while a number is given out
 //! journal/<run>/run.json                 whose run, on which boot; locked while the run lives
 //! journal/<run>/<writer>-<number>.journal  frames of records, then zeros
 //! journal/<run>/settled                  all of the run's use is in the books
+//! journal/servers.json                   the servers of the store that the gateway has last checked in with
 //! ```
 //!
 //! A core appends with one `write(2)` into a file that was allocated beforehand; everything slow (new files, syncs)

@@ -11,12 +11,13 @@ use crate::ports::journal::{Damage, Record};
 /// How much of a file is in memory: files may have a gigabyte, and several large ones would strain a small host.
 const WINDOW_BYTES: usize = 1024 * 1024;
 
-/// Shows all records of a run, writer by writer, file by file. Errors name the file.
-pub(super) fn read_run(dir: &Path, each: &mut dyn FnMut(u16, Record)) -> Result<Damage, String> {
+/// Shows all records of a run, or those of one writer, writer by writer, file by file. Errors name the file.
+pub(super) fn read_run(dir: &Path, only: Option<u16>, each: &mut dyn FnMut(u16, Record)) -> Result<Damage, String> {
     let named = |path: &Path, error: io::Error| format!("{} cannot be read: {error}", path.display());
     let mut damage = Damage::default();
     let mut before: Option<FileId> = None;
-    for id in files(dir).map_err(|error| named(dir, error))? {
+    let files = files(dir).map_err(|error| named(dir, error))?;
+    for id in files.into_iter().filter(|id| only.is_none_or(|only| id.writer == only)) {
         let expected = before.filter(|before| before.writer == id.writer).map_or(1, |before| before.sequence + 1);
         damage.missing_files += u64::from(id.sequence.saturating_sub(expected));
         before = Some(id);

@@ -34,7 +34,7 @@ pub fn read_usage(data_dir: &Path, each: &mut dyn FnMut(UsageRecord)) -> Result<
         let live = data_dir::is_live(&dir).map_err(|error| named(&dir, error))?;
         let mut open: BTreeMap<(u16, u64), Charge> = BTreeMap::new();
         let mut records = 0;
-        let damage = reader::read_run(&dir, &mut |core, record| match record {
+        let damage = reader::read_run(&dir, None, &mut |core, record| match record {
             Record::Charge(charge) => {
                 open.insert((core, charge.call), charge);
             }
@@ -46,7 +46,7 @@ pub fn read_usage(data_dir: &Path, each: &mut dyn FnMut(UsageRecord)) -> Result<
                     records += 1;
                 }
             }
-            Record::Grant(_) | Record::Ask(_) | Record::Close => {}
+            Record::Grant(_) | Record::Ask(_) | Record::Close | Record::Command(_) | Record::Refused(_) => {}
         });
         let damage = damage.map_err(JournalError::Io)?;
         summary.damage.bytes += damage.bytes;

@@ -303,7 +303,9 @@ impl Writer {
         let room = if size <= rest { self.room(state) } else { self.next_bytes(state) };
         let others = match record {
             Record::Charge(_) | Record::End(_) => 0,
-            Record::Grant(_) | Record::Ask(_) | Record::Close => (state.reserved + 1) * CALL_BYTES,
+            Record::Grant(_) | Record::Ask(_) | Record::Close | Record::Command(_) | Record::Refused(_) => {
+                (state.reserved + 1) * CALL_BYTES
+            }
         };
         if size + others > room {
             return Err(state.refusal());

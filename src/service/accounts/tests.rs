@@ -1,6 +1,6 @@
 //! The operators' use-cases over a store in memory.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, ToSpan};
@@ -8,13 +8,14 @@ use jiff::{SignedDuration, ToSpan};
 use super::*;
 use crate::adapter::clock::SystemEntropy;
 use crate::adapter::memory::{Fault, MemoryStore};
+use crate::adapter::memory_journal::MemoryDisk;
 use crate::domain::billable::BillableStatuses;
 use crate::domain::id::OfferId;
 use crate::domain::key::KEYS_PER_ACCOUNT_MAX;
 use crate::domain::lease::Want;
 use crate::domain::offer::Validity;
 use crate::domain::settle::LeaseReport;
-use crate::ports::account_store::AccountStore;
+use crate::ports::account_store::{AccountStore, Commit};
 use crate::ports::clock::Clock;
 
 struct TestClock(Mutex<Timestamp>);
@@ -38,7 +39,9 @@ impl World {
         let hasher = KeyHasher::new(b"a secret of the tests").unwrap();
         let by = crate::domain::id::Incarnation::try_from("gw#1".to_owned()).unwrap();
         let desk = Desk::new(store.clone(), clock.clone(), Arc::new(SystemEntropy), by);
-        let accounts = Accounts::new(desk, hasher);
+        let journal = Arc::new(MemoryDisk::default()).begin(desk.by.clone());
+        let log = Arc::new(CommandLog::new(desk.clone(), journal.writer(0), journal));
+        let accounts = Accounts::new(desk, log, hasher);
         Self { accounts, store, clock }
     }
 

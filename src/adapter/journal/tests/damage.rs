@@ -20,7 +20,7 @@ fn three() -> [Record; 3] {
 fn read_bytes(path: &Path, file: &Path, bytes: &[u8]) -> (Vec<Record>, u64) {
     std::fs::write(file, bytes).unwrap();
     let mut records = Vec::new();
-    let damage = reader::read_run(&path.join("journal/1"), &mut |_, record| records.push(record)).unwrap();
+    let damage = reader::read_run(&path.join("journal/1"), None, &mut |_, record| records.push(record)).unwrap();
     assert_eq!(damage.missing_files, 0);
     (records, damage.bytes)
 }
@@ -135,7 +135,7 @@ fn a_missing_file_is_counted_and_a_newer_one_refused() {
     let files = files(dir.path(), 1);
     std::fs::remove_file(&files[1]).unwrap();
     let run_dir = dir.path().join("journal/1");
-    let damage = reader::read_run(&run_dir, &mut |_, _| {}).unwrap();
+    let damage = reader::read_run(&run_dir, None, &mut |_, _| {}).unwrap();
     assert_eq!(damage, Damage { bytes: 0, missing_files: 1 });
 
     let mut bytes = std::fs::read(&files[0]).unwrap();
@@ -143,7 +143,7 @@ fn a_missing_file_is_counted_and_a_newer_one_refused() {
     let crc = crc32fast::hash(&bytes[..16]).to_le_bytes();
     bytes[16..20].copy_from_slice(&crc);
     std::fs::write(&files[0], bytes).unwrap();
-    let refusal = reader::read_run(&run_dir, &mut |_, _| {}).unwrap_err();
+    let refusal = reader::read_run(&run_dir, None, &mut |_, _| {}).unwrap_err();
     assert!(refusal.contains(files[0].to_str().unwrap()) && refusal.contains("newer version"), "{refusal}");
 }
 

@@ -75,7 +75,7 @@ fn grant(parts: usize) -> Record {
 /// Reads all of an unsettled run.
 fn read(earlier: &dyn EarlierRuns, run: &EarlierRun) -> (Vec<(u16, Record)>, Damage) {
     let mut records = Vec::new();
-    let damage = earlier.read(run, &mut |writer, record| records.push((writer, record))).unwrap();
+    let damage = earlier.read(&run.incarnation, &mut |writer, record| records.push((writer, record))).unwrap();
     (records, damage)
 }
 

@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use futures_util::FutureExt;
 
 use super::*;
+use crate::domain::id::CommandId;
 use crate::domain::usage::UsageRecord;
-use crate::ports::journal::Position;
+use crate::ports::gateways::{ServerId, Servers};
+use crate::ports::journal::{JournalledCommand, Position};
 
 #[test]
 fn records_of_all_writers_come_back_in_order_across_files() {
@@ -281,4 +283,52 @@ fn usage_is_each_charge_with_its_end() {
     let interrupted = (3, 1, Ending::Interrupted, None);
     assert_eq!(records.iter().map(brief).collect::<Vec<_>>(), [ended[0], ended[1], interrupted]);
     assert_eq!(summary, UsageSummary { records: 3, open: 0, damage: Damage::default() });
+}
+
+#[test]
+fn in_a_shared_directory_two_runs_live_side_by_side() {
+    let dir = tempfile::tempdir().unwrap();
+    let shared = || DataDir::open_shared(dir.path(), &gateway(), now()).unwrap().begin_run(OPTIONS).unwrap();
+    let old = shared();
+    old.writers()[0].append(&Record::Charge(charge(1))).unwrap();
+    let new = shared();
+    assert_eq!((old.incarnation().number, new.incarnation().number), (1, 2));
+    assert!(matches!(DataDir::open(dir.path(), &gateway(), now()), Err(OpenError::Locked { .. })));
+    // The journal of one that lives is not another's to settle.
+    assert_eq!(new.earlier().unsettled(), Ok(Vec::new()));
+    drop(old);
+    let unsettled = new.earlier().unsettled().unwrap();
+    assert_eq!(read(&*new.earlier(), &unsettled[0]).0, [(0, Record::Charge(charge(1)))]);
+    new.earlier().mark_settled(&unsettled[0]).unwrap();
+    assert_eq!(new.earlier().unsettled(), Ok(Vec::new()));
+    assert_eq!(new.earlier().written_since(Timestamp::UNIX_EPOCH).unwrap(), unsettled);
+    assert_eq!(new.earlier().written_since(Timestamp::MAX), Ok(Vec::new()));
+}
+
+#[test]
+fn commands_are_read_without_the_calls() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = open(dir.path()).begin_run(RunOptions { writers: 2, ..OPTIONS }).unwrap();
+    let command = Record::Command(JournalledCommand {
+        account: AccountId::new("acct-1").unwrap(),
+        command: CommandId::new("order-1").unwrap(),
+        at: now(),
+        body: "{}".to_owned(),
+    });
+    run.writers()[1].append(&Record::Charge(charge(1))).unwrap();
+    run.writers()[0].append(&command).unwrap();
+    let mut seen = Vec::new();
+    run.earlier().read_first(run.incarnation(), &mut |record| seen.push(record)).unwrap();
+    assert_eq!(seen, [command]);
+}
+
+#[test]
+fn the_servers_of_the_last_check_in_are_remembered() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = begin(dir.path());
+    assert_eq!(run.earlier().last_servers(), Ok(None));
+    let servers = Servers(vec![ServerId::new("one"), ServerId::new("two")]);
+    run.earlier().note_servers(&servers).unwrap();
+    drop(run);
+    assert_eq!(begin(dir.path()).earlier().last_servers(), Ok(Some(servers)));
 }

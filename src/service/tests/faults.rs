@@ -1,0 +1,243 @@
+//! Gateways that share a pool, while processes die and the store fails.
+
+use jiff::SignedDuration;
+
+use super::*;
+use crate::adapter::memory::Fault;
+use crate::ports::gateways::ServerId;
+use crate::service::accounts::{ChangeError, Resolution};
+
+#[tokio::test]
+async fn a_killed_gateways_journal_settles_what_it_used() {
+    let world = World::new();
+    let one = world.gateway("gw-1").await;
+    one.buy(50).await;
+    for _ in 0..7 {
+        one.call().await.unwrap();
+    }
+    let open = one.open_call().await.unwrap();
+    let disk = one.kill();
+    drop(open);
+    let again = world.run_on("gw-1", 2, &disk).await;
+    world.settled(8).await;
+    assert_eq!(again.sell_out().await, 42);
+}
+
+#[tokio::test]
+async fn a_store_that_lost_its_tail_sells_nothing_twice() {
+    let world = World::new();
+    let (one, two) = (world.gateway("gw-1").await, world.gateway("gw-2").await);
+    one.buy(40).await;
+    let before = world.store.contents();
+    // The store forgets these leases, which are in use.
+    let mut sold = 0;
+    for _ in 0..6 {
+        one.call().await.unwrap();
+        two.call().await.unwrap();
+        sold += 2;
+    }
+    let open = one.open_call().await.unwrap();
+    world.store.roll_back(before);
+    world.store.restart(ServerId::new("after the rollback"));
+    let (first, second) = tokio::join!(one.sell_out(), two.sell_out());
+    sold += first + second + 1;
+    one.end(open);
+    sold += one.sell_out().await + two.sell_out().await;
+    assert_eq!(sold, 40);
+    let of = |gateway: &Gateway| gateway.metrics.ledger.clone();
+    assert!(of(&one).rollbacks.get() + of(&two).rollbacks.get() > 0);
+    assert!(of(&one).check_ins.get() >= 2 && of(&two).check_ins.get() >= 2);
+    one.stop().await;
+    two.stop().await;
+    world.settled(40).await;
+}
+
+#[tokio::test]
+async fn after_a_flushall_accounts_packages_and_use_come_back() {
+    let world = World::new();
+    let (one, two) = (world.gateway("gw-1").await, world.gateway("gw-2").await);
+    one.buy(30).await;
+    // Bought at the other one, on an account that it did not open.
+    two.buy_more("order-2", 10).await;
+    let mut sold = 0;
+    for _ in 0..5 {
+        one.call().await.unwrap();
+        two.call().await.unwrap();
+        sold += 2;
+    }
+    world.store.roll_back(Default::default());
+    world.store.restart(ServerId::new("after the flush"));
+    sold += one.sell_out().await + two.sell_out().await;
+    // Until the account is back the pool seems to have no package; then everything is there.
+    eventually("both check-ins", || one.ledger.is_open() && two.ledger.is_open()).await;
+    let deadline = Instant::now() + PATIENCE;
+    while sold < 40 && Instant::now() < deadline {
+        sold += one.sell_out().await + two.sell_out().await;
+    }
+    assert_eq!(sold, 40);
+    assert_eq!(one.sell_out().await + two.sell_out().await, 0);
+    one.stop().await;
+    two.stop().await;
+    let ended = world.store.ended(&account()).await.unwrap();
+    let settled: u64 = ended.iter().map(|(_, package)| package.settled.get()).sum();
+    assert_eq!((ended.len(), settled), (2, 40));
+}
+
+#[tokio::test]
+async fn a_flushall_forgets_no_run_that_had_ended_before() {
+    let world = World::new();
+    let one = world.gateway("gw-1").await;
+    one.buy(20).await;
+    for _ in 0..4 {
+        one.call().await.unwrap();
+    }
+    let disk = one.kill();
+    let again = world.run_on("gw-1", 2, &disk).await;
+    world.settled(4).await;
+    world.store.roll_back(Default::default());
+    world.store.restart(ServerId::new("after the flush"));
+    drop(again.kill());
+    let third = world.run_on("gw-1", 3, &disk).await;
+    world.settled(4).await;
+    assert_eq!(third.sell_out().await, 16);
+}
+
+#[tokio::test]
+async fn a_run_whose_place_was_taken_sells_nothing_any_more() {
+    let world = World::new();
+    let zombie = world.gateway("gw-1").await;
+    zombie.buy(20).await;
+    zombie.call().await.unwrap();
+    // Another process takes it for dead and settles its journal; but it goes on.
+    zombie.disk.end(&zombie.by);
+    let new = world.run_on("gw-1", 2, &zombie.disk).await;
+    world.settled(1).await;
+    zombie.ledger.nudge(&zombie.pool());
+    eventually("the zombie's end", || zombie.ledger.is_superseded()).await;
+    assert!(matches!(zombie.call().await, Err(AdmitError::Unavailable)));
+    assert_eq!(new.sell_out().await, 19);
+    world.settled(20).await;
+}
+
+#[tokio::test]
+async fn a_store_whose_clock_steps_is_followed() {
+    let world = World::new();
+    let one = world.gateway("gw-1").await;
+    one.buy(60).await;
+    let mut sold = 0;
+    for off in [0, 10, -10, 3_600] {
+        world.store.step_time(SignedDuration::from_secs(off));
+        for _ in 0..5 {
+            one.call().await.unwrap();
+            sold += 1;
+        }
+        one.pool().give_up(true); // so that the next call asks the store
+    }
+    assert_eq!(sold + one.sell_out().await, 60);
+    one.stop().await;
+    world.settled(60).await;
+}
+
+#[tokio::test]
+async fn a_lost_reply_loses_and_doubles_nothing() {
+    let world = World::new();
+    let one = world.gateway("gw-1").await;
+    one.buy(30).await;
+    let mut sold = 0;
+    for fault in [Fault::ReplyLost, Fault::NotWritten, Fault::Conflict, Fault::ReplyLost] {
+        world.store.fail_commits([fault]);
+        one.pool().give_up(true);
+        for _ in 0..3 {
+            sold += u64::from(one.call().await.is_ok());
+        }
+    }
+    assert_eq!(sold + one.sell_out().await, 30);
+    one.stop().await;
+    world.settled(30).await;
+}
+
+#[tokio::test]
+async fn while_the_store_is_away_leases_go_on_and_no_call_hangs() {
+    let world = World::new();
+    let one = world.gateway("gw-1").await;
+    one.buy(100).await;
+    one.call().await.unwrap();
+    let held = one.pool().outstanding().1;
+    world.store.be_away(true);
+    let mut sold = 1;
+    let begun = Instant::now();
+    while one.call().await.is_ok() {
+        sold += 1;
+    }
+    assert!(sold > held.min(1) && begun.elapsed() < Duration::from_millis(1_500), "{:?}", begun.elapsed());
+    assert!(one.ledger.store_failed_within(PATIENCE));
+    world.store.be_away(false);
+    assert_eq!(sold + one.sell_out().await, 100);
+    one.stop().await;
+    world.settled(100).await;
+}
+
+#[tokio::test]
+async fn a_command_whose_outcome_is_unknown_is_done_once_the_store_answers() {
+    for fault in [Fault::NotWritten, Fault::ReplyLost] {
+        let world = World::new();
+        let one = world.gateway("gw-1").await;
+        one.buy(3).await;
+        assert_eq!(one.sell_out().await, 3);
+        world.store.fail_commits([fault]);
+        let failed = one.try_to_buy("order-2", 4).await;
+        assert!(matches!(failed, Err(ChangeError::Store(_))), "{failed:?}");
+        let deadline = Instant::now() + PATIENCE;
+        let mut sold = 0;
+        while sold < 4 && Instant::now() < deadline {
+            sold += one.sell_out().await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(sold, 4, "{fault:?}");
+        assert!(one.try_to_buy("order-2", 4).await.unwrap().repeated);
+    }
+}
+
+#[tokio::test]
+async fn a_command_that_was_refused_is_not_done_after_the_store_has_forgotten() {
+    let world = World::new();
+    let one = world.gateway("gw-1").await;
+    one.buy(3).await;
+    // Others are always faster: it is given up, and the caller told so.
+    world.store.fail_commits(std::iter::repeat_n(Fault::Conflict, 8));
+    assert!(matches!(one.try_to_buy("order-2", 4).await, Err(ChangeError::Busy)));
+    world.store.roll_back(Default::default());
+    world.store.restart(ServerId::new("after the flush"));
+    eventually("the check-in", || one.metrics.ledger.check_ins.get() >= 2).await;
+    assert_eq!(one.sell_out().await, 3);
+}
+
+#[tokio::test]
+async fn units_in_suspense_are_shown_until_someone_decides() {
+    let world = World::new();
+    let (one, two) = (world.gateway("gw-1").await, world.gateway("gw-2").await);
+    one.buy(50).await;
+    let open = one.open_call().await.unwrap();
+    let held = world.package().await.leased.get();
+    drop(one);
+    // The store's time goes on, as if the first gateway had been silent for long.
+    world.store.step_time(SignedDuration::from_secs(120));
+    two.call().await.unwrap();
+    eventually("the suspense", || two.metrics.ledger.units_suspended.get() == i64::try_from(held).unwrap()).await;
+    let package = world.package().await;
+    assert_eq!(package.suspense, Units::new(held));
+    let resolution = Resolution { package: package.id, units: package.suspense, used: false };
+    two.accounts.resolve_suspense(&account(), None, resolution).await.unwrap();
+    eventually("the decision", || two.metrics.ledger.units_suspended.get() == 0).await;
+    assert_eq!(two.sell_out().await, 49);
+    drop(open);
+}
+
+#[tokio::test]
+async fn a_far_gateway_that_conflicts_again_and_again_is_served() {
+    let world = World::new();
+    let one = world.gateway("gw-1").await;
+    one.buy(10).await;
+    world.store.fail_commits(std::iter::repeat_n(Fault::Conflict, 6));
+    assert_eq!(one.sell_out().await, 10);
+}

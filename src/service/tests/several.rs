@@ -1,0 +1,89 @@
+//! Gateways that share a pool, with nothing going wrong.
+
+use futures_util::future::join_all;
+
+use super::*;
+
+#[tokio::test]
+async fn gateways_that_race_for_the_last_units_sell_exactly_what_was_bought() {
+    for units in [1, 2, 10, 100] {
+        let world = World::new();
+        let (one, two) = (world.gateway("gw-1").await, world.gateway("gw-2").await);
+        one.buy(units).await;
+        let burst = |gateway| join_all((0..60).map(|_| Gateway::call(gateway)));
+        let (first, second) = tokio::join!(burst(&one), burst(&two));
+        let mut sold = first.iter().chain(&second).filter(|call| call.is_ok()).count() as u64;
+        sold += one.sell_out().await + two.sell_out().await;
+        assert_eq!(sold, units);
+        one.stop().await;
+        two.stop().await;
+        world.settled(units).await;
+    }
+}
+
+#[tokio::test]
+async fn units_that_another_gateway_holds_are_recalled_before_a_call_is_refused() {
+    let world = World::new();
+    let (one, two) = (world.gateway("gw-1").await, world.gateway("gw-2").await);
+    one.buy(4).await;
+    // Four calls wait at once, so all units are leased to the first; three cost nothing in the end.
+    let mut calls = join_all((0..4).map(|_| one.admit())).await;
+    let open = calls.pop().unwrap().unwrap();
+    for call in calls {
+        one.meter.give_back(call.unwrap());
+    }
+    assert_eq!(world.package().await.leased, Units::new(4));
+    assert_eq!(two.sell_out().await, 3);
+    assert!(two.metrics.ledger.recalls.get() > 0);
+    assert_eq!(one.sell_out().await, 0);
+    one.meter.give_back(open);
+    assert_eq!(two.sell_out().await + one.sell_out().await, 1);
+    one.stop().await;
+    two.stop().await;
+    world.settled(4).await;
+}
+
+#[tokio::test]
+async fn a_package_that_one_gateway_adds_is_sold_by_the_other_at_once() {
+    let world = World::new();
+    let (one, two) = (world.gateway("gw-1").await, world.gateway("gw-2").await);
+    one.buy(1).await;
+    assert_eq!(two.sell_out().await, 1);
+    one.buy_more("order-2", 2).await;
+    eventually("the notice", || two.pool().known_dry(Instant::now()).is_none()).await;
+    assert_eq!(two.sell_out().await, 2);
+}
+
+#[tokio::test]
+async fn a_refused_call_costs_the_store_no_commit() {
+    let world = World::new();
+    let one = world.gateway("gw-1").await;
+    one.buy(1).await;
+    assert_eq!(one.sell_out().await, 1);
+    eventually("the report", || one.pool().outstanding() == (0, 0)).await;
+    let commits = one.metrics.commits.done.get();
+    for _ in 0..1_000 {
+        assert!(matches!(one.call().await, Err(AdmitError::Empty(_))));
+    }
+    assert_eq!(one.metrics.commits.done.get(), commits);
+}
+
+#[tokio::test]
+async fn during_an_upgrade_two_runs_of_a_gateway_sell_side_by_side() {
+    let world = World::new();
+    let old = world.gateway("gw-1").await;
+    old.buy(20).await;
+    let open = old.open_call().await.unwrap();
+    let new = world.run_on("gw-1", 2, &old.disk).await;
+    old.call().await.unwrap();
+    new.call().await.unwrap();
+    old.end(open);
+    // The old run ends without an end in order; the new one settles its journal while it goes on.
+    drop(old.kill());
+    let sold = 3 + new.sell_out().await;
+    assert!(sold <= 20);
+    eventually("the settlement", || new.journal.unsettled().unwrap().is_empty()).await;
+    assert_eq!(sold + new.sell_out().await, 20);
+    new.stop().await;
+    world.settled(20).await;
+}
