@@ -354,8 +354,6 @@ impl Accounts {
         }
         let package = ids::package_from(self.desk.entropy.as_ref());
         let id = self.command_id(command);
-        // Said when it is asked for: applied again after the store forgot it, it must mean the same.
-        let valid_from = Some(valid_from.unwrap_or(now));
         let action = Action::AddPackage { package: package.clone(), offer: offer.clone(), valid_from };
         let command = Command { id, action };
         match self.apply(account, &command).await? {
