@@ -3,7 +3,6 @@
 
 use super::check_in::Progress;
 use super::run::{Run, Side, State};
-use super::store::LIVE_FOR;
 use super::world::{Checked, World};
 use crate::domain::id::Incarnation;
 use crate::domain::settle::RunEnd;
@@ -187,8 +186,8 @@ impl World {
     /// The earliest moment to which the store may go back with this being the only fault: none of the leases since may
     /// belong to somebody who cannot check in.
     fn safe_since(&self) -> Option<i64> {
-        let away = |run: &&Run| run.lives() && (!run.connected(self.now) || self.now - run.away_since < LIVE_FOR);
-        let away = self.runs.iter().filter(away).map(|run| run.away_since).min();
+        let away = self.runs.iter().filter(|run| run.lives() && !run.connected(self.now));
+        let away = away.map(|run| run.away_since).max();
         let down = self.runs.iter().filter(|run| !run.lives() && self.hosts[run.host].current.is_none());
         let down = down.map(|run| run.gone_at).max();
         Some([Some(self.lost_at), down, away].into_iter().flatten().max().unwrap_or(i64::MIN))
