@@ -10,6 +10,7 @@
 //! adapter/     SQLite, memory, the journal's files, the clock: one technology each
 //! proxy/       the data plane: gate, routes, sellers, the life of a call (`proxy::phases`)
 //! admin/       the admin listener: health, metrics, accounts, keys, packages
+//! simulate/    random histories of gateways and a store against a reference model
 //! app          builds every part from a Config, stops them in order
 //! cli, demo    the command line; the tour that `tollgate demo` gives
 //! ```
@@ -29,4 +30,5 @@ pub mod ports;
 pub mod protocol;
 pub mod proxy;
 pub mod service;
+pub mod simulate;
 pub mod telemetry;

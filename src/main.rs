@@ -40,6 +40,7 @@ fn main() -> ExitCode {
             done.map_err(|failure| complain(&failure, failure.code))
         }),
         Command::Remote(command) => cli::run(command, &mut io::stdout(), &mut io::stderr()),
+        Command::Simulate(args) => cli::simulate(&args, &mut io::stdout()),
         Command::Completions { shell } => match cli::completions(shell, &mut io::stdout()) {
             Ok(()) => ExitCode::from(EXIT_OK),
             Err(error) => complain(&error, EXIT_UNAVAILABLE),

@@ -7,6 +7,7 @@ use clap::{ArgGroup, Args, Parser, Subcommand};
 use jiff::Timestamp;
 
 use crate::domain::id::{AccountId, CommandId, KeyId, OfferId, PackageId, ProductId};
+use crate::simulate::Safeguard;
 
 /// Tollgate: a reverse proxy that sells API calls
 #[derive(Debug, Parser)]
@@ -38,6 +39,8 @@ pub enum Command {
     /// Commands that go through the admin API of a running gateway.
     #[command(flatten)]
     Remote(RemoteCommand),
+    /// Live through random histories of gateways and a store, and hold the books against what was really charged
+    Simulate(SimulateArgs),
     /// Print completions for a shell
     Completions {
         /// Which shell
@@ -71,6 +74,29 @@ pub struct DemoArgs {
     /// The upstream's model to call
     #[arg(long, value_name = "MODEL", requires = "upstream")]
     pub model: Option<String>,
+}
+
+/// Which histories to live through.
+#[derive(Debug, Args)]
+pub struct SimulateArgs {
+    /// How many
+    #[arg(long, value_name = "COUNT", default_value_t = 200_000)]
+    pub histories: u64,
+    /// The first one's seed; the others follow
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// On how many threads; the result does not depend on it
+    #[arg(long, value_name = "COUNT", default_value_t = 2)]
+    pub threads: u64,
+    /// Leave a safeguard out, to see what it prevents
+    #[arg(long, value_name = "SAFEGUARD")]
+    pub without: Option<Safeguard>,
+    /// Leave each safeguard out in turn, and print a table
+    #[arg(long, conflicts_with = "without")]
+    pub ablations: bool,
+    /// Print what happens, step by step
+    #[arg(long, conflicts_with = "ablations")]
+    pub log: bool,
 }
 
 /// What of the configuration.

@@ -4,6 +4,7 @@
 pub mod args;
 mod client;
 mod remote;
+mod simulate;
 pub mod store;
 mod table;
 #[cfg(test)]
@@ -17,6 +18,7 @@ use clap::{CommandFactory, Parser};
 
 pub use args::{Cli, Command};
 pub use remote::run;
+pub use simulate::simulate;
 
 /// Done.
 pub const EXIT_OK: u8 = 0;

@@ -154,7 +154,7 @@ fn add_package(books: &Books, product: ProductId, package: Package, now: Timesta
     let mut pool = known.unwrap_or_else(|| Pool::new(books.head.id.clone(), product.clone()));
     pool.observe(now);
     let mut events = vec![Event::PackageAdded { product, package: package.id.clone() }];
-    pool.packages.push(package);
+    pool.add(package, &mut events);
     let ended = pool.sweep(now, &mut events);
     Change { head: None, pool: Some(pool), ended, events }
 }
@@ -175,6 +175,7 @@ fn resolve(
         return Err(Refusal::NotInSuspense { available });
     }
     pool.take_from_suspense(id, units, used);
+    pool.cover_missing();
     let mut events = Vec::new();
     let ended = pool.sweep(now, &mut events);
     Ok(Change { head: None, pool: Some(pool), ended, events })
@@ -207,7 +208,9 @@ pub fn sync(pool: &Pool, sync: &Sync, now: Timestamp) -> (Change, Option<Lease>)
         next.finish(&sync.incarnation, (end, known), now, &mut events);
     }
     next.forget_finished(now);
+    next.give_up_unplaced(now, &mut events);
     next.suspend_silent(now, &mut events);
+    next.cover_missing();
     let mut ended = next.sweep(now, &mut events);
     let lease = sync.grant.and_then(|(number, want)| next.grant(&sync.incarnation, number, want, now));
     ended.extend(next.sweep(now, &mut events));

@@ -60,12 +60,16 @@ pub struct Lease {
     /// Its gateway is silent: what is outstanding stands in suspense, not in `leased`, until it reports again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub suspended: bool,
+    /// The store forgot this lease and did not have all of its units when it was entered again: so many its gateway
+    /// holds of a package beyond what `parts` say. They are set aside as soon as they come back.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub missing: BTreeMap<PackageId, Units>,
 }
 
 impl Lease {
     /// A lease that was just granted.
     pub fn new(parts: Vec<LeasePart>, deadline: Timestamp) -> Self {
-        Self { parts, deadline, closed: false, suspended: false }
+        Self { parts, deadline, closed: false, suspended: false, missing: BTreeMap::new() }
     }
 
     /// Whether its units are in the hands of a gateway that is heard of.

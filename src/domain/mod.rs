@@ -8,8 +8,6 @@ pub mod amount;
 pub mod billable;
 pub mod command;
 pub mod event;
-#[cfg(test)]
-mod histories;
 pub mod id;
 pub mod key;
 pub mod lease;

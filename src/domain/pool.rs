@@ -4,7 +4,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::amount::Units;
@@ -16,6 +16,9 @@ use super::package::Package;
 /// The document version that this program writes, and the newest that it reads.
 pub const POOL_VERSION: u32 = 1;
 
+/// How far back a store's loss is repaired: gateways keep their journals for at least as long.
+pub const REPAIRED_FOR: SignedDuration = SignedDuration::from_hours(7 * 24);
+
 /// How the last package of a pool ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -26,6 +29,17 @@ pub struct Ended {
     pub expired: bool,
     /// Its last second.
     pub valid_until: Timestamp,
+}
+
+/// Use of a package that the document does not know: the store forgot the purchase, and its command will be applied
+/// again by whoever journalled it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unplaced {
+    /// How much, over all leases.
+    pub used: Units,
+    /// When it was first reported.
+    pub since: Timestamp,
 }
 
 /// A pool's document.
@@ -45,6 +59,9 @@ pub struct Pool {
     /// The last package that left the document, to say why nothing is left.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_ended: Option<Ended>,
+    /// Use that waits for its package, by package.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub unplaced: BTreeMap<PackageId, Unplaced>,
     /// The highest time seen: a clock that steps back does not bring an expired package back.
     pub time_high: Timestamp,
 }
@@ -78,6 +95,7 @@ impl Pool {
             packages: Vec::new(),
             held: BTreeMap::new(),
             last_ended: None,
+            unplaced: BTreeMap::new(),
             time_high: Timestamp::UNIX_EPOCH,
         }
     }
@@ -118,6 +136,61 @@ impl Pool {
         }
     }
 
+    /// Puts a package into the pool. If the store forgot it and its units are in use, they are not sold again: use that
+    /// was reported is booked, and what gateways still hold is leased.
+    pub fn add(&mut self, mut package: Package, events: &mut Vec<Event>) {
+        let open = self.held.values_mut().flat_map(|held| held.leases.values_mut()).filter(|lease| lease.in_hand());
+        for lease in open {
+            for part in lease.parts.iter_mut().filter(|part| part.package == package.id) {
+                let held = part.outstanding();
+                part.granted = part.granted.saturating_sub(held);
+                lease.missing.insert(package.id.clone(), held);
+            }
+        }
+        if let Some(Unplaced { used, .. }) = self.unplaced.remove(&package.id) {
+            let booked = package.free.take_up_to(used);
+            package.settled.put(booked);
+            package.overrun = used.saturating_sub(booked);
+            if !package.overrun.is_zero() {
+                let (product, overrun) = (self.product.clone(), package.overrun);
+                events.push(Event::Overrun { product, package: package.id.clone(), overrun });
+            }
+        }
+        self.packages.push(package);
+        self.cover_missing();
+    }
+
+    /// Gives gateways the units that they hold and that were not there when their leases were entered again: they came
+    /// back, and must not be sold to others.
+    pub fn cover_missing(&mut self) {
+        let leases = self.held.values_mut().flat_map(|held| held.leases.values_mut());
+        for lease in leases.filter(|lease| lease.in_hand() && !lease.missing.is_empty()) {
+            for part in &mut lease.parts {
+                let package = self.packages.iter_mut().find(|package| package.id == part.package);
+                let (Some(package), Some(missing)) = (package, lease.missing.get_mut(&part.package)) else { continue };
+                let covered = package.free.take_up_to(*missing);
+                *missing = missing.saturating_sub(covered);
+                package.leased.put(covered);
+                // Use beyond what was here is booked already: the units now here are for what is still held.
+                let held = part.outstanding().saturating_add(covered);
+                part.granted = part.used.saturating_add(part.returned).saturating_add(held);
+            }
+            lease.missing.retain(|_, missing| !missing.is_zero());
+        }
+    }
+
+    /// Gives up waiting for packages whose purchase nobody has applied again: their use is told as overrun.
+    pub fn give_up_unplaced(&mut self, now: Timestamp, events: &mut Vec<Event>) {
+        let product = self.product.clone();
+        self.unplaced.retain(|package, Unplaced { used, since }| {
+            let waits = now.duration_since(*since) <= REPAIRED_FOR;
+            if !waits {
+                events.push(Event::Overrun { product: product.clone(), package: package.clone(), overrun: *used });
+            }
+            waits
+        });
+    }
+
     /// Grants a block to a gateway, drawn from the packages in order: earliest expiry, then earliest purchase.
     /// `None` when nothing is free. The caller has dealt with expiry before ([`Pool::sweep`]). A number that was granted
     /// already is the same lease: its reply was lost. A run whose journal is booked is over: it gets nothing.
@@ -156,6 +229,12 @@ impl Pool {
         let held = self.held.entry(to.clone()).or_insert_with(|| HeldLeases::new(now));
         held.leases.insert(number, lease.clone());
         Some(lease)
+    }
+
+    /// How long a lease that this document has just granted lasts. Counted from the document's time: a clock that stepped
+    /// back must not make it longer.
+    pub fn lasts(&self, lease: &Lease) -> SignedDuration {
+        lease.deadline.duration_since(self.time_high).max(SignedDuration::ZERO)
     }
 
     /// Who else holds units that could be asked for.
@@ -307,6 +386,20 @@ mod tests {
         pool.held.get_mut(&gateway(1)).unwrap().advance();
         assert_eq!(pool.grant(&gateway(1), 1, want(2), noon()), None);
         assert_ne!(pool.grant(&gateway(1), 2, want(2), noon()), None);
+    }
+
+    #[test]
+    fn a_lease_lasts_no_longer_when_the_clock_has_stepped_back() {
+        let check = |before: jiff::Span, expected: i64| {
+            let mut pool = pool(vec![package("p", 10, 1, "2026-03-01T12:00:19Z")]);
+            pool.observe(noon());
+            let now = pool.observe(noon().checked_sub(before).unwrap());
+            let lease = pool.grant(&gateway(1), 1, want(1), now).unwrap();
+            assert_eq!(pool.lasts(&lease), SignedDuration::from_secs(expected), "{before}");
+        };
+        check(0.seconds(), 20);
+        check(1.hour(), 20);
+        check(-5.seconds(), 15);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::event::Event;
 use super::id::{Incarnation, PackageId, ProductId};
 use super::lease::{HeldLeases, Lease, LeasePart};
 use super::package::Package;
-use super::pool::Pool;
+use super::pool::{Pool, Unplaced};
 
 /// How long after a run's end its journal may be reported. A finished run is remembered for as long; reported later,
 /// its use would be booked a second time.
@@ -77,19 +77,32 @@ impl Pool {
             let known = lease.parts.iter_mut().find(|part| part.package == reported.package);
             let package = self.packages.iter_mut().find(|package| package.id == reported.package);
             match (known, package) {
-                (Some(known), Some(package)) => book(package, known, reported, &self.product, events),
-                (Some(known), None) if known.used < reported.used => {
-                    // The store forgot the lease and the package ended without it.
-                    let overrun = reported.used.saturating_sub(known.used);
-                    known.used = reported.used;
-                    let (product, package) = (self.product.clone(), reported.package.clone());
-                    events.push(Event::Overrun { product, package, overrun });
+                (Some(known), Some(package)) => {
+                    book(package, known, reported, &self.product, events);
+                    let gone = known.used.saturating_add(known.returned.max(reported.returned));
+                    let missing = reported.granted.saturating_sub(gone).saturating_sub(known.outstanding());
+                    if missing.is_zero() {
+                        lease.missing.remove(&reported.package);
+                    } else {
+                        lease.missing.insert(reported.package.clone(), missing);
+                    }
                 }
-                (Some(_) | None, None) | (None, Some(_)) => {}
+                (Some(known), None) => {
+                    // The store forgot the purchase; or it forgot the lease, and the package ended without it.
+                    let more = reported.used.saturating_sub(known.used);
+                    known.used = known.used.max(reported.used);
+                    known.returned = known.returned.max(reported.returned);
+                    if !more.is_zero() {
+                        let nothing = Unplaced { used: Units::ZERO, since: now };
+                        self.unplaced.entry(reported.package.clone()).or_insert(nothing).used.put(more);
+                    }
+                }
+                (None, None | Some(_)) => {}
             }
         }
         if report.closes() {
             lease.closed = true;
+            lease.missing.clear();
             for part in &lease.parts {
                 if let Some(package) = self.packages.iter_mut().find(|package| package.id == part.package) {
                     close(package, part, report.lost, &self.product, events);
@@ -174,16 +187,17 @@ impl Pool {
     }
 }
 
-/// Takes a forgotten lease's units out of what is free again. What is no longer there was sold twice; the lease keeps
-/// only what it got, so that it never returns what another holds.
+/// Takes a forgotten lease's units out of what is free again. What is not there was sold twice, or its former holder has
+/// not yet told again that it gave it back ([`Pool::cover_missing`]); the lease keeps only what it got, so that it never
+/// returns what another holds. If the package is forgotten too, its units are taken when it comes back ([`Pool::add`]).
 fn enter_again(packages: &mut [Package], part: &LeasePart) -> LeasePart {
-    let mut granted = Units::ZERO;
-    if let Some(package) = packages.iter_mut().find(|package| package.id == part.package) {
-        granted = package.free.take_up_to(part.granted);
-        let missing = part.granted.saturating_sub(granted);
-        granted.put(package.forfeited.take_up_to(missing));
-        package.leased.put(granted);
-    }
+    let Some(package) = packages.iter_mut().find(|package| package.id == part.package) else {
+        return LeasePart::new(part.package.clone(), part.granted);
+    };
+    let mut granted = package.free.take_up_to(part.granted);
+    let missing = part.granted.saturating_sub(granted);
+    granted.put(package.forfeited.take_up_to(missing));
+    package.leased.put(granted);
     LeasePart::new(part.package.clone(), granted)
 }
 
@@ -208,7 +222,8 @@ fn set_aside(package: &mut Package, units: Units, product: &ProductId, events: &
 }
 
 /// Books the difference between what is reported and what is known. Use comes from the lease's own units; beyond them,
-/// which only happens after the store forgot the lease, from whatever nobody holds; beyond that it is overrun.
+/// which only happens after the store forgot the lease, from what nobody holds; beyond that it is overrun, until units
+/// come back that others hold. Not from suspense: those units were perhaps used as well.
 fn book(
     package: &mut Package,
     known: &mut LeasePart,
@@ -218,12 +233,8 @@ fn book(
 ) {
     let mut missing = reported.used.saturating_sub(known.used);
     let own = known.outstanding();
-    for (place, limit) in [
-        (&mut package.leased, own),
-        (&mut package.free, missing),
-        (&mut package.forfeited, missing),
-        (&mut package.suspense, missing),
-    ] {
+    for (place, limit) in [(&mut package.leased, own), (&mut package.free, missing), (&mut package.forfeited, missing)]
+    {
         let booked = place.take_up_to(missing.min(limit));
         missing = missing.saturating_sub(booked);
         package.settled.put(booked);
@@ -513,15 +524,86 @@ mod tests {
     }
 
     #[test]
-    fn use_of_a_package_that_has_ended_meanwhile_is_told_once() {
+    fn use_of_an_unknown_package_waits_for_it_and_is_told_once_if_it_does_not_come() {
         let mut pool = pool();
         pool.packages.clear();
-        let (product, package) = (pool.product.clone(), id());
-        let told = |overrun| vec![Event::Overrun { product: product.clone(), package: package.clone(), overrun }];
-        assert_eq!(settle(&mut pool, 1, report(1, 4, 0, Rest::Held)), []);
-        assert_eq!(settle(&mut pool, 1, report(1, 4, 3, Rest::Held)), told(Units::new(3)));
-        assert_eq!(settle(&mut pool, 1, report(1, 4, 3, Rest::Held)), []);
-        assert_eq!(settle(&mut pool, 1, report(1, 4, 4, Rest::Returned)), told(Units::ONE));
+        for used in [0, 3, 3] {
+            assert_eq!(settle(&mut pool, 1, report(1, 4, used, Rest::Held)), []);
+        }
+        settle(&mut pool, 1, report(1, 4, 4, Rest::Returned));
+        assert_eq!(pool.unplaced[&id()], Unplaced { used: Units::new(4), since: noon() });
+        let (product, package, overrun) = (pool.product.clone(), id(), Units::new(4));
+        let told = |pool: &mut Pool, later: jiff::Span| {
+            let mut events = Vec::new();
+            pool.give_up_unplaced(noon().checked_add(later).unwrap(), &mut events);
+            events
+        };
+        assert_eq!(told(&mut pool, 168.hours()), []);
+        assert_eq!(told(&mut pool, 168.hours().nanoseconds(1)), [Event::Overrun { product, package, overrun }]);
+        assert_eq!(told(&mut pool, 200.hours()), []);
+    }
+
+    #[test]
+    fn a_purchase_that_comes_back_finds_its_use_and_what_is_still_held() {
+        let check = |reported: LeaseReport, expected: [u64; 5], overrun: u64| {
+            let mut pool = pool();
+            let package = pool.packages.remove(0);
+            settle(&mut pool, 1, reported.clone());
+            let mut events = Vec::new();
+            pool.add(package, &mut events);
+            super::tests::check(&pool, expected);
+            let (product, package, overrun) = (pool.product.clone(), id(), Units::new(overrun));
+            let told = (!overrun.is_zero()).then_some(Event::Overrun { product, package, overrun });
+            assert_eq!(events, Vec::from_iter(told));
+            // Told again, nothing is counted again.
+            settle(&mut pool, 1, reported);
+            super::tests::check(&pool, expected);
+        };
+        check(report(1, 4, 0, Rest::Held), [6, 4, 0, 0, 0], 0);
+        check(report(1, 4, 3, Rest::Held), [6, 1, 3, 0, 0], 0);
+        check(report(1, 4, 3, Rest::Returned), [7, 0, 3, 0, 0], 0);
+        check(report(1, 12, 12, Rest::Returned), [0, 0, 10, 0, 2], 2);
+    }
+
+    #[test]
+    fn units_that_another_gives_back_late_are_not_sold_while_a_forgotten_lease_claims_them() {
+        // Before the store forgot it, the first gateway had given back eight, and the second had got five of them.
+        let mut pool = pool();
+        grant(&mut pool, 1, 1, 8);
+        settle(&mut pool, 2, report(1, 5, 0, Rest::Held));
+        check(&pool, [0, 10, 0, 0, 0]);
+        settle(&mut pool, 1, report(1, 8, 0, Rest::Returned));
+        check(&pool, [8, 2, 0, 0, 0]);
+        pool.cover_missing();
+        check(&pool, [5, 5, 0, 0, 0]);
+        settle(&mut pool, 2, report(1, 5, 4, Rest::Held));
+        pool.cover_missing();
+        check(&pool, [5, 1, 4, 0, 0]);
+        settle(&mut pool, 2, report(1, 5, 4, Rest::Returned));
+        check(&pool, [6, 0, 4, 0, 0]);
+        assert!(pool.held.values().all(|held| held.leases.is_empty()));
+    }
+
+    #[test]
+    fn a_forgotten_lease_that_used_what_was_missing_claims_only_the_rest() {
+        let mut pool = pool();
+        grant(&mut pool, 1, 1, 10);
+        settle(&mut pool, 2, report(1, 5, 2, Rest::Held));
+        check(&pool, [0, 10, 0, 0, 2]);
+        settle(&mut pool, 1, report(1, 10, 0, Rest::Returned));
+        pool.cover_missing();
+        check(&pool, [5, 3, 2, 0, 0]);
+        settle(&mut pool, 2, report(1, 5, 4, Rest::Returned));
+        check(&pool, [6, 0, 4, 0, 0]);
+    }
+
+    #[test]
+    fn use_beyond_a_lease_takes_nothing_out_of_suspense() {
+        let mut pool = pool();
+        let package = &mut pool.packages[0];
+        (package.free, package.suspense) = (Units::new(4), Units::new(6));
+        settle(&mut pool, 1, report(1, 5, 5, Rest::Returned));
+        check(&pool, [0, 0, 4, 6, 1]);
     }
 
     #[test]

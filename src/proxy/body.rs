@@ -1,5 +1,6 @@
 //! The answer's body on its way to the buyer: a seller's, byte for byte and unbuffered, or our own few words.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -55,7 +56,7 @@ impl Body for AnswerBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Own(bytes) => bytes.is_none(),
-            Self::Sellers(tap) => tap.last.is_none() && tap.incoming.is_end_stream(),
+            Self::Sellers(tap) => tap.first.is_none() && tap.last.is_none() && tap.incoming.is_end_stream(),
         }
     }
 
@@ -63,14 +64,52 @@ impl Body for AnswerBody {
         match self {
             Self::Own(None) => SizeHint::with_exact(0),
             Self::Own(Some(bytes)) => SizeHint::with_exact(u64::try_from(bytes.len()).unwrap_or(u64::MAX)),
-            Self::Sellers(tap) => tap.incoming.size_hint(),
+            Self::Sellers(tap) => tap.size_hint(),
         }
+    }
+}
+
+/// What a seller's body began with, if that came together with its head: both leave with one write then, which brings
+/// the first event of a stream to its reader a write earlier.
+#[derive(Debug, Default)]
+pub struct FirstFrame(Option<Option<hyper::Result<Frame<Bytes>>>>);
+
+impl FirstFrame {
+    /// Asks for it, and takes it if it is there.
+    pub async fn ask(&mut self, incoming: &mut Incoming) {
+        if self.is_none() && !incoming.is_end_stream() {
+            self.0 = poll_fn(|cx| match Pin::new(&mut *incoming).poll_frame(cx) {
+                Poll::Ready(frame) => Poll::Ready(Some(frame)),
+                Poll::Pending => Poll::Ready(None),
+            })
+            .await;
+        }
+    }
+
+    /// Gives the seller's connection one turn to hand over what it has read.
+    pub async fn wait_a_turn(&mut self, incoming: &mut Incoming) {
+        self.ask(incoming).await;
+        if self.is_none() && !incoming.is_end_stream() {
+            tokio::task::yield_now().await;
+            self.ask(incoming).await;
+        }
+    }
+
+    fn data_bytes(&self) -> u64 {
+        let Some(Some(Ok(frame))) = &self.0 else { return 0 };
+        frame.data_ref().map_or(0, |data| u64::try_from(data.len()).unwrap_or(u64::MAX))
+    }
+
+    /// Whether nothing has come.
+    pub fn is_none(&self) -> bool {
+        self.0.is_none()
     }
 }
 
 /// A seller's body, and the call that it answers.
 pub struct Tap {
     incoming: Incoming,
+    first: FirstFrame,
     guard: CallGuard,
     /// The connection, to be kept when the answer is whole.
     link: Option<(Link, Rc<Seller>)>,
@@ -79,6 +118,8 @@ pub struct Tap {
     /// Whether the seller's next bytes are waited for: only then is its silence timed.
     waiting: bool,
     events: Option<SseScanner>,
+    /// The seller broke off; the buyer hears of it next.
+    broke: bool,
     /// The last bytes of an answer that waits for the disk.
     last: Option<Bytes>,
     on_disk: Option<BoxFuture<'static, Result<(), JournalError>>>,
@@ -88,6 +129,8 @@ pub struct Tap {
 pub struct TapParts {
     /// The seller's body.
     pub incoming: Incoming,
+    /// What was taken of it already.
+    pub first: FirstFrame,
     /// The call.
     pub guard: CallGuard,
     /// The connection, if it may be kept.
@@ -105,16 +148,39 @@ pub struct TapParts {
 impl Tap {
     /// Begins to hand on.
     pub fn new(parts: TapParts) -> Self {
-        let TapParts { incoming, mut guard, link, idle_timeout, ends_by, streamed, on_disk } = parts;
+        let TapParts { incoming, first, mut guard, link, idle_timeout, ends_by, streamed, on_disk } = parts;
         if let Some(call) = guard.call() {
             call.stream = streamed.then_some(StreamState::Silent);
             call.conn.set_call_deadline(ends_by);
         }
         let events = streamed.then(SseScanner::default);
-        Self { incoming, guard, link, idle_timeout, ends_by, waiting: false, events, last: None, on_disk }
+        Self {
+            incoming,
+            first,
+            guard,
+            link,
+            idle_timeout,
+            ends_by,
+            waiting: false,
+            events,
+            broke: false,
+            last: None,
+            on_disk,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let rest = self.incoming.size_hint();
+        match (rest.exact(), self.first.data_bytes()) {
+            (Some(rest), first) => SizeHint::with_exact(rest.saturating_add(first)),
+            (None, _) => rest,
+        }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        if self.broke {
+            return Poll::Ready(Some(self.broken(Ending::SellerBroke)));
+        }
         loop {
             if let Some(on_disk) = self.on_disk.as_mut().filter(|_| self.last.is_some()) {
                 // A disk that fails here changes nothing for the buyer: the process has the charge written down.
@@ -127,10 +193,19 @@ impl Tap {
                 self.complete();
                 return Poll::Ready((!last.is_empty()).then_some(Ok(Frame::data(last))));
             }
-            match Pin::new(&mut self.incoming).poll_frame(cx) {
+            let next = match self.first.0.take() {
+                Some(first) => Poll::Ready(first),
+                None => Pin::new(&mut self.incoming).poll_frame(cx),
+            };
+            match next {
                 Poll::Pending if self.expired(cx) => return Poll::Ready(Some(self.broken(Ending::TimedOut))),
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(Some(Err(_))) => return Poll::Ready(Some(self.broken(Ending::SellerBroke))),
+                Poll::Ready(Some(Err(_))) => {
+                    // The engine drops what it has not written yet when a body breaks, so it gets a turn to write it.
+                    self.broke = true;
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 Poll::Ready(None) if self.guard.call().is_none() => return Poll::Ready(None), // ended with its last bytes
                 Poll::Ready(None) => self.last = Some(Bytes::new()),
                 Poll::Ready(Some(Ok(frame))) => {

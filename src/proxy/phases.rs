@@ -12,7 +12,7 @@ use http::response::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use hyper::body::{Body, Incoming};
 
-use super::body::{AnswerBody, Tap, TapParts};
+use super::body::{AnswerBody, FirstFrame, Tap, TapParts};
 use super::catalog::{Shelf, Sold};
 use super::conn::Conn;
 use super::context::{Call, CallGuard};
@@ -295,11 +295,15 @@ async fn answer(
     sold: &Sold,
 ) -> Result<Response<AnswerBody>, Rejection> {
     let Some(call) = guard.call() else { return Err(gone()) };
-    let (mut head, incoming) = response.into_parts();
+    let (mut head, mut incoming) = response.into_parts();
     check_sellers_head(call, sold, &head)?;
     let kind = head.headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
     let streamed = kind.get(..17).is_some_and(|kind| kind.eq_ignore_ascii_case(b"text/event-stream"));
+    // Asked for now, so that it has come when the charge is written.
+    let mut first = FirstFrame::default();
+    first.ask(&mut incoming).await;
     let metered = charge(call, head.status, streamed).await?;
+    first.wait_a_turn(&mut incoming).await;
     sold.filter.to_buyer(&mut head.headers);
     if head.status == StatusCode::NO_CONTENT {
         head.headers.remove(header::CONTENT_LENGTH);
@@ -316,7 +320,7 @@ async fn answer(
     let charged = metered.and_then(|metered| metered.charged);
     let awaited = charged.filter(|_| sold.product.durability == Durability::Disk);
     let on_disk = awaited.map(|charged| call.core.meter.on_disk(charged));
-    if incoming.is_end_stream() && on_disk.is_none() {
+    if first.is_none() && incoming.is_end_stream() && on_disk.is_none() {
         if let Some((link, seller)) = link {
             seller.keep(link);
         }
@@ -325,7 +329,7 @@ async fn answer(
     let ends_by = call.started + sold.product.timeouts.total;
     let call = std::mem::replace(guard, CallGuard::empty());
     let idle_timeout = sold.product.timeouts.idle;
-    let tap = Tap::new(TapParts { incoming, guard: call, link, idle_timeout, ends_by, streamed, on_disk });
+    let tap = Tap::new(TapParts { incoming, first, guard: call, link, idle_timeout, ends_by, streamed, on_disk });
     Ok(Response::from_parts(head, AnswerBody::Sellers(Box::new(tap))))
 }
 

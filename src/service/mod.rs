@@ -6,10 +6,14 @@ pub mod authenticate;
 pub mod commands;
 pub mod desk;
 pub mod dump;
+#[cfg(all(test, feature = "shuttle"))]
+mod interleavings;
 pub mod ledger;
 pub mod meter;
 pub mod recovery;
 pub mod supply;
+mod sync;
+pub mod tally;
 
 #[cfg(test)]
 mod tests;

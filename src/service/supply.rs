@@ -3,8 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -12,6 +11,7 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
+use super::sync::{AtomicBool, AtomicI64, AtomicU64, Mutex, MutexGuard, Ordering};
 use crate::domain::amount::Units;
 use crate::domain::billable::BillableStatuses;
 use crate::domain::id::{AccountId, PackageId, ProductId};

@@ -133,6 +133,27 @@ async fn a_revoked_key_is_refused_within_a_second_and_for_ever() {
 }
 
 #[tokio::test]
+async fn a_connection_that_called_before_does_not_keep_a_key_alive() {
+    let seller = Seller::plain().await;
+    let world = World::start(seller.address).await;
+    let (first, second) = (world.buyer(&["chat-1000"]).await, world.buyer(&["chat-1000"]).await);
+    let mut client = world.client().await;
+    for buyer in [&first, &second, &first, &first] {
+        client.call(&Request::chat(&buyer.key)).await.expect(200);
+    }
+    // Whose calls these were, though one connection made them all.
+    world.settles(&first.account, 3).await;
+    world.settles(&second.account, 1).await;
+    set(&world, &first, json!({ "disabled": true })).await;
+    let asked = std::time::Instant::now();
+    while client.call(&Request::chat(&first.key)).await.status() == 200 {
+        assert!(asked.elapsed() <= std::time::Duration::from_secs(1), "a second is promised");
+    }
+    client.call(&Request::chat(&second.key)).await.expect(200);
+    client.call(&Request::chat(&first.key)).await.expect(401);
+}
+
+#[tokio::test]
 async fn an_expired_key_is_refused() {
     let seller = Seller::plain().await;
     let world = World::start(seller.address).await;

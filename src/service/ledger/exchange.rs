@@ -180,7 +180,7 @@ impl Ledger {
             memory.last_number = number;
             // What cannot be written down is not used: it is reported as such next time.
             let written = self.write(&grant_record(pool, number, lease));
-            let admits_until = asked + lasts(lease, next.time_high);
+            let admits_until = asked + Duration::try_from(next.lasts(lease)).unwrap_or_default();
             written.map(|()| granted(number, lease, next, admits_until)).map_err(|_| memory.burnt.push(number)).ok()
         });
         let dry = match (&lease, &granted) {
@@ -313,11 +313,6 @@ fn nothing_new(seen: &Pool, next: &Pool, by: &Incarnation) -> bool {
 fn grant_record(pool: &LocalPool, number: u64, lease: &Lease) -> Record {
     let (account, product) = (pool.account.clone(), pool.product.clone());
     Record::Grant(Grant { account, product, number, parts: lease.parts.clone(), deadline: lease.deadline })
-}
-
-/// How long a lease lasts that was granted at a moment.
-fn lasts(lease: &Lease, granted_at: Timestamp) -> Duration {
-    Duration::try_from(lease.deadline.duration_since(granted_at)).unwrap_or_default()
 }
 
 /// A lease with the terms of the packages that it draws on.

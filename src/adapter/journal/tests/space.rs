@@ -166,6 +166,34 @@ fn a_failed_write_refuses_new_calls_until_a_new_file_works_and_loses_nothing_els
 }
 
 #[test]
+fn what_was_staged_is_written_by_one_write_or_never() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, run) = begin_faulty(dir.path());
+    let writer = Arc::clone(&run.writers()[0]);
+    for call in [1, 2] {
+        writer.stage(&Record::Charge(charge(call))).unwrap();
+    }
+    assert_eq!(run.stats().bytes_written, 0);
+    let both = writer.write().unwrap();
+    assert_eq!(both.0, run.stats().bytes_written);
+    assert_eq!(writer.write(), Ok(both), "nothing new");
+    disk.write_fails.store(true, Ordering::Relaxed);
+    for call in [3, 4] {
+        writer.stage(&Record::Charge(charge(call))).unwrap();
+    }
+    // Another record's write takes the staged ones along: whoever staged them hears of its failure.
+    assert!(writer.append(&Record::End(end(1))).is_err());
+    disk.write_fails.store(false, Ordering::Relaxed);
+    assert!(matches!(writer.write(), Err(JournalError::Io(_))));
+    eventually("service", || writer.reserve().is_ok());
+    writer.stage(&Record::Charge(charge(5))).unwrap();
+    writer.write().unwrap();
+    run.finish().unwrap();
+    let expected: Vec<_> = [1, 2, 5].map(|call| (0, Record::Charge(charge(call)))).into();
+    assert_eq!(read_only_run(dir.path()).0, expected);
+}
+
+#[test]
 fn a_failed_sync_is_told_to_those_it_concerns_only() {
     let dir = tempfile::tempdir().unwrap();
     let (disk, run) = begin_faulty(dir.path());
