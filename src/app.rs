@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::net::TcpListener;
 use tokio::sync::{broadcast, watch};
@@ -21,7 +22,7 @@ use crate::adapter::redis::OpenError as RedisOpenError;
 use crate::adapter::sqlite::OpenError as StoreOpenError;
 use crate::admin::health::{Readiness, Unready};
 use crate::admin::{self, AdminState, AdminToken, Reload, router};
-use crate::config::{AccessLog as AccessTarget, Catalog, Config, Problems};
+use crate::config::{AccessLog as AccessTarget, Catalog, Config, Problems, Store};
 use crate::ports::clock::{Clock, Entropy};
 use crate::ports::gateways::Notice;
 use crate::ports::journal::{Journal, JournalError, Record};
@@ -135,6 +136,7 @@ impl Gateway {
         let server = Arc::new(Server::start(&Arc::new(shared), own, &shelf)?);
         let catalog = Arc::new(ArcSwap::new(Arc::clone(&config.catalog)));
         let readiness = Arc::new(Readiness::default());
+        readiness.raise(Unready::CheckingIn); // until the ledger is seen to be open
         let (token, drain_timeout) = (AdminToken::new(&config.admin_token), config.drain_timeout);
         let (held_catalog, held_server) = (Arc::clone(&catalog), Arc::clone(&server));
         let reloader =
@@ -278,7 +280,7 @@ impl Ground {
         let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
         let metrics = Metrics::new()?;
         let hasher = KeyHasher::new(config.hash_key.expose_secret().as_bytes()).map_err(StartError::HashKey)?;
-        let dir = DataDir::open(&config.data_dir, &config.gateway, clock.now())?;
+        let dir = open_data_dir(config, clock.now())?;
         let admin_listener = listen("admin", config.admin_listener)?;
         let (store, admin_listener) = store::open(config, &clock, &entropy, admin_listener).await?;
         // Nobody is let in before calls can be served.
@@ -302,6 +304,14 @@ fn listen(which: &'static str, address: SocketAddr) -> Result<TcpListener, Start
         TcpListener::from_std(socket.into())
     };
     bind().map_err(|error| StartError::Listener { which, address, error })
+}
+
+/// Takes the data directory: alone if it holds the store, else beside a run that an upgrade has not ended yet.
+fn open_data_dir(config: &Config, now: Timestamp) -> Result<DataDir, DataDirError> {
+    match config.store {
+        Store::Embedded => DataDir::open(&config.data_dir, &config.gateway, now),
+        Store::Redis(_) => DataDir::open_shared(&config.data_dir, &config.gateway, now),
+    }
 }
 
 /// Begins this run's journal.

@@ -23,19 +23,32 @@ pub(super) fn check_believed(commit: &Commit, server: &ServerId, now: Timestamp)
 
 /// When each gateway was last heard.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Heartbeats(BTreeMap<Incarnation, Timestamp>);
+pub(super) struct Heartbeats {
+    heard: BTreeMap<Incarnation, Timestamp>,
+    /// Since when somebody was always heard.
+    kept_since: Option<Timestamp>,
+}
 
 impl Heartbeats {
     /// Notes one, forgets those that no longer live, and tells who does.
     pub(super) fn beat(&mut self, by: &Incarnation, now: Timestamp) -> Vec<Incarnation> {
-        self.0.insert(by.clone(), now);
-        self.0.retain(|_, at| now.duration_since(*at) <= LIVE_FOR);
-        self.0.keys().cloned().collect()
+        self.heard.retain(|_, at| now.duration_since(*at).abs() <= LIVE_FOR);
+        if self.heard.is_empty() {
+            self.kept_since = None; // what was forgotten, or not heard meanwhile, nobody can tell
+        }
+        self.kept_since.get_or_insert(now);
+        self.heard.insert(by.clone(), now);
+        self.heard.keys().cloned().collect()
     }
 
     /// A gateway has stopped in order.
     pub(super) fn leave(&mut self, by: &Incarnation) {
-        self.0.remove(by);
+        self.heard.remove(by);
+    }
+
+    /// Whether everyone who lives has had the time to be heard.
+    pub(super) fn are_whole(&self, now: Timestamp) -> bool {
+        self.kept_since.is_some_and(|since| now.duration_since(since) >= LIVE_FOR)
     }
 }
 
@@ -48,16 +61,22 @@ pub(super) struct Gate {
 }
 
 impl Gate {
+    /// That of a server which has nothing to forget yet.
+    pub(super) fn open() -> Self {
+        Self { open: true, ..Self::default() }
+    }
+
     /// Whether new leases may be given.
     pub(super) fn is_open(&self) -> bool {
         self.open
     }
 
-    /// Notes that a gateway has sent all it has; returns whether new leases may be given.
-    pub(super) fn check_in(&mut self, by: &Incarnation, live: &[Incarnation], now: Timestamp) -> bool {
+    /// Notes that a gateway has sent all it has; returns whether new leases may be given. `live` is of use only if the
+    /// list of heartbeats is `whole`.
+    pub(super) fn check_in(&mut self, by: &Incarnation, (live, whole): (&[Incarnation], bool), now: Timestamp) -> bool {
         let first = *self.asked_first.get_or_insert(now);
         self.checked_in.insert(by.clone());
-        let all = live.iter().all(|gateway| self.checked_in.contains(gateway));
+        let all = whole && live.iter().all(|gateway| self.checked_in.contains(gateway));
         self.open |= all || now.duration_since(first) >= LEASE_DURATION_MAX;
         self.open
     }

@@ -34,6 +34,8 @@ pub enum Fault {
     Conflict,
     /// The store does it, and never says so.
     NoAnswer,
+    /// The store gives no leases; a copy of the commit comes before the next one, when it gives them again.
+    ClosedThenLate,
 }
 
 /// All that a [`MemoryStore`] keeps, at one moment.
@@ -58,6 +60,11 @@ impl Life {
     fn new(server: ServerId) -> Self {
         Self { server, gate: Gate::default(), turns: Turns::default() }
     }
+
+    /// One before which there was none.
+    fn first() -> Self {
+        Self { gate: Gate::open(), ..Self::new(ServerId::new(FIRST_LIFE)) }
+    }
 }
 
 /// How the store as a whole behaves.
@@ -78,20 +85,28 @@ pub struct MemoryStore {
     life: Mutex<Life>,
     mood: Mutex<Mood>,
     faults: Mutex<VecDeque<Fault>>,
+    /// A copy of a commit that is still under way.
+    late: Mutex<Option<Commit>>,
     notices: broadcast::Sender<Notice>,
 }
 
 impl MemoryStore {
     /// An empty store that takes its time from the clock.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        let life = Mutex::new(Life::new(ServerId::new(FIRST_LIFE)));
+        let life = Mutex::new(Life::first());
         let notices = broadcast::Sender::new(NOTICES_KEPT);
-        Self { clock, contents: Mutex::default(), life, mood: Mutex::default(), faults: Mutex::default(), notices }
+        let (contents, mood, faults, late) = (Mutex::default(), Mutex::default(), Mutex::default(), Mutex::default());
+        Self { clock, contents, life, mood, faults, late, notices }
     }
 
     /// Lets the next commits fail, one each.
     pub fn fail_commits(&self, faults: impl IntoIterator<Item = Fault>) {
         lock(&self.faults).extend(faults);
+    }
+
+    /// How many of these faults are still to come.
+    pub fn faults_left(&self) -> usize {
+        lock(&self.faults).len()
     }
 
     /// Answers nothing but errors from now on, or no longer.
@@ -158,7 +173,14 @@ impl MemoryStore {
 
     fn write(&self, commit: Commit) -> Result<Timestamp, CommitError> {
         let now = self.now()?;
+        if let Some(late) = lock(&self.late).take() {
+            let _ = self.try_write(late, now); // nobody waits for its answer
+        }
         let fault = lock(&self.faults).pop_front();
+        if fault == Some(Fault::ClosedThenLate) {
+            *lock(&self.late) = Some(commit);
+            return Err(CommitError::Closed);
+        }
         let lost = |text: &str| Err(StoreError::Unavailable(text.to_owned()).into());
         if fault == Some(Fault::NotWritten) {
             return lost("a fault was asked for");
@@ -342,7 +364,8 @@ impl AccountStore for MemoryStore {
             if servers.0 != [life.server.clone()] {
                 return Ok(CheckIn::Stranger);
             }
-            Ok(if life.gate.check_in(by, live, now) { CheckIn::Open } else { CheckIn::Waiting })
+            let whole = lock(&self.contents).heartbeats.are_whole(now);
+            Ok(if life.gate.check_in(by, (live, whole), now) { CheckIn::Open } else { CheckIn::Waiting })
         })
     }
 }

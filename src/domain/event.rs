@@ -1,6 +1,7 @@
 //! What happened to an account's books that someone may want to hear of. Events leave through the outbox of the
 //! commit that made them; their ids make it harmless to deliver one twice.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::amount::Units;
@@ -39,8 +40,11 @@ pub enum Event {
         product: ProductId,
         /// Which package.
         package: PackageId,
-        /// By how much: in all, or, if the package has left the document, on one forgotten lease.
+        /// By how much: in all, or, if the package is not there, as much as waited for it in vain.
         overrun: Units,
+        /// Since when that waited: use of the same package may come and wait again, as much as before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        waited_since: Option<Timestamp>,
     },
     /// A lost journal may know of use that the books do not: these units are not for sale until an operator decides.
     Suspended {
@@ -60,7 +64,10 @@ impl Event {
             Self::PackageAdded { package, .. } => format!("{package}/added"),
             Self::PackageUsedUp { package, .. } => format!("{package}/used_up"),
             Self::PackageExpired { package, .. } => format!("{package}/expired"),
-            Self::Overrun { package, overrun, .. } => format!("{package}/overrun/{overrun}"),
+            Self::Overrun { package, overrun, waited_since: None, .. } => format!("{package}/overrun/{overrun}"),
+            Self::Overrun { package, overrun, waited_since: Some(since), .. } => {
+                format!("{package}/overrun/{overrun}/{since}")
+            }
             Self::Suspended { package, suspense, .. } => format!("{package}/suspended/{suspense}"),
         }
     }

@@ -153,7 +153,8 @@ impl Pool {
             package.overrun = used.saturating_sub(booked);
             if !package.overrun.is_zero() {
                 let (product, overrun) = (self.product.clone(), package.overrun);
-                events.push(Event::Overrun { product, package: package.id.clone(), overrun });
+                let package = package.id.clone();
+                events.push(Event::Overrun { product, package, overrun, waited_since: None });
             }
         }
         self.packages.push(package);
@@ -185,7 +186,8 @@ impl Pool {
         self.unplaced.retain(|package, Unplaced { used, since }| {
             let waits = now.duration_since(*since) <= REPAIRED_FOR;
             if !waits {
-                events.push(Event::Overrun { product: product.clone(), package: package.clone(), overrun: *used });
+                let (product, package, waited_since) = (product.clone(), package.clone(), Some(*since));
+                events.push(Event::Overrun { product, package, overrun: *used, waited_since });
             }
             waits
         });

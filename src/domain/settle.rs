@@ -242,7 +242,7 @@ fn book(
     if !missing.is_zero() {
         package.overrun.put(missing);
         let (product, id, overrun) = (product.clone(), package.id.clone(), package.overrun);
-        events.push(Event::Overrun { product, package: id, overrun });
+        events.push(Event::Overrun { product, package: id, overrun, waited_since: None });
     }
     known.used = known.used.max(reported.used);
 
@@ -518,7 +518,7 @@ mod tests {
         let events = settle(&mut pool, 1, report(1, 4, 4, Rest::Returned));
         check(&pool, [0, 8, 2, 0, 2]);
         let (product, package) = (pool.product.clone(), id());
-        assert_eq!(events, [Event::Overrun { product, package, overrun: Units::new(2) }]);
+        assert_eq!(events, [Event::Overrun { product, package, overrun: Units::new(2), waited_since: None }]);
         settle(&mut pool, 2, report(1, 8, 5, Rest::Returned));
         check(&pool, [1, 0, 9, 0, 0]);
     }
@@ -539,8 +539,15 @@ mod tests {
             events
         };
         assert_eq!(told(&mut pool, 168.hours()), []);
-        assert_eq!(told(&mut pool, 168.hours().nanoseconds(1)), [Event::Overrun { product, package, overrun }]);
+        let first = Event::Overrun { product, package, overrun, waited_since: Some(noon()) };
+        assert_eq!(told(&mut pool, 168.hours().nanoseconds(1)), [first.clone()]);
         assert_eq!(told(&mut pool, 200.hours()), []);
+        // As much use of the same package, that comes later, is told as well.
+        let later = noon().checked_add(200.hours()).unwrap();
+        pool.settle(&gateway(2), &report(1, 4, 4, Rest::Returned), later, &mut Vec::new());
+        let second = told(&mut pool, 369.hours());
+        assert_eq!(second.len(), 1);
+        assert_ne!(second[0].id(), first.id());
     }
 
     #[test]
@@ -553,7 +560,7 @@ mod tests {
             pool.add(package, &mut events);
             super::tests::check(&pool, expected);
             let (product, package, overrun) = (pool.product.clone(), id(), Units::new(overrun));
-            let told = (!overrun.is_zero()).then_some(Event::Overrun { product, package, overrun });
+            let told = (!overrun.is_zero()).then_some(Event::Overrun { product, package, overrun, waited_since: None });
             assert_eq!(events, Vec::from_iter(told));
             // Told again, nothing is counted again.
             settle(&mut pool, 1, reported);

@@ -25,7 +25,9 @@ const HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
 const RETRY_AFTER: Duration = Duration::from_millis(50);
 /// How long a check-in waits for accounts that another gateway has to tell again.
 const MISSING_WAIT: Duration = Duration::from_secs(3);
-/// How often the data directory is looked at for runs that have ended.
+/// How long after a check-in accounts that were still missing are waited for.
+const OWED_FOR: Duration = Duration::from_secs(600);
+/// How often the data directory is looked at for runs that have ended, and whether what is owed can be reported.
 const SETTLE_EVERY: Duration = Duration::from_secs(5);
 
 /// How far the check-in has come.
@@ -39,6 +41,10 @@ struct Progress {
     sent_to: Option<Servers>,
     /// The servers that give leases, as they have said.
     open_at: Option<Servers>,
+    /// Until when accounts are waited for that had not come back at the check-in, though this gateway has sold from them.
+    owed_until: Option<Instant>,
+    /// An account has changed since that was last tried.
+    changed: bool,
 }
 
 impl Progress {
@@ -141,6 +147,7 @@ impl Attendance {
         let asked = Instant::now();
         let heard = self.desk.store.heartbeat(&self.desk.by).await?;
         self.desk.time.note(asked, heard.now);
+        self.ledger.note_store_answer();
         Ok(self.progress().hear(heard))
     }
 
@@ -170,7 +177,8 @@ impl Attendance {
                 () = self.doubt.notified() => return,
                 notice = notices.recv() => match notice {
                     Ok(Notice::CheckIn | Notice::Missed) | Err(broadcast::error::RecvError::Lagged(_)) => return,
-                    Ok(Notice::Changed(_) | Notice::Recall { .. } | Notice::Answered { .. }) => {}
+                    Ok(Notice::Changed(_)) => self.progress().changed = true,
+                    Ok(Notice::Recall { .. } | Notice::Answered { .. }) => {}
                     // The store is gone, and with it all there is to do.
                     Err(broadcast::error::RecvError::Closed) => return std::future::pending().await,
                 },
@@ -189,9 +197,18 @@ impl Attendance {
         self.ledger.set_open(false);
         self.beat().await?;
         if self.progress().sent_to.as_ref() != Some(&servers) {
-            self.send_again(&servers).await?;
+            self.progress().owed_until = None;
+            let all = self.send_again(&servers).await?;
             let mut progress = self.progress();
-            (progress.sent_to, progress.loss) = (Some(servers.clone()), Loss::None);
+            progress.sent_to = Some(servers.clone());
+            if all {
+                progress.loss = Loss::None;
+            } else {
+                tracing::warn!(
+                    "accounts that were sold from here are missing; their use is reported when they come back"
+                );
+                progress.owed_until = Some(Instant::now() + OWED_FOR);
+            }
         }
         let live: Vec<Incarnation> = self.progress().live.iter().cloned().collect();
         match self.desk.store.check_in(&self.desk.by, &servers, &live).await? {
@@ -216,19 +233,39 @@ impl Attendance {
     }
 
     /// Sends again what these servers may have forgotten. Nothing, if this gateway's last run checked in with the same.
-    /// Where another gateway must tell an account again first, it is waited for, but not for long.
-    async fn send_again(&self, servers: &Servers) -> Result<(), AttendError> {
+    /// Where another gateway must tell an account again first, it is waited for, but not for long; returns whether all came.
+    async fn send_again(&self, servers: &Servers) -> Result<bool, AttendError> {
         let first = self.progress().sent_to.is_none();
         if first && self.runs.last_servers()?.as_ref() == Some(servers) {
-            return Ok(());
+            return Ok(true);
         }
         tracing::info!("the store is another than before, or has restarted: all is reported again");
         let patience = Instant::now() + MISSING_WAIT;
         self.commands.tell_again().await?;
-        while !self.report_again().await? && Instant::now() < patience {
+        while !self.report_again().await? {
+            if Instant::now() >= patience {
+                return Ok(false);
+            }
             self.desk.store.notify(Notice::CheckIn).await?;
             tokio::time::sleep(self.retry_after()).await;
             self.commands.retry().await?;
+        }
+        Ok(true)
+    }
+
+    /// Reports what could not be reported at the check-in, if an account has come back since.
+    async fn report_owed(&self) -> Result<(), AttendError> {
+        {
+            let mut progress = self.progress();
+            progress.owed_until = progress.owed_until.filter(|until| Instant::now() < *until);
+            if progress.owed_until.is_none() || !std::mem::take(&mut progress.changed) {
+                return Ok(());
+            }
+        }
+        let all = self.report_again().await?;
+        let mut progress = self.progress();
+        if all && progress.owed_until.take().is_some() {
+            progress.loss = Loss::None;
         }
         Ok(())
     }
@@ -251,19 +288,31 @@ impl Attendance {
         Ok(!found.missing && recovered.missing == 0)
     }
 
-    /// Settles the journals of runs of this gateway that have ended since this one began.
+    /// Settles the journals of runs of this gateway that have ended since this one began, and what is owed.
     async fn settle_on(&self) {
         let mut tick = tokio::time::interval(SETTLE_EVERY);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tick.tick().await;
-            match recover(&self.runs, &self.desk).await {
-                Ok(found) => {
-                    found.suspense.iter().for_each(|(pool, units)| self.ledger.note_suspense(&pool.0, &pool.1, *units));
-                }
-                Err(error) => tracing::warn!(%error, "an ended run's journal is not settled yet"),
+            if let Err(error) = self.settle_ended().await {
+                tracing::warn!(%error, "an ended run's journal is not settled yet");
+            }
+            if let Err(error) = self.report_owed().await {
+                tracing::warn!(%error, "what is owed to accounts that have come back is not reported yet");
             }
         }
+    }
+
+    /// Settles runs that have ended. A store that has forgotten may have opened for this run alone, with nobody left to
+    /// tell the commands of one that ended meanwhile: they are told here, before its journal counts as done with.
+    async fn settle_ended(&self) -> Result<(), AttendError> {
+        if self.runs.unsettled()?.is_empty() {
+            return Ok(());
+        }
+        self.commands.tell_again().await?;
+        let found = recover(&self.runs, &self.desk).await?;
+        found.suspense.iter().for_each(|(pool, units)| self.ledger.note_suspense(&pool.0, &pool.1, *units));
+        Ok(())
     }
 
     /// With some chance in it, so that not all gateways come at once.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::client::Request;
+use crate::harness::client::{Client, Request};
 use crate::harness::process::{Gateway, run};
 use crate::harness::redis::{Server, free_port};
 use crate::harness::seller::Seller;
@@ -77,6 +77,26 @@ async fn second(server: &Server, seller: &Seller) -> World {
         config["gateway"] = json!("gw-2");
     };
     World::with(seller.address, named).await
+}
+
+#[tokio::test]
+async fn an_upgrade_may_overlap_on_one_data_directory() {
+    let server = Server::start(&[]);
+    let seller = Seller::plain().await;
+    let mut old = World::with(seller.address, on(&server)).await;
+    let buyer = old.buyer(&["chat-5"]).await;
+    let request = Request::chat(&buyer.key);
+    assert_eq!(old.call(&request).await.status(), 200);
+    // The new process has the same file, and ports of its own.
+    let mut new = Gateway::serve(&old.config_path());
+    let (data, admin) = new.listening().await;
+    let admin = crate::harness::admin::Admin { address: admin };
+    until("the new one is ready", async || (admin.get("/readyz").await.status() == 200).then_some(())).await;
+    assert_eq!(old.call(&request).await.status(), 200);
+    old.stop().await;
+    for expected in [200, 200, 200, 429] {
+        assert_eq!(Client::connect(data).await.call(&request).await.status(), expected);
+    }
 }
 
 #[tokio::test]

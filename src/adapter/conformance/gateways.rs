@@ -9,6 +9,26 @@ use crate::ports::account_store::{Commit, CommitError, Loaded, TIME_OFF_MAX, TUR
 use crate::ports::clock::Clock;
 use crate::ports::gateways::{CheckIn, LIVE_FOR, Notice, ServerId, Servers};
 
+impl World {
+    /// Checks in, alone. A store that may have been emptied listens for a while before.
+    pub(super) async fn check_in(&self) {
+        let servers = self.store.servers().await.unwrap();
+        let by = gateway("gw");
+        let ask = async || self.store.check_in(&by, &servers, std::slice::from_ref(&by)).await.unwrap();
+        if ask().await == CheckIn::Waiting {
+            self.listen().await;
+            assert_eq!(ask().await, CheckIn::Open);
+        }
+    }
+
+    /// Lets so much time pass that everyone who lives must have been heard.
+    async fn listen(&self) {
+        self.store.heartbeat(&gateway("gw")).await.unwrap();
+        self.pass(LIVE_FOR);
+        self.store.heartbeat(&gateway("gw")).await.unwrap();
+    }
+}
+
 pub(super) async fn a_commit_for_another_server_is_refused(world: World) {
     let seen = world.with_package("a", 10).await;
     for (server, good) in [(Some(ServerId::new("no server")), false), (None, false), (Some(seen.server.clone()), true)]
@@ -42,6 +62,7 @@ pub(super) async fn a_server_that_may_have_forgotten_gives_no_lease_before_all_h
     world.with_package("a", 10).await;
     let Some(restart) = &world.restart else { return };
     let before = world.store.servers().await.unwrap();
+    world.listen().await;
     restart();
     let servers = world.store.servers().await.unwrap();
     assert_ne!(servers, before);
@@ -65,6 +86,34 @@ pub(super) async fn a_server_that_may_have_forgotten_gives_no_lease_before_all_h
     assert_eq!(check_in(&live[1], &servers).await, CheckIn::Open);
     assert_eq!(check_in(&live[0], &servers).await, CheckIn::Open);
     world.store.commit(world.granting(&seen, "gw-1", 2)).await.unwrap();
+}
+
+pub(super) async fn a_server_that_may_not_know_who_lives_listens_before_it_gives_leases(world: World) {
+    world.with_package("a", 10).await;
+    let Some(restart) = &world.restart else { return };
+    let millisecond = SignedDuration::from_millis(1);
+    let by = gateway("gw");
+    let check_in = async || {
+        world.store.heartbeat(&by).await.unwrap();
+        let servers = world.store.servers().await.unwrap();
+        world.store.check_in(&by, &servers, std::slice::from_ref(&by)).await.unwrap()
+    };
+    world.listen().await;
+    // The list was kept without a gap: all who are in it have checked in.
+    restart();
+    world.pass(LIVE_FOR);
+    assert_eq!(check_in().await, CheckIn::Open);
+    // Nobody was heard for so long that others may live who are no longer in it.
+    restart();
+    world.pass(LIVE_FOR + millisecond);
+    assert_eq!(check_in().await, CheckIn::Waiting);
+    world.pass(LIVE_FOR - millisecond);
+    assert_eq!(check_in().await, CheckIn::Waiting);
+    world.pass(millisecond);
+    assert_eq!(check_in().await, CheckIn::Open);
+    // The server that gives leases goes on, whoever is heard.
+    world.pass(LIVE_FOR + millisecond);
+    assert_eq!(check_in().await, CheckIn::Open);
 }
 
 pub(super) async fn a_gateway_that_never_checks_in_is_waited_for_as_long_as_leases_last(world: World) {
@@ -116,6 +165,11 @@ pub(super) async fn a_gateway_lives_for_a_while_after_its_heartbeat(world: World
     world.pass(LIVE_FOR);
     assert_eq!(beat("gw-2").await, [gateway("gw-1"), gateway("gw-2")]);
     world.pass(SignedDuration::from_millis(1));
+    assert_eq!(beat("gw-2").await, [gateway("gw-2")]);
+    // A clock that steps back keeps nobody alive who is gone.
+    world.pass(-LIVE_FOR);
+    assert_eq!(beat("gw-1").await, [gateway("gw-1"), gateway("gw-2")]);
+    world.pass(-LIVE_FOR - SignedDuration::from_millis(1));
     assert_eq!(beat("gw-2").await, [gateway("gw-2")]);
     beat("gw-1").await;
     world.store.leave(&gateway("gw-2")).await.unwrap();

@@ -29,7 +29,7 @@ use crate::domain::lease::Want;
 use crate::domain::offer::{Offer, Validity};
 use crate::ports::account_store::{AccountStore, Believed, Commit, CommitError, LIST_MAX, Loaded, Stamp, Write};
 use crate::ports::clock::Clock;
-use crate::ports::gateways::{CheckIn, Notice, ServerId};
+use crate::ports::gateways::{Notice, ServerId};
 
 /// A clock that stands until it is set.
 struct StoppedClock(Mutex<Timestamp>);
@@ -222,14 +222,6 @@ impl World {
         let asked = Sync { incarnation, reports: Vec::new(), ended: None, grant };
         let change = sync(&loaded.pools[&chat()].value, &asked, self.clock.now()).0;
         Commit { grants: true, by: gateway(by), ..self.changing(loaded, change) }
-    }
-
-    /// Checks in, alone.
-    async fn check_in(&self) {
-        let servers = self.store.servers().await.unwrap();
-        let by = gateway("gw");
-        let answer = self.store.check_in(&by, &servers, std::slice::from_ref(&by)).await;
-        assert_eq!(answer.unwrap(), CheckIn::Open);
     }
 
     fn pass(&self, time: SignedDuration) {
@@ -593,6 +585,7 @@ on_every_store! {
     a_commit_for_another_server_is_refused
     a_writer_whose_time_is_off_is_told_the_time
     a_server_that_may_have_forgotten_gives_no_lease_before_all_have_checked_in
+    a_server_that_may_not_know_who_lives_listens_before_it_gives_leases
     a_gateway_that_never_checks_in_is_waited_for_as_long_as_leases_last
     a_gateway_that_is_always_late_gets_a_turn
     a_gateway_lives_for_a_while_after_its_heartbeat

@@ -98,7 +98,7 @@ impl Drop for Held {
 
 impl DataDir {
     /// Makes what is missing, takes the lock, and looks whether the directory is this gateway's. `now` is for people
-    /// who read the lock file.
+    /// who read the lock file, and the first run's number in a new directory.
     pub fn open(path: &Path, gateway: &GatewayId, now: Timestamp) -> Result<Self, OpenError> {
         Self::open_with(path, gateway, now, File::try_lock)
     }
@@ -165,10 +165,13 @@ impl DataDir {
         let path = self.path.join(NUMBER);
         let written = match std::fs::read_to_string(&path) {
             Ok(text) => text.trim().parse().map_err(|_| OpenError::NoNumber(path.clone()))?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+            // A number must never come again, or the books would take a new lease for a late repetition of an old one.
+            // What a lost disk has counted is not known here. It counted starts, so it is behind the seconds since 1970.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                u64::try_from(self.now.as_second()).unwrap_or_default()
+            }
             Err(reason) => return Err(OpenError::Unusable { path, reason }),
         };
-        // A number must never come again, even if the file was lost.
         let journal = self.journal();
         let seen = runs(&journal).map_err(unusable(&journal))?.last().map_or(0, |(number, _)| *number);
         let number: u64 = written.max(seen) + 1;

@@ -62,7 +62,8 @@ impl Shared {
         if servers.0.len() != BUCKETS {
             return Ok(CheckIn::Stranger);
         }
-        let each = buckets().zip(&servers.0).map(|(bucket, server)| self.check_in_with(bucket, server, by, live));
+        let known = (live, self.has_heard_all().await?);
+        let each = buckets().zip(&servers.0).map(|(bucket, server)| self.check_in_with(bucket, server, by, known));
         let answers = try_join_all(each).await?;
         let any = |answer| answers.contains(&answer);
         let answer = match (any(CheckIn::Stranger), any(CheckIn::Waiting)) {
@@ -76,16 +77,23 @@ impl Shared {
         Ok(answer)
     }
 
+    /// Whether everyone who lives has had the time to be in the list. It is in one bucket, the others are told.
+    async fn has_heard_all(&self) -> Result<bool, StoreError> {
+        let arguments = vec![LIVE_FOR.as_micros().to_string()];
+        let answer = self.run(&self.scripts.heard, &[self.keys.server(REGISTRY)], arguments).await?;
+        Ok(answer.word == "whole")
+    }
+
     async fn check_in_with(
         &self,
         bucket: u8,
         server: &ServerId,
         by: &Incarnation,
-        live: &[Incarnation],
+        (live, whole): (&[Incarnation], bool),
     ) -> Result<CheckIn, StoreError> {
         let mut arguments = vec![server.as_str().to_owned(), by.to_string()];
         arguments.push(LEASE_DURATION_MAX.as_micros().to_string());
-        arguments.push(if self.durable { "1" } else { "" }.to_owned());
+        arguments.extend([self.durable, whole].map(|yes| if yes { "1" } else { "" }.to_owned()));
         arguments.extend(live.iter().map(ToString::to_string));
         let answer = self.run(&self.scripts.check_in, &[self.keys.server(bucket)], arguments).await?;
         Ok(match answer.word.as_str() {

@@ -44,6 +44,7 @@ pub(super) struct Scripts {
     pub(super) commit: Script,
     pub(super) check_in: Script,
     pub(super) heartbeat: Script,
+    pub(super) heard: Script,
     pub(super) claim: Script,
     pub(super) release: Script,
     /// Stands in for the server's clock.
@@ -60,6 +61,7 @@ impl Scripts {
             commit: named(include_str!("commit.lua")),
             check_in: named(include_str!("check_in.lua")),
             heartbeat: named(include_str!("heartbeat.lua")),
+            heard: named(include_str!("heard.lua")),
             claim: Script::new(include_str!("claim.lua")),
             release: Script::new(include_str!("release.lua")),
             #[cfg(test)]

@@ -124,7 +124,7 @@ impl Memory {
 pub struct Reported {
     /// How much the store had forgotten.
     pub loss: Loss,
-    /// Whether pools on which leases are held have no document: their accounts are another gateway's to tell again.
+    /// Whether pools on which leases are or were held have no document: their accounts are another gateway's to tell again.
     pub missing: bool,
 }
 
@@ -138,7 +138,8 @@ impl Ledger {
             let taken = self.exchange(&entry).await;
             let mut memory = entry.memory.lock().await;
             let touched = memory.witness.is_some() || memory.loss > Loss::None;
-            let missing = memory.known.is_none() && entry.pool.holds_any();
+            let sold = entry.pool.holds_any() || !memory.closed.kept.is_empty();
+            let missing = memory.known.is_none() && sold;
             (taken, touched, std::mem::take(&mut memory.loss), missing)
         });
         let all: Vec<_> = stream::iter(reports).buffer_unordered(EXCHANGES_MAX).collect().await;

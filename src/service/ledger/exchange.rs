@@ -239,7 +239,13 @@ impl Ledger {
             by: desk.by.clone(),
             turn: round.turn,
         };
-        match desk.commit(commit).await {
+        let answer = desk.commit(commit).await;
+        if grants && may_be_written_yet(&answer) {
+            // The number is used up, and reported empty next time: else nobody would close the lease.
+            memory.last_number = memory.last_number.saturating_add(1);
+            memory.burnt.push(memory.last_number);
+        }
+        match answer {
             Ok(()) => {
                 self.parts.metrics.commits.done.inc();
                 memory.known = Some(Known { pool: Stamped { stamp, value: next.clone() }, server });
@@ -261,14 +267,7 @@ impl Ledger {
                 Ok(Committed::Shut)
             }
             Err(CommitError::Closed) => Ok(Committed::Shut),
-            Err(error) => {
-                if grants {
-                    // Whether it happened is unknown: the number is reported empty if nothing comes of it.
-                    memory.last_number = memory.last_number.saturating_add(1);
-                    memory.burnt.push(memory.last_number);
-                }
-                Err(error.into())
-            }
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -291,6 +290,16 @@ impl Ledger {
         for entry in &self.pools {
             entry.pool.retire();
         }
+    }
+}
+
+/// Whether a commit that is not known to be written may have been, or may be later, by a copy that is still under way: the
+/// store that is closed may open meanwhile, the turn of another end, the time come right. A conflict and another server
+/// stay what they are.
+fn may_be_written_yet(answer: &Result<(), CommitError>) -> bool {
+    match answer {
+        Ok(()) | Err(CommitError::Conflict(_) | CommitError::Stranger(_)) => false,
+        Err(_) => true,
     }
 }
 

@@ -182,6 +182,11 @@ impl Ledger {
         *locked(&self.failed_at) = Some(Instant::now());
     }
 
+    /// Notes that the store answers again.
+    pub fn note_store_answer(&self) {
+        *locked(&self.failed_at) = None;
+    }
+
     /// Whether another process has taken this run's place: it may sell nothing any more.
     pub fn is_superseded(&self) -> bool {
         self.superseded.load(Ordering::Relaxed)
@@ -260,7 +265,8 @@ impl Ledger {
                 notice = notices.recv() => self.hear(notice, &exchanges),
                 _ = tick.tick() => {
                     let now = Instant::now();
-                    active.retain(|_, entry| entry.pool.holds_any());
+                    // One whose first exchange is under way may hold something in a moment.
+                    active.retain(|_, entry| entry.pool.holds_any() || entry.memory.try_lock().is_err());
                     for entry in active.values() {
                         entry.is_idle(now); // notes the pace
                     }

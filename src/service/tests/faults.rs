@@ -84,6 +84,38 @@ async fn after_a_flushall_accounts_packages_and_use_come_back() {
 }
 
 #[tokio::test]
+async fn use_of_an_account_that_comes_back_after_the_check_in_is_booked_then() {
+    let world = World::new();
+    let (one, two) = (world.gateway("gw-1").await, world.gateway("gw-2").await);
+    one.buy(30).await;
+    for _ in 0..4 {
+        two.call().await.unwrap();
+    }
+    two.ledger.finish().await;
+    world.settled(4).await;
+    // The store is emptied while the only one who can tell the account again is dead.
+    let disk = one.kill();
+    world.store.roll_back(Default::default());
+    world.store.restart(ServerId::new("after the flush"));
+    eventually("the check-in begins", || !two.ledger.is_open()).await;
+    let mut off = 0;
+    let waits_no_longer = || {
+        off += 1; // for the dead one, as long as leases last
+        world.store.step_time(SignedDuration::from_secs(off));
+        two.metrics.ledger.check_ins.get() >= 2
+    };
+    eventually("the check-in", waits_no_longer).await;
+    let again = world.start("gw-1", 2, &disk).await;
+    let deadline = Instant::now() + PATIENCE;
+    while !world.store.load(&account()).await.unwrap().is_some_and(|there| there.pools.contains_key(&chat())) {
+        assert!(Instant::now() < deadline, "the account does not come back");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    world.settled(4).await;
+    assert_eq!(again.sell_out().await, 26);
+}
+
+#[tokio::test]
 async fn a_flushall_forgets_no_run_that_had_ended_before() {
     let world = World::new();
     let one = world.gateway("gw-1").await;
@@ -157,6 +189,28 @@ async fn a_lost_reply_loses_and_doubles_nothing() {
 }
 
 #[tokio::test]
+async fn a_grant_that_was_refused_and_came_about_all_the_same_is_given_back() {
+    let world = World::new();
+    let one = world.gateway("gw-1").await;
+    one.buy(30).await;
+    one.tasks[1].abort(); // so that it does not check in again and ask once more
+    world.store.fail_commits([Fault::ClosedThenLate]);
+    let refused = async {
+        while world.store.faults_left() > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    // The call goes away: nobody asks again.
+    tokio::select! {
+        biased;
+        () = refused => {}
+        call = one.admit() => panic!("{:?}", call.map(drop)),
+    }
+    one.buy_more("order-2", 5).await; // the late copy comes before this
+    world.settled(0).await;
+}
+
+#[tokio::test]
 async fn an_idle_gateway_notices_a_restart_of_the_store() {
     for since_check_in in [0, 1_100] {
         let world = World::new();
@@ -195,6 +249,9 @@ async fn while_the_store_is_away_leases_go_on_and_no_call_hangs() {
     assert!(sold > held.min(1) && begun.elapsed() < Duration::from_millis(1_500), "{:?}", begun.elapsed());
     assert!(one.ledger.store_failed_within(PATIENCE));
     world.store.be_away(false);
+    let begun = Instant::now();
+    eventually("the store's answer", || !one.ledger.store_failed_within(PATIENCE)).await;
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
     assert_eq!(sold + one.sell_out().await, 100);
     one.stop().await;
     world.settled(100).await;

@@ -1,8 +1,10 @@
 //! Gateways that share a pool, with nothing going wrong.
 
 use futures_util::future::join_all;
+use jiff::SignedDuration;
 
 use super::*;
+use crate::ports::gateways::ServerId;
 
 #[tokio::test]
 async fn gateways_that_race_for_the_last_units_sell_exactly_what_was_bought() {
@@ -86,6 +88,34 @@ async fn during_an_upgrade_two_runs_of_a_gateway_sell_side_by_side() {
     assert_eq!(sold + new.sell_out().await, 20);
     new.stop().await;
     world.settled(20).await;
+}
+
+#[tokio::test]
+async fn a_run_that_ends_before_it_could_tell_its_commands_again_is_not_forgotten() {
+    let world = World::new();
+    let old = world.gateway("gw-1").await;
+    old.buy(3).await;
+    let before = world.store.contents();
+    old.buy_more("order-2", 4).await;
+    let new = world.run_on("gw-1", 2, &old.disk).await;
+    // The store forgets the purchase while the old run hangs; the new one cannot read the journal of a run that lives.
+    old.tasks.iter().for_each(JoinHandle::abort);
+    world.store.roll_back(before);
+    world.store.restart(ServerId::new("after the rollback"));
+    let mut off = 0;
+    let waits_no_longer = || {
+        off += 1; // the old run is waited for as long as leases last
+        world.store.step_time(SignedDuration::from_secs(off));
+        new.metrics.ledger.check_ins.get() >= 2
+    };
+    eventually("the check-in", waits_no_longer).await;
+    drop(old.kill());
+    let (mut sold, deadline) = (0, Instant::now() + PATIENCE);
+    while sold < 7 && Instant::now() < deadline {
+        sold += new.sell_out().await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(sold, 7);
 }
 
 #[tokio::test]

@@ -34,8 +34,13 @@ fn now() -> Timestamp {
     "2026-11-22T10:00:00.5Z".parse().unwrap()
 }
 
+/// Long ago, so that the runs of a new directory are numbered from 1.
+fn first_start() -> Timestamp {
+    Timestamp::UNIX_EPOCH
+}
+
 fn open(path: &Path) -> DataDir {
-    DataDir::open(path, &gateway(), now()).unwrap()
+    DataDir::open(path, &gateway(), first_start()).unwrap()
 }
 
 fn begin(path: &Path) -> Run {

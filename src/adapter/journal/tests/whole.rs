@@ -157,6 +157,20 @@ fn runs_are_numbered_and_stay_until_they_are_settled() {
 }
 
 #[test]
+fn a_lost_directory_brings_no_number_again() {
+    let number = |started: Timestamp| {
+        let dir = tempfile::tempdir().unwrap();
+        let begin = || DataDir::open(dir.path(), &gateway(), started).unwrap().begin_run(OPTIONS).unwrap();
+        let first = begin().incarnation().number;
+        assert_eq!(begin().incarnation().number, first + 1);
+        first + 1
+    };
+    assert_eq!(number(first_start()), 2);
+    let used = number(now());
+    assert!(number(now().checked_add(jiff::SignedDuration::from_secs(2)).unwrap()) > used);
+}
+
+#[test]
 fn a_run_on_another_boot_is_told_apart() {
     for boot in ["unknown", "00000000-0000-0000-0000-000000000000"] {
         let dir = tempfile::tempdir().unwrap();
@@ -201,7 +215,8 @@ fn a_settled_run_needs_no_more_space_than_its_records() {
 }
 
 fn check_refused(path: &Path, parts: &[&str]) {
-    let refusal = DataDir::open(path, &gateway(), now()).and_then(|data_dir| data_dir.begin_run(OPTIONS).map(drop));
+    let refusal =
+        DataDir::open(path, &gateway(), first_start()).and_then(|data_dir| data_dir.begin_run(OPTIONS).map(drop));
     let refusal = refusal.unwrap_err().to_string();
     for part in parts {
         assert!(refusal.contains(part), "{part:?} is missing in {refusal:?}");
@@ -220,7 +235,7 @@ fn a_data_directory_that_cannot_be_used_is_refused_with_advice() {
 
     let held = dir.path().join("held");
     let run = begin(&held);
-    let holder = format!("pid {}, since 2026-11-22T10:00:00.5Z", std::process::id());
+    let holder = format!("pid {}, since 1970-01-01T00:00:00Z", std::process::id());
     check_refused(&held, &["held/lock", &holder, "stop that process"]);
     drop(run);
     begin(&held);
@@ -233,7 +248,7 @@ fn a_data_directory_that_cannot_be_used_is_refused_with_advice() {
 fn a_data_directory_of_another_gateway_or_a_newer_program_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let other = GatewayId::new("gw-2").unwrap();
-    drop(DataDir::open(dir.path(), &other, now()).unwrap().begin_run(OPTIONS).unwrap());
+    drop(DataDir::open(dir.path(), &other, first_start()).unwrap().begin_run(OPTIONS).unwrap());
     check_refused(dir.path(), &["belongs to gateway gw-2, not gw-1", "set `gateway`"]);
 
     let path = dir.path().join("journal/1/run.json");
@@ -288,12 +303,12 @@ fn usage_is_each_charge_with_its_end() {
 #[test]
 fn in_a_shared_directory_two_runs_live_side_by_side() {
     let dir = tempfile::tempdir().unwrap();
-    let shared = || DataDir::open_shared(dir.path(), &gateway(), now()).unwrap().begin_run(OPTIONS).unwrap();
+    let shared = || DataDir::open_shared(dir.path(), &gateway(), first_start()).unwrap().begin_run(OPTIONS).unwrap();
     let old = shared();
     old.writers()[0].append(&Record::Charge(charge(1))).unwrap();
     let new = shared();
     assert_eq!((old.incarnation().number, new.incarnation().number), (1, 2));
-    assert!(matches!(DataDir::open(dir.path(), &gateway(), now()), Err(OpenError::Locked { .. })));
+    assert!(matches!(DataDir::open(dir.path(), &gateway(), first_start()), Err(OpenError::Locked { .. })));
     // The journal of one that lives is not another's to settle.
     assert_eq!(new.earlier().unsettled(), Ok(Vec::new()));
     drop(old);

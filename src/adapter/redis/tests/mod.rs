@@ -446,7 +446,7 @@ async fn a_claim_that_no_document_bears_out_gives_way_when_it_is_old() {
 #[tokio::test]
 async fn a_lost_index_of_keys_is_written_anew_after_the_check_in() {
     let mut server = Server::start(&["--appendonly", "yes"]);
-    let store = opened(&server).await;
+    let store = open(&server, |settings| settings.durable = true).await.unwrap();
     store.commit(naming("a", None, &[1])).await.unwrap();
     store.commit(naming("b", None, &[2, 3])).await.unwrap();
     for hash in [1, 2, 3] {

@@ -63,7 +63,7 @@ async fn the_least_that_a_user_must_be_allowed_is_enough() {
     let line = documented.lines().find(|line| line.starts_with("ACL SETUSER tollgate ")).unwrap();
     server.ask(&line.replace("PASSWORD", "secret"));
     let login = Login { username: Some("tollgate".to_owned()), password: password("secret") };
-    let store = open(&server, |settings| settings.login = login).await.unwrap();
+    let store = open(&server, |settings| (settings.login, settings.durable) = (login, true)).await.unwrap();
     store.commit(naming("a", None, &[1])).await.unwrap();
     store.commit(naming("a", Some(&load(&store, "a").await), &[])).await.unwrap();
     store.heartbeat(&by("gw")).await.unwrap();
