@@ -105,9 +105,9 @@ fn account(number: u64) -> AccountId {
     AccountId::new(&format!("account-{number:07}")).unwrap()
 }
 
-/// A package that is in force for months.
+/// A package that has been in force for an hour, and is for months.
 pub(crate) fn package(id: &str) -> Package {
-    let now = Timestamp::now();
+    let now = Timestamp::now().checked_sub(SignedDuration::from_hours(1)).unwrap();
     Package {
         id: PackageId::new(id).unwrap(),
         offer: OfferId::new("chat-1000000").unwrap(),
@@ -132,7 +132,7 @@ fn pool(number: u64, leased_to: Option<&Incarnation>) -> (Pool, Option<Lease>) {
     let now = pool.observe(Timestamp::now());
     pool.add(package(&format!("package-{number:07}")), &mut Vec::new());
     let want = Want { now: Units::new(1), rate: Units::new(LEASED) };
-    let lease = leased_to.and_then(|by| pool.grant(by, 1, want, now));
+    let lease = leased_to.map(|by| pool.grant(by, 1, want, now).unwrap());
     (pool, lease)
 }
 
