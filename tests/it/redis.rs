@@ -69,40 +69,6 @@ async fn a_server_that_is_away_at_start_is_waited_for() {
     until("the gateway is ready", async || (admin.get("/readyz").await.status() == 200).then_some(())).await;
 }
 
-/// How many scripts the server has run, and how many other commands that ask about accounts.
-fn asked(server: &Server) -> u64 {
-    let info = server.ask("INFO commandstats");
-    let info: String = redis::from_redis_value(info).unwrap();
-    let calls = |line: &str| line.split_once("calls=")?.1.split(',').next()?.parse::<u64>().ok();
-    let of = |name: &str| info.lines().find(|line| line.starts_with(name)).and_then(calls).unwrap_or(0);
-    of("cmdstat_evalsha:") + of("cmdstat_eval:")
-}
-
-#[tokio::test]
-async fn the_first_call_of_an_account_costs_the_server_three_commands() {
-    const ACCOUNTS: usize = 100;
-    let server = Server::start(&[]);
-    let seller = Seller::plain().await;
-    let worlds = [World::with(seller.address, on(&server)).await, second(&server, &seller).await];
-    let mut keys = Vec::new();
-    for _ in 0..ACCOUNTS {
-        keys.push(worlds[0].buyer(&["chat-50"]).await.key);
-    }
-    server.ask("CONFIG RESETSTAT");
-    let begun = std::time::Instant::now();
-    for key in &keys {
-        assert_eq!(worlds[1].call(&Request::chat(key)).await.status(), 200);
-    }
-    let (admin, all) = (worlds[1].admin, (2 * ACCOUNTS) as f64);
-    let reported = async || {
-        (admin.metrics().await.sum("tollgate_store_commits_total", &[("result", "done")]) >= all).then_some(())
-    };
-    until("all is reported", reported).await;
-    let heartbeats = 2 * (begun.elapsed().as_secs() + 2);
-    let (asked, most) = (asked(&server), 3 * ACCOUNTS as u64 + heartbeats);
-    assert!(asked <= most, "{asked} scripts for {ACCOUNTS} calls; {most} are expected, with heartbeats");
-}
-
 /// Another gateway on the same server.
 async fn second(server: &Server, seller: &Seller) -> World {
     let there = on(server);
