@@ -286,7 +286,9 @@ impl Ledger {
                 notice = notices.recv() => self.hear(notice, &exchanges),
                 _ = tick.tick() => {
                     let now = Instant::now();
-                    active.retain(|_, entry| entry.pool.holds_any());
+                    // One whose first exchange is under way holds nothing yet; forgotten, its use would not be reported.
+                    let under_way = |entry: &Entry| entry.pool.waiting() > 0 || entry.memory.try_lock().is_err();
+                    active.retain(|_, entry| entry.pool.holds_any() || under_way(entry));
                     for entry in active.values() {
                         entry.is_idle(now); // notes the pace
                     }
