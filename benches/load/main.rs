@@ -1,5 +1,5 @@
-//! The load runner: puts the same calls through no proxy, nginx, a bare hyper proxy, and Tollgate plain
-//! and metered, in one session on one machine, and prints their figures side by side.
+//! The load runner: puts the same calls through no proxy, nginx, a bare hyper proxy, and Tollgate plain,
+//! metered, and metered with its accounts on a Redis server, in one session on one machine, and prints their figures side by side.
 //!
 //! `cargo bench --bench load -- [--seconds 4] [--runs 3] [--repeats 1] [--connections 64]
 //! [--only NAME,NAME] [--quick]`
@@ -58,7 +58,7 @@ struct Arguments {
     /// How often a run that other processes disturbed is made again; the quieter one counts.
     #[arg(long, default_value_t = 1)]
     repeats: u8,
-    /// Targets (direct, nginx, bare, plain, metered) and scenarios (closed, rate, short, steady, hold):
+    /// Targets (direct, nginx, bare, plain, metered, redis) and scenarios (closed, rate, short, steady, hold):
     /// of each sort the named ones, or all when none is named.
     #[arg(long, value_delimiter = ',', value_parser = known_name)]
     only: Vec<String>,
@@ -162,7 +162,7 @@ async fn measure(arguments: &Arguments) -> Result<()> {
 }
 
 /// Starts what is wanted. A target that does not start is skipped loudly and fails the session at its
-/// end; nginx that is not installed is skipped loudly only.
+/// end; nginx or redis-server that is not installed is skipped loudly only.
 async fn start_targets(arguments: &Arguments, session: &Session) -> Result<(Vec<Target>, Vec<String>)> {
     let (mut targets, mut failures) = (Vec::new(), Vec::new());
     for kind in Kind::ALL {

@@ -205,6 +205,7 @@ pub(crate) fn print_goals(results: &Results, streams: usize) {
         let cpu = |kind, base| ratio(rows, kind, base, Measure::cpu_us_per_call);
         let at = format!("CPU a call at {connections}");
         print_goal(&format!("{at}: metered / plain"), cpu(Kind::Metered, Kind::Plain), Some(1.10));
+        print_goal(&format!("{at}: redis / metered"), cpu(Kind::Redis, Kind::Metered), Some(1.05));
         print_goal(&format!("{at}: metered / bare"), cpu(Kind::Metered, Kind::Bare), Some(1.5));
         print_goal(&format!("{at}: plain / bare"), cpu(Kind::Plain, Kind::Bare), None);
         print_goal(&format!("{at}: bare / nginx"), cpu(Kind::Bare, Kind::Nginx), None);

@@ -5,14 +5,16 @@ use crate::process::{Process, START_MAX};
 use crate::{Result, SETTLE_POLL, stub, tollgate, wire};
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Instant;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
 
 /// The body of every small call.
 const REQUEST_BYTES: usize = 170;
+/// The server program for accounts.
+const REDIS: &str = "redis-server";
 /// Where Debian keeps nginx when the search path of a user does not name it.
 const NGINX_OUTSIDE_PATH: &str = "/usr/sbin/nginx";
 
@@ -27,10 +29,12 @@ pub(crate) enum Kind {
     Plain,
     /// Tollgate, key checked, quota drawn, calls counted.
     Metered,
+    /// The same, its accounts on a Redis server instead of the embedded store. The server's own CPU is not counted.
+    Redis,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 5] = [Self::Direct, Self::Nginx, Self::Bare, Self::Plain, Self::Metered];
+    pub(crate) const ALL: [Self; 6] = [Self::Direct, Self::Nginx, Self::Bare, Self::Plain, Self::Metered, Self::Redis];
 
     /// The name on the command line and in tables.
     pub(crate) fn name(self) -> &'static str {
@@ -40,6 +44,7 @@ impl Kind {
             Self::Bare => "bare",
             Self::Plain => "plain",
             Self::Metered => "metered",
+            Self::Redis => "redis",
         }
     }
 }
@@ -63,14 +68,17 @@ pub(crate) struct Endpoint {
 pub(crate) struct Target {
     pub(crate) kind: Kind,
     pub(crate) process: Process,
+    /// The server of its accounts, if it has one: ends with it.
+    _store: Option<Process>,
     pub(crate) endpoint: Endpoint,
     /// The stub that answers its calls.
     pub(crate) upstream: SocketAddr,
 }
 
 impl Target {
-    /// Starts the target and makes one call through it. `None`: nginx is not installed.
+    /// Starts the target and makes one call through it. `None`: nginx or redis-server is not installed.
     pub(crate) async fn start(kind: Kind, place: &Place<'_>) -> Result<Option<Self>> {
+        let mut store = None;
         let (process, endpoint) = match kind {
             Kind::Direct => start_stub("direct", place.cores.target, place.cores, place.dir).await?,
             Kind::Nginx => match start_nginx(place).await? {
@@ -78,14 +86,19 @@ impl Target {
                 None => return Ok(None),
             },
             Kind::Bare => start_bare(place).await?,
-            Kind::Plain => tollgate::start(place, false).await?,
-            Kind::Metered => tollgate::start(place, true).await?,
+            Kind::Plain => tollgate::start(place, "plain", None).await?,
+            Kind::Metered => tollgate::start(place, "metered", None).await?,
+            Kind::Redis => {
+                let Some((server, socket)) = start_redis(place).await? else { return Ok(None) };
+                store = Some(server);
+                tollgate::start(place, "metered", Some(&socket)).await?
+            }
         };
         let upstream = match kind {
             Kind::Direct => endpoint.address,
-            Kind::Nginx | Kind::Bare | Kind::Plain | Kind::Metered => place.upstream,
+            Kind::Nginx | Kind::Bare | Kind::Plain | Kind::Metered | Kind::Redis => place.upstream,
         };
-        let target = Self { kind, process, endpoint, upstream };
+        let target = Self { kind, process, _store: store, endpoint, upstream };
         let (status, body) = wire::fetch(target.endpoint.address, &target.call()).await?;
         if status != 200 || body.len() != stub::ANSWER_BYTES {
             let body = String::from_utf8_lossy(&body);
@@ -147,6 +160,23 @@ async fn start_bare(place: &Place<'_>) -> Result<(Process, Endpoint)> {
     let mut process = Process::start("bare", &mut command, place.cores.target, place.cores, place.dir)?;
     let port = process.wait_line(printed_port).await?;
     Ok((process, direct_endpoint(port)))
+}
+
+/// A server that keeps nothing, beside the driver: it is not what is measured. `None`: it is not installed.
+async fn start_redis(place: &Place<'_>) -> Result<Option<(Process, PathBuf)>> {
+    if Command::new(REDIS).arg("--version").output().is_err() {
+        return Ok(None);
+    }
+    let socket = place.dir.join("redis.sock");
+    let mut command = Command::new(REDIS);
+    command.args(["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket"]).arg(&socket);
+    let mut process = Process::start("redis", &mut command, place.cores.driver, place.cores, place.dir)?;
+    let deadline = Instant::now() + START_MAX;
+    while UnixStream::connect(&socket).await.is_err() {
+        process.still_starting(deadline)?;
+        tokio::time::sleep(SETTLE_POLL).await;
+    }
+    Ok(Some((process, socket)))
 }
 
 async fn start_nginx(place: &Place<'_>) -> Result<Option<(Process, Endpoint)>> {

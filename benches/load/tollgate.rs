@@ -14,22 +14,26 @@ use std::time::Instant;
 const ADMIN_TOKEN: &str = "bench-admin-token-0123456789";
 
 /// Starts a gateway of one worker in front of the stub. The metered product is sold to one account with
-/// more calls than any run makes.
-pub(crate) async fn start(place: &Place<'_>, metered: bool) -> Result<(Process, Endpoint)> {
-    let (name, config) = (if metered { "metered" } else { "plain" }, place.dir.join("tollgate.yaml"));
-    fs::write(&config, configuration(place.upstream, place.dir))?;
+/// more calls than any run makes. Accounts are on the Redis server at `store`, or embedded.
+pub(crate) async fn start(place: &Place<'_>, product: &str, store: Option<&Path>) -> Result<(Process, Endpoint)> {
+    let config = place.dir.join("tollgate.yaml");
+    fs::write(&config, configuration(place.upstream, place.dir, store))?;
     let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
     command.arg("serve").arg("--config").arg(&config);
-    let mut process = Process::start(name, &mut command, place.cores.target, place.cores, place.dir)?;
+    let mut process = Process::start(product, &mut command, place.cores.target, place.cores, place.dir)?;
     let (data, admin) = process.wait_line(listening).await?;
     wait_ready(&mut process, admin).await?;
-    let headers = if metered { vec![format!("authorization: Bearer {}", buy_calls(admin).await?)] } else { Vec::new() };
-    let path = format!("/v1/infers/{name}/v1/chat/completions");
+    let headers = if product == "metered" {
+        vec![format!("authorization: Bearer {}", buy_calls(admin).await?)]
+    } else {
+        Vec::new()
+    };
+    let path = format!("/v1/infers/{product}/v1/chat/completions");
     let endpoint = Endpoint { address: data, path, headers };
     Ok((process, endpoint))
 }
 
-fn configuration(upstream: SocketAddr, dir: &Path) -> String {
+fn configuration(upstream: SocketAddr, dir: &Path, store: Option<&Path>) -> String {
     let (data_dir, access_log) = (dir.join("data"), dir.join("access.log"));
     let product = |id: &str, access: &str, meter: &str| {
         json!({
@@ -38,7 +42,7 @@ fn configuration(upstream: SocketAddr, dir: &Path) -> String {
         })
     };
     // JSON is YAML too.
-    json!({
+    let mut config = json!({
         "workers": 1,
         "listeners": { "data": "127.0.0.1:0", "admin": "127.0.0.1:0" },
         "admin": { "token": ADMIN_TOKEN },
@@ -51,8 +55,12 @@ fn configuration(upstream: SocketAddr, dir: &Path) -> String {
             "id": "big", "product": "metered", "kind": "per_call",
             "calls": 100_000_000, "validity": "1y",
         }],
-    })
-    .to_string()
+    });
+    if let Some(socket) = store {
+        let url = format!("unix:{}", socket.display());
+        config["store"] = json!({ "volatile": true, "redis": { "url": url } });
+    }
+    config.to_string()
 }
 
 /// The bound addresses, from the log line that tells them: first the buyers', then the administrator's.

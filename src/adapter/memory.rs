@@ -306,6 +306,15 @@ impl AccountStore for MemoryStore {
         Box::pin(async move { self.now().map(|_| lock(&self.contents).keys.get(&hash).cloned()) })
     }
 
+    fn load_by_key(&self, hash: KeyHash) -> BoxFuture<'_, Result<Option<Loaded>, StoreError>> {
+        Box::pin(async move {
+            let now = self.now()?;
+            let server = lock(&self.life).server.clone();
+            let contents = lock(&self.contents);
+            contents.keys.get(&hash).map_or(Ok(None), |account| contents.load(account, (now, &server)))
+        })
+    }
+
     fn ended_before<'a>(
         &'a self,
         account: &'a AccountId,

@@ -190,6 +190,17 @@ pub trait AccountStore: Send + Sync {
     /// The account to which a key with this hash belongs.
     fn account_of(&self, hash: KeyHash) -> BoxFuture<'_, Result<Option<AccountId>, StoreError>>;
 
+    /// All documents of the account to which a key with this hash belongs. What the documents say counts: an index that
+    /// lies elsewhere may name an account that lacks the key. Stores that can tell both with one answer do.
+    fn load_by_key(&self, hash: KeyHash) -> BoxFuture<'_, Result<Option<Loaded>, StoreError>> {
+        Box::pin(async move {
+            match self.account_of(hash).await? {
+                Some(account) => self.load(&account).await,
+                None => Ok(None),
+            }
+        })
+    }
+
     /// Packages of an account that have left its documents, latest first; at most [`LIST_MAX`].
     fn ended<'a>(&'a self, account: &'a AccountId) -> BoxFuture<'a, Result<Vec<(ProductId, Package)>, StoreError>> {
         self.ended_before(account, 0)

@@ -13,6 +13,7 @@ use super::server::Core;
 use crate::config::{BreakRule, ProductKind};
 use crate::domain::usage::Ending;
 use crate::service::authenticate::Caller;
+use crate::service::ledger::Read;
 use crate::service::meter::OpenCall;
 use crate::telemetry::access::Line;
 
@@ -38,6 +39,8 @@ pub struct Call {
     pub sold: Option<Arc<Sold>>,
     /// Once it is known.
     pub caller: Option<Arc<Caller>>,
+    /// What finding the caller has brought, until quota is set aside.
+    pub read: Option<Box<Read>>,
     /// As the buyer named it.
     pub model: Option<String>,
     /// Quota, once it is set aside.

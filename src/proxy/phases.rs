@@ -28,7 +28,7 @@ use crate::domain::usage::Ending;
 use crate::protocol::chat::{read_request, replace_model};
 use crate::protocol::credential::{Credential, find_credential};
 use crate::protocol::request_id::valid_request_id;
-use crate::service::authenticate::Caller;
+use crate::service::authenticate::{Caller, Found};
 use crate::service::meter::{Answered, Charged};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -67,6 +67,7 @@ fn begin(core: Rc<Core>, conn: Rc<Conn>, request: &Request<Incoming>) -> Call {
         cross_origin: head.contains_key(header::ORIGIN),
         sold: None,
         caller: None,
+        read: None,
         model: None,
         open: None,
         attempts: 0,
@@ -131,8 +132,9 @@ async fn authenticate(call: &mut Call, shelf: &Shelf, route: &Route, head: &Head
     match found.map_err(|fault| Rejection::new(Code::InvalidApiKey, fault.to_string()))? {
         Credential::Bearer(key) => {
             let authenticator = Arc::clone(&call.core.shared.authenticator);
-            let caller = authenticator.caller(key, call.arrived, &call.conn.last_caller).await;
-            call.caller = Some(caller.map_err(|error| Rejection::auth(&error))?);
+            let found = authenticator.caller(key, call.arrived, &call.conn.last_caller).await;
+            let Found { caller, read } = found.map_err(|error| Rejection::auth(&error))?;
+            (call.caller, call.read) = (Some(caller), read);
         }
         Credential::None if sold.is_some() || route::callable(shelf, None).next().is_none() => {
             return Err(missing_key());
@@ -268,8 +270,13 @@ fn may_be_json(head: &HeaderMap) -> bool {
 
 /// Sets quota aside, if the product is metered.
 async fn admit(call: &mut Call, sold: &Sold) -> Result<(), Rejection> {
+    let read = call.read.take();
     let (Meter::Calls, Some(caller)) = (sold.product.meter, &call.caller) else { return Ok(()) };
-    let pool = caller.pool(&sold.product.id, &call.core.shared.ledger);
+    let ledger = &call.core.shared.ledger;
+    let pool = caller.pool(&sold.product.id, ledger);
+    if let Some(read) = read {
+        ledger.introduce(&pool, *read);
+    }
     let refused = |error| Rejection::quota(&error, &sold.product.id, sold.product.buy_url.as_deref());
     call.open = Some(call.core.meter.admit(&pool).await.map_err(refused)?);
     Ok(())

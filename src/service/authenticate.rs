@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::broadcast;
 
-use super::ledger::Ledger;
+use super::ledger::{Ledger, Read};
 use super::supply::LocalPool;
 use crate::domain::id::{AccountId, ProductId};
 use crate::domain::key::{ApiKey, KeyHash, KeyState};
@@ -50,6 +50,21 @@ impl Caller {
         let mut known = self.pools.write().unwrap_or_else(PoisonError::into_inner);
         known.push(Arc::clone(&pool)); // one per product at most twice: bounded by the catalogue
         pool
+    }
+}
+
+/// A caller, and what finding it has brought.
+#[derive(Debug)]
+pub struct Found {
+    /// Who calls.
+    pub caller: Arc<Caller>,
+    /// The account's documents, if the store was asked just now: the caller's first call need not ask for them again.
+    pub read: Option<Box<Read>>,
+}
+
+impl From<Arc<Caller>> for Found {
+    fn from(caller: Arc<Caller>) -> Self {
+        Self { caller, read: None }
     }
 }
 
@@ -122,31 +137,31 @@ impl Authenticator {
         text: &str,
         now: Timestamp,
         last: &RefCell<Option<LastCaller>>,
-    ) -> Result<Arc<Caller>, AuthError> {
+    ) -> Result<Found, AuthError> {
         let changes = self.changes.load(Ordering::Acquire);
         let same = |last: &&LastCaller| last.changes == changes && last.key.expose_secret() == text;
         let known = last.borrow().as_ref().filter(same).map(|last| Arc::clone(&last.caller));
-        let caller = match known {
-            Some(caller) => caller,
+        let found = match known {
+            Some(caller) => caller.into(),
             None => {
-                let caller = self.find(text).await?;
-                *last.borrow_mut() =
-                    Some(LastCaller { key: text.to_owned().into(), caller: Arc::clone(&caller), changes });
-                caller
+                let found = self.find(text).await?;
+                let caller = Arc::clone(&found.caller);
+                *last.borrow_mut() = Some(LastCaller { key: text.to_owned().into(), caller, changes });
+                found
             }
         };
-        match caller.key.state_at(now) {
-            KeyState::Usable => Ok(caller),
+        match found.caller.key.state_at(now) {
+            KeyState::Usable => Ok(found),
             KeyState::Disabled => Err(AuthError::Disabled),
             KeyState::Expired => Err(AuthError::Expired),
         }
     }
 
-    async fn find(&self, text: &str) -> Result<Arc<Caller>, AuthError> {
+    async fn find(&self, text: &str) -> Result<Found, AuthError> {
         let key = ApiKeyText::parse(text).map_err(AuthError::Malformed)?;
         let hash = self.hasher.hash(key.expose());
         match self.remembered(hash) {
-            Some(found) => found,
+            Some(found) => found.map(Found::from),
             None => Box::pin(self.ask(hash)).await, // boxed, as it is rare: warm calls keep no room for it
         }
     }
@@ -162,7 +177,7 @@ impl Authenticator {
 
     /// Asks the store. If it does not answer, one who was known a moment ago still is: until the leases end, there is
     /// something to sell.
-    async fn ask(&self, hash: KeyHash) -> Result<Arc<Caller>, AuthError> {
+    async fn ask(&self, hash: KeyHash) -> Result<Found, AuthError> {
         let silent = || AuthError::Unavailable("no answer in time".to_owned());
         let answer = tokio::time::timeout(LOOK_UP_MAX, self.look_up(hash)).await.unwrap_or_else(|_| Err(silent()));
         if let Err(AuthError::Unavailable(_)) = &answer
@@ -170,22 +185,24 @@ impl Authenticator {
             && let Remembered::Known(caller, at) = kept.value_mut()
         {
             *at = Instant::now();
-            return Ok(Arc::clone(caller));
+            return Ok(Arc::clone(caller).into());
         }
         answer
     }
 
-    async fn look_up(&self, hash: KeyHash) -> Result<Arc<Caller>, AuthError> {
+    async fn look_up(&self, hash: KeyHash) -> Result<Found, AuthError> {
         let before = self.changes.load(Ordering::Acquire);
-        let unavailable = |error: StoreError| AuthError::Unavailable(error.to_string());
-        let mut found = None;
-        if let Some(account) = self.store.account_of(hash).await.map_err(unavailable)? {
-            let loaded = self.store.load(&account).await.map_err(unavailable)?;
-            let key = loaded.and_then(|loaded| loaded.head.value.keys.into_iter().find(|key| key.hash == hash));
-            found = key.map(|key| Arc::new(Caller { account, key, pools: RwLock::default() }));
-        }
+        let asked = Instant::now();
+        let loaded = self.store.load_by_key(hash).await;
+        let loaded = loaded.map_err(|error: StoreError| AuthError::Unavailable(error.to_string()))?;
+        let found = loaded.and_then(|loaded| {
+            let head = &loaded.head.value;
+            let key = head.keys.iter().find(|key| key.hash == hash)?.clone();
+            let caller = Arc::new(Caller { account: head.id.clone(), key, pools: RwLock::default() });
+            Some(Found { caller, read: Some(Box::new(Read { loaded, asked })) })
+        });
         let remembered = match &found {
-            Some(caller) => Remembered::Known(Arc::clone(caller), Instant::now()),
+            Some(found) => Remembered::Known(Arc::clone(&found.caller), Instant::now()),
             None => Remembered::Unknown(Instant::now() + UNKNOWN_BELIEVED),
         };
         self.make_room();

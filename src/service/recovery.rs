@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use futures_util::stream::{self, StreamExt};
 use jiff::Timestamp;
 
 use super::desk::{BUSY_WAIT, Desk};
@@ -16,8 +17,12 @@ use crate::domain::settle::{LeaseReport, RunEnd};
 use crate::ports::account_store::{Commit, CommitError, Loaded, StoreError};
 use crate::ports::journal::{Damage, EarlierRun, EarlierRuns, JournalError};
 
+/// Pools that are booked at one time: the store answers many together with one wait for its disk or network.
+const BOOKED_AT_ONCE: usize = 256;
 /// A commit that meets this many conflicts in a row is given up: nobody else should be writing at start.
 const COMMIT_ATTEMPTS_MAX: usize = 8;
+
+type PoolKey = (AccountId, ProductId);
 
 /// Why the books could not be brought up to date. The gateway must not start: it would sell what is sold.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +49,7 @@ pub struct Recovered {
     /// Pools that a journal knows of and the store does not have.
     pub missing: usize,
     /// Pools that have units in suspense now, and how many.
-    pub suspense: BTreeMap<(AccountId, ProductId), u64>,
+    pub suspense: BTreeMap<PoolKey, u64>,
 }
 
 /// Reads every journal that is not settled, books what the store lacks, and notes that it is settled.
@@ -84,7 +89,7 @@ pub async fn recover_again(
 pub async fn own_leases(
     runs: &Arc<dyn EarlierRuns>,
     run: &Incarnation,
-) -> Result<BTreeMap<(AccountId, ProductId), Vec<LeaseReport>>, JournalError> {
+) -> Result<BTreeMap<PoolKey, Vec<LeaseReport>>, JournalError> {
     let (tally, _, _) = add_up(runs, run).await?;
     let pools = tally.reports(run, RunEnd::Whole);
     Ok(pools.into_iter().map(|(pool, asked)| (pool, asked.reports)).collect())
@@ -113,8 +118,10 @@ async fn book_run(
     let undamaged = damage.bytes == 0 && damage.missing_files == 0;
     let whole = undamaged && (run.same_boot || tally.closed());
     let end = if whole { RunEnd::Whole } else { RunEnd::Lost };
-    for (pool, asked) in tally.reports(&run.incarnation, end) {
-        let Some((suspended, suspense)) = book(desk, (&pool.0, &pool.1), &asked).await? else {
+    let reports = stream::iter(tally.reports(&run.incarnation, end));
+    let mut booked = reports.map(|(pool, asked)| book_pool(desk, pool, asked)).buffer_unordered(BOOKED_AT_ONCE);
+    while let Some(outcome) = booked.next().await {
+        let (pool, Some((suspended, suspense))) = outcome? else {
             found.missing = found.missing.saturating_add(1);
             continue;
         };
@@ -124,6 +131,11 @@ async fn book_run(
     found.runs = found.runs.saturating_add(1);
     found.damaged_bytes = found.damaged_bytes.saturating_add(damage.bytes);
     Ok(())
+}
+
+async fn book_pool(desk: &Desk, pool: PoolKey, asked: Sync) -> Result<(PoolKey, Option<(u64, u64)>), RecoveryError> {
+    let booked = book(desk, (&pool.0, &pool.1), &asked).await?;
+    Ok((pool, booked))
 }
 
 /// Books one pool's reports; returns how many units went into suspense, and how many are there now. `None`: there is no

@@ -9,15 +9,16 @@ use std::time::Duration;
 
 use futures_util::future::{join_all, try_join_all};
 use jiff::{SignedDuration, Timestamp};
-use redis::cmd;
+use redis::{Value, cmd};
 use sha2::{Digest, Sha256};
 
 use super::Shared;
-use super::reply::{self, bytes};
+use super::keys::bucket_of;
+use super::reply::{self, Answer, bytes};
 use crate::domain::account::Account;
 use crate::domain::id::AccountId;
 use crate::domain::key::KeyHash;
-use crate::ports::account_store::{CommitError, StoreError, TIME_OFF_MAX};
+use crate::ports::account_store::{CommitError, Loaded, StoreError, TIME_OFF_MAX};
 use crate::ports::gateways::Servers;
 
 /// A claim may be ahead of its commit for so long: a commit that is later than [`TIME_OFF_MAX`] is refused, and servers'
@@ -55,6 +56,27 @@ impl Shared {
         Ok(reply::text(entry).as_deref().and_then(account_in))
     }
 
+    /// The documents of the account whose key it is, as far as the index knows: one question, unless the store is a
+    /// Cluster, where account and key lie on different servers, or the entry does not say where its account lies.
+    pub(super) async fn load_by_key(&self, hash: &KeyHash) -> Result<Option<Loaded>, StoreError> {
+        let entry = self.keys.owner(hash);
+        let found = if self.divided {
+            self.link.ask(cmd("GET").arg(entry)).await?
+        } else {
+            let arguments = [self.epoch(), self.keys.prefix().to_owned()];
+            self.scripts.run((&self.link, self.deadline()), &self.scripts.find, &[entry], &arguments).await?
+        };
+        if matches!(found, Value::Array(_)) {
+            let answer = Answer::read(found)?;
+            let account = AccountId::new(&answer.word);
+            return account.map_or(Ok(None), |account| answer.account(&account)); // no account has another name
+        }
+        match reply::text(found).as_deref().and_then(account_in) {
+            Some(account) => self.load(&account).await,
+            None => Ok(None),
+        }
+    }
+
     /// Claims all keys of a head document that is about to be written.
     pub(super) async fn claim_all(&self, head: &Account) -> Result<(), CommitError> {
         try_join_all(head.keys.iter().map(|key| self.claim(&key.hash, &head.id))).await.map(drop)
@@ -79,14 +101,15 @@ impl Shared {
         account: &AccountId,
         stale: String,
     ) -> Result<Option<Other>, CommitError> {
-        let (key, arguments) = ([self.keys.owner(hash)], [account.to_string(), stale]);
+        let bucket = format!("{:02x}", bucket_of(account));
+        let (key, arguments) = ([self.keys.owner(hash)], [account.to_string(), bucket, stale]);
         let by = (&self.link, self.deadline());
         let answer = self.scripts.run(by, &self.scripts.claim, &key, &arguments).await;
         let mut answer = reply::list(answer.map_err(|fault| fault.about(account))?).into_iter();
         let Some(entry) = answer.next().and_then(bytes) else { return Ok(None) };
         let entry = String::from_utf8_lossy(&entry).into_owned();
         let now = reply::time(answer.next(), answer.next()).unwrap_or(Timestamp::UNIX_EPOCH);
-        let claimed = entry.split_once(' ').and_then(|(_, at)| Timestamp::from_microsecond(at.parse().ok()?).ok());
+        let claimed = entry.split(' ').nth(1).and_then(|at| Timestamp::from_microsecond(at.parse().ok()?).ok());
         let claimed_for = now.duration_since(claimed.unwrap_or(Timestamp::UNIX_EPOCH));
         Ok(Some(Other { account: account_in(&entry), entry, claimed_for }))
     }

@@ -40,7 +40,7 @@ use self::keys::{Keys, bucket_of};
 use self::link::{Down, Link};
 use self::reply::Answer;
 use self::script::{Script, Scripts};
-use crate::config::Redis;
+use crate::config::{Redis, RedisServers};
 use crate::domain::id::{AccountId, Incarnation, ProductId};
 use crate::domain::key::KeyHash;
 use crate::domain::package::Package;
@@ -81,6 +81,8 @@ struct Shared {
     entropy: Arc<dyn Entropy>,
     /// Nothing that was answered is ever forgotten.
     durable: bool,
+    /// Accounts and the keys that open them may lie on different servers: the store is a Cluster.
+    divided: bool,
     timeout: Duration,
     index: index::Indexed,
 }
@@ -110,8 +112,9 @@ impl RedisStore {
             let _ = runtime.block_on(stopped); // an error means that the store was dropped: the same
         })?;
         let (durable, timeout) = (config.durable, config.timeout);
+        let divided = matches!(config.servers, RedisServers::Cluster(_));
         let index = index::Indexed::default();
-        let shared = Arc::new(Shared { link, scripts, keys, ear, entropy, durable, timeout, index });
+        let shared = Arc::new(Shared { link, scripts, keys, ear, entropy, durable, divided, timeout, index });
         let store = Self { shared, runtime: handle, stop: Some(stop), thread: Some(thread) };
         match store.shared.link.first().await {
             Some(Down::Refused(refusal)) => Err(refusal.into()),
@@ -213,6 +216,11 @@ impl AccountStore for RedisStore {
     fn account_of(&self, hash: KeyHash) -> BoxFuture<'_, Result<Option<AccountId>, StoreError>> {
         let shared = Arc::clone(&self.shared);
         self.carry(async move { shared.account_of(&hash).await })
+    }
+
+    fn load_by_key(&self, hash: KeyHash) -> BoxFuture<'_, Result<Option<Loaded>, StoreError>> {
+        let shared = Arc::clone(&self.shared);
+        self.carry(async move { shared.load_by_key(&hash).await })
     }
 
     fn ended_before<'a>(

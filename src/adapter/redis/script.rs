@@ -41,6 +41,8 @@ impl Script {
 pub(super) struct Scripts {
     pub(super) identify: Script,
     pub(super) load: Script,
+    /// An account's documents, by the hash of its key; not for a Cluster.
+    pub(super) find: Script,
     pub(super) commit: Script,
     pub(super) check_in: Script,
     pub(super) heartbeat: Script,
@@ -58,6 +60,7 @@ impl Scripts {
         Self {
             identify: named(include_str!("identify.lua")),
             load: named(include_str!("load.lua")),
+            find: Script::new(&[include_str!("find.lua"), SERVER, include_str!("found.lua")].concat()),
             commit: named(include_str!("commit.lua")),
             check_in: named(include_str!("check_in.lua")),
             heartbeat: named(include_str!("heartbeat.lua")),

@@ -135,6 +135,14 @@ impl AccountStore for SqliteStore {
         Box::pin(self.ask(move |db| Ok(read::owner(db, &hash)?)))
     }
 
+    fn load_by_key(&self, hash: KeyHash) -> BoxFuture<'_, Result<Option<Loaded>, StoreError>> {
+        let (clock, server) = (self.clock.clone(), self.server.clone());
+        Box::pin(self.ask(move |db| match read::owner(db, &hash)? {
+            Some(account) => read::load(db, &account, (clock.now(), &server)),
+            None => Ok(None),
+        }))
+    }
+
     fn ended_before<'a>(
         &'a self,
         account: &'a AccountId,

@@ -36,6 +36,8 @@ const REPORT_AFTER: Duration = Duration::from_millis(400);
 const IDLE_AFTER: Duration = Duration::from_secs(1);
 /// Exchanges that are under way at one time.
 const EXCHANGES_MAX: usize = 256;
+/// What was read on behalf of a call is of use to its pool for so long: then another gateway has likely written.
+const READ_BELIEVED: Duration = Duration::from_secs(1);
 /// Pools that are remembered, beyond those in use.
 const POOLS_MAX: usize = 100_000;
 
@@ -82,6 +84,15 @@ impl Known {
 
 /// How lately a pool was drawn on: units drawn by then, and when that was last seen to have grown.
 type Pace = (u64, Instant);
+
+/// An account's documents, read on behalf of a call.
+#[derive(Debug)]
+pub struct Read {
+    /// What was read.
+    pub loaded: Loaded,
+    /// When the store was asked.
+    pub asked: Instant,
+}
 
 #[derive(Debug)]
 struct Entry {
@@ -197,6 +208,21 @@ impl Ledger {
         Arc::clone(&self.entry(account, product).pool)
     }
 
+    /// Takes in what was read a moment ago, so that the first exchange of a pool, which comes next, need not read it
+    /// again. A pool that has exchanged anything knows better. What has changed since is found out by the commit.
+    pub fn introduce(&self, pool: &LocalPool, read: Read) {
+        if read.asked.elapsed() > READ_BELIEVED {
+            return;
+        }
+        self.parts.desk.time.note(read.asked, read.loaded.now);
+        let entry = self.entry(&pool.account, &pool.product);
+        if let Ok(mut memory) = entry.memory.try_lock()
+            && memory.exchanged_at.is_none()
+        {
+            memory.known = Known::of(&pool.product, read.loaded);
+        }
+    }
+
     fn entry(&self, account: &AccountId, product: &ProductId) -> Arc<Entry> {
         let key = (account.clone(), product.clone());
         if let Some(entry) = self.pools.get(&key) {
@@ -265,8 +291,9 @@ impl Ledger {
                 notice = notices.recv() => self.hear(notice, &exchanges),
                 _ = tick.tick() => {
                     let now = Instant::now();
-                    // One whose first exchange is under way may hold something in a moment.
-                    active.retain(|_, entry| entry.pool.holds_any() || entry.memory.try_lock().is_err());
+                    // One whose first exchange is under way holds nothing yet; forgotten, its use would not be reported.
+                    let under_way = |entry: &Entry| entry.pool.waiting() > 0 || entry.memory.try_lock().is_err();
+                    active.retain(|_, entry| entry.pool.holds_any() || under_way(entry));
                     for entry in active.values() {
                         entry.is_idle(now); // notes the pace
                     }

@@ -1,5 +1,6 @@
 //! Several gateways, each with its own journal, on one store in memory that can fail: what is sold is what was bought.
 
+mod cold;
 mod faults;
 mod several;
 
@@ -35,12 +36,25 @@ use crate::telemetry::metrics::Metrics;
 /// Far more than a slow machine needs; a test that waits longer fails.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+const HASH_KEY: &[u8] = b"a secret of the tests";
+
 fn account() -> AccountId {
     AccountId::new("acme").unwrap()
 }
 
 fn chat() -> ProductId {
     ProductId::new("chat").unwrap()
+}
+
+fn offer(units: u64) -> Offer {
+    Offer {
+        id: OfferId::new("calls").unwrap(),
+        product: chat(),
+        quantity: Units::new(units),
+        validity: Validity::Days(10),
+        zone: TimeZone::UTC,
+        billable: BillableStatuses::default(),
+    }
 }
 
 struct World {
@@ -83,10 +97,14 @@ impl World {
     }
 
     async fn start(&self, name: &str, number: u64, disk: &Arc<MemoryDisk>) -> Gateway {
+        Self::start_on(self.store.clone(), name, number, disk).await
+    }
+
+    async fn start_on(store: Arc<dyn AccountStore>, name: &str, number: u64, disk: &Arc<MemoryDisk>) -> Gateway {
         let by = Incarnation { gateway: GatewayId::new(name).unwrap(), number };
         let journal = disk.begin(by.clone());
         let runs: Arc<dyn EarlierRuns> = journal.clone();
-        let desk = Desk::new(self.store.clone(), Arc::new(SystemClock), Arc::new(SystemEntropy), by.clone());
+        let desk = Desk::new(store, Arc::new(SystemClock), Arc::new(SystemEntropy), by.clone());
         recover(&runs, &desk).await.unwrap();
         let metrics = Metrics::new().unwrap();
         let parts = Parts { desk: desk.clone(), grants: journal.writer(0), metrics: metrics.clone() };
@@ -99,7 +117,7 @@ impl World {
             tokio::spawn(async move { syncing.run(nudges, std::future::pending()).await }),
             tokio::spawn(async move { attendance.run(std::future::pending()).await }),
         ];
-        let hasher = KeyHasher::new(b"a secret of the tests").unwrap();
+        let hasher = KeyHasher::new(HASH_KEY).unwrap();
         let accounts = Accounts::new(desk, commands, hasher);
         let meter = Meter::new(ledger.clone(), journal.writer(1));
         Gateway { by, disk: disk.clone(), journal, ledger, accounts, meter, metrics, tasks }
@@ -153,15 +171,8 @@ impl Gateway {
     }
 
     async fn try_to_buy(&self, order: &str, units: u64) -> Result<Done<(ProductId, Package)>, ChangeError> {
-        let offer = Offer {
-            id: OfferId::new("calls").unwrap(),
-            product: chat(),
-            quantity: Units::new(units),
-            validity: Validity::Days(10),
-            zone: TimeZone::UTC,
-            billable: BillableStatuses::default(),
-        };
-        self.accounts.add_package(&account(), Some(CommandId::new(order).unwrap()), &offer, None).await
+        let order = Some(CommandId::new(order).unwrap());
+        self.accounts.add_package(&account(), order, &offer(units), None).await
     }
 
     fn pool(&self) -> Arc<LocalPool> {
@@ -175,7 +186,10 @@ impl Gateway {
 
     /// Admits a call and charges it; it stays open.
     async fn open_call(&self) -> Result<OpenCall, AdmitError> {
-        let mut call = self.admit().await?;
+        Ok(self.charged(self.admit().await?).await)
+    }
+
+    async fn charged(&self, mut call: OpenCall) -> OpenCall {
         let arrived = SystemClock.now();
         let answered = Answered { request_id: "r", arrived, key: None, status: 200, streamed: false, attempts: 1 };
         let charged = tokio::select! {
@@ -183,7 +197,7 @@ impl Gateway {
             () = self.meter.write_charges() => None, // never ends
         };
         assert!(charged.is_some());
-        Ok(call)
+        call
     }
 
     fn end(&self, call: OpenCall) {

@@ -143,3 +143,28 @@ async fn a_busy_pool_costs_the_store_few_commits() {
     one.stop().await;
     world.settled(sold).await;
 }
+
+#[tokio::test]
+async fn a_pool_with_seconds_of_supply_left_costs_the_store_at_most_four_commits_a_second() {
+    const CALLS_EACH: u64 = 2; // every five milliseconds: at most 400 a second
+    let world = World::new();
+    let one = world.gateway("gw-1").await;
+    one.buy(4_400).await;
+    let sell = async |until_sold: u64, sold: &mut u64| {
+        while *sold < until_sold {
+            for _ in 0..CALLS_EACH {
+                one.call().await.unwrap();
+                *sold += 1;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let mut sold = 0;
+    sell(400, &mut sold).await; // blocks grow with the rate
+    let (before, begun) = (one.metrics.commits.done.get(), Instant::now());
+    sell(2_000, &mut sold).await; // from ten seconds of supply down to six
+    let (commits, most) = (one.metrics.commits.done.get() - before, 4.0 * begun.elapsed().as_secs_f64() + 1.0);
+    assert!(commits as f64 <= most, "{commits} commits in {:?}", begun.elapsed());
+    one.stop().await;
+    world.settled(sold).await;
+}

@@ -441,6 +441,9 @@ async fn a_claim_that_no_document_bears_out_gives_way_when_it_is_old() {
     let seen = load(&store, "first").await;
     let refused = store.commit(naming("first", Some(&seen), &[7])).await;
     assert!(matches!(refused, Err(CommitError::KeyTaken)), "{refused:?}");
+    // An entry need not say where its account lies.
+    let found = store.load_by_key(KeyHash([7; 32])).await.unwrap();
+    assert_eq!(found.map(|found| found.head.value.id), Some(account("second")));
 }
 
 #[tokio::test]

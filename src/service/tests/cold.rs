@@ -1,0 +1,158 @@
+//! What a call costs that is the first of its account: how often it waits for the store, and how often the store is
+//! asked for it in all.
+
+use std::cell::RefCell;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use jiff::Timestamp;
+use tokio::sync::broadcast;
+
+use super::*;
+use crate::domain::key::KeyHash;
+use crate::ports::BoxFuture;
+use crate::ports::account_store::{AccountSummary, Commit, CommitError, Loaded, StoreError};
+use crate::ports::gateways::{CheckIn, Heartbeat, Notice, Servers};
+use crate::protocol::api_key::ApiKeyText;
+use crate::service::accounts::NewKey;
+use crate::service::authenticate::Authenticator;
+
+const ACCOUNTS: usize = 200;
+
+/// A store that counts how often it is asked about an account.
+struct Counting {
+    store: Arc<MemoryStore>,
+    asked: AtomicUsize,
+}
+
+impl Counting {
+    fn count(&self) -> &MemoryStore {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        &self.store
+    }
+}
+
+impl AccountStore for Counting {
+    fn load<'a>(&'a self, account: &'a AccountId) -> BoxFuture<'a, Result<Option<Loaded>, StoreError>> {
+        self.count().load(account)
+    }
+
+    fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<Timestamp, CommitError>> {
+        self.count().commit(commit)
+    }
+
+    fn list(&self, after: Option<AccountId>) -> BoxFuture<'_, Result<Vec<AccountSummary>, StoreError>> {
+        self.count().list(after)
+    }
+
+    fn account_of(&self, hash: KeyHash) -> BoxFuture<'_, Result<Option<AccountId>, StoreError>> {
+        self.count().account_of(hash)
+    }
+
+    fn load_by_key(&self, hash: KeyHash) -> BoxFuture<'_, Result<Option<Loaded>, StoreError>> {
+        self.count().load_by_key(hash)
+    }
+
+    fn ended_before<'a>(
+        &'a self,
+        account: &'a AccountId,
+        latest: usize,
+    ) -> BoxFuture<'a, Result<Vec<(ProductId, Package)>, StoreError>> {
+        self.count().ended_before(account, latest)
+    }
+
+    fn changes(&self) -> broadcast::Receiver<Notice> {
+        self.store.changes()
+    }
+
+    fn notify(&self, notice: Notice) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.store.notify(notice)
+    }
+
+    fn heard_at(&self) -> Option<Instant> {
+        self.store.heard_at()
+    }
+
+    fn heartbeat<'a>(&'a self, by: &'a Incarnation) -> BoxFuture<'a, Result<Heartbeat, StoreError>> {
+        self.store.heartbeat(by)
+    }
+
+    fn leave<'a>(&'a self, by: &'a Incarnation) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.store.leave(by)
+    }
+
+    fn servers(&self) -> BoxFuture<'_, Result<Servers, StoreError>> {
+        self.store.servers()
+    }
+
+    fn check_in<'a>(
+        &'a self,
+        by: &'a Incarnation,
+        servers: &'a Servers,
+        live: &'a [Incarnation],
+    ) -> BoxFuture<'a, Result<CheckIn, StoreError>> {
+        self.store.check_in(by, servers, live)
+    }
+}
+
+/// An account with a package of a thousand calls, and its key.
+async fn opened(gateway: &Gateway, number: usize) -> (AccountId, ApiKeyText) {
+    let id = AccountId::new(&format!("account-{number}")).unwrap();
+    gateway.accounts.open(None, Some(id.clone()), "Cold").await.unwrap();
+    let order = Some(CommandId::new(&format!("order-{number}")).unwrap());
+    gateway.accounts.add_package(&id, order, &offer(1_000), None).await.unwrap();
+    let key = gateway.accounts.add_key(&id, None, NewKey::default()).await.unwrap();
+    (id, key.text.unwrap())
+}
+
+#[tokio::test]
+async fn the_first_call_of_an_account_waits_twice_for_the_store_and_costs_it_three_commands() {
+    let world = World::new();
+    let other = world.gateway("gw-1").await;
+    let mut keys = Vec::new();
+    for number in 0..ACCOUNTS {
+        keys.push(opened(&other, number).await.1);
+    }
+    let store = Arc::new(Counting { store: world.store.clone(), asked: AtomicUsize::new(0) });
+    let one = World::start_on(store.clone(), "gw-2", 1, &Arc::new(MemoryDisk::default())).await;
+    eventually("the check-in", || one.ledger.is_open()).await;
+    let asked = || store.asked.load(Ordering::Relaxed);
+    let (authenticator, before) = (Authenticator::new(store.clone(), KeyHasher::new(HASH_KEY).unwrap()), asked());
+    let mut calls = Vec::new();
+    for key in &keys {
+        let found = authenticator.caller(key.expose(), Timestamp::now(), &RefCell::default()).await.unwrap();
+        let pool = found.caller.pool(&chat(), &one.ledger);
+        one.ledger.introduce(&pool, *found.read.unwrap());
+        calls.push(one.meter.admit(&pool).await.unwrap());
+    }
+    assert_eq!(asked() - before, 2 * ACCOUNTS, "while a call is open nothing is reported");
+    for call in calls {
+        let call = one.charged(call).await;
+        one.end(call);
+    }
+    let leased = || one.metrics.commits.done.get();
+    eventually("the reports", || leased() as usize == 2 * ACCOUNTS).await;
+    assert_eq!(asked() - before, 3 * ACCOUNTS);
+}
+
+#[tokio::test]
+async fn what_was_read_for_a_call_and_has_changed_since_is_read_again() {
+    let world = World::new();
+    let (one, other) = (world.gateway("gw-1").await, world.gateway("gw-2").await);
+    let (id, key) = opened(&other, 1).await;
+    let authenticator = Authenticator::new(world.store.clone(), KeyHasher::new(HASH_KEY).unwrap());
+    let found = authenticator.caller(key.expose(), Timestamp::now(), &RefCell::default()).await.unwrap();
+    let theirs = other.ledger.pool(&id, &chat());
+    let sold = other.meter.admit(&theirs).await.unwrap();
+    let pool = found.caller.pool(&chat(), &one.ledger);
+    one.ledger.introduce(&pool, *found.read.unwrap());
+    let call = one.meter.admit(&pool).await.unwrap();
+    assert_eq!(one.metrics.commits.conflict.get(), 1);
+    for (gateway, call) in [(&other, sold), (&one, call)] {
+        let call = gateway.charged(call).await;
+        gateway.end(call);
+        gateway.ledger.finish().await;
+    }
+    let loaded = world.store.load(&id).await.unwrap().unwrap();
+    let package = &loaded.pools[&chat()].value.packages[0];
+    assert_eq!((package.settled, package.leased), (Units::new(2), Units::ZERO));
+}
