@@ -540,7 +540,7 @@ mod tests {
         };
         assert_eq!(told(&mut pool, 168.hours()), []);
         let first = Event::Overrun { product, package, overrun, waited_since: Some(noon()) };
-        assert_eq!(told(&mut pool, 168.hours().nanoseconds(1)), [first.clone()]);
+        assert_eq!(told(&mut pool, 168.hours().nanoseconds(1)), std::slice::from_ref(&first));
         assert_eq!(told(&mut pool, 200.hours()), []);
         // As much use of the same package, that comes later, is told as well.
         let later = noon().checked_add(200.hours()).unwrap();
