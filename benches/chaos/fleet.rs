@@ -249,16 +249,20 @@ impl Fleet {
         Zombie { process, data }
     }
 
-    /// `tollgate store backup` or `restore`, with one file for both.
+    /// `tollgate store backup` or `restore`, with one file for both; repeated as an operator would if the store does not
+    /// answer in time.
     pub(crate) async fn store(&self, what: &'static str) {
-        let (config, file) = (self.members[0].config(), self.dir.path().join("backup.jsonl"));
-        let (code, said) = blocking(move || {
-            let (config, file) = (config.to_str().unwrap(), file.to_str().unwrap());
-            let (code, printed, said) = run(&["store", what, "--config", config, file]);
-            (code, format!("{printed}{said}"))
-        })
-        .await;
-        assert_eq!(code, Some(0), "store {what}: {said}");
+        let deadline = Instant::now() + READY_WITHIN;
+        loop {
+            let (config, file) = (self.members[0].config(), self.dir.path().join("backup.jsonl"));
+            let (code, _, said) =
+                blocking(move || run(&["store", what, "--config", config.to_str().unwrap(), file.to_str().unwrap()]))
+                    .await;
+            if code == Some(0) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "store {what} ends with {code:?}: {said}");
+        }
     }
 
     pub(crate) fn signal(&self, number: usize, signal: Signal) {
