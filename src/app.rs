@@ -122,8 +122,9 @@ impl Gateway {
         let grants = writers.next().ok_or(StartError::NoWriter)?;
         let Keepers { ledger, nudges, commands, attendance } = Keepers::new(&desk, grants, &run, &metrics);
         found.suspense.iter().for_each(|((account, product), units)| ledger.note_suspense(account, product, *units));
-        let authenticator = Arc::new(Authenticator::new(Arc::clone(&store), hasher.clone()));
-        let own = own_parts(writers, &ledger, access.as_ref(), &metrics);
+        let patience = config.store.patience();
+        let authenticator = Arc::new(Authenticator::new(Arc::clone(&store), hasher.clone(), patience));
+        let own = own_parts(writers, (&ledger, patience), access.as_ref(), &metrics);
         let shared = Shared {
             authenticator: Arc::clone(&authenticator),
             ledger: Arc::clone(&ledger),
@@ -343,13 +344,13 @@ async fn settle_earlier(run: &Run, desk: &Desk, metrics: &Metrics) -> Result<Rec
 
 fn own_parts(
     writers: impl Iterator<Item = Arc<dyn Journal>>,
-    ledger: &Arc<Ledger>,
+    (ledger, patience): (&Arc<Ledger>, Duration),
     access: Option<&AccessLog>,
     metrics: &Metrics,
 ) -> Vec<OwnParts> {
     let part = |(number, journal): (u16, Arc<dyn Journal>)| OwnParts {
         number,
-        meter: Meter::new(Arc::clone(ledger), journal),
+        meter: Meter::new(Arc::clone(ledger), journal, patience),
         access: access.map(|access| access.buffer(metrics.access_dropped.clone())),
     };
     (0..).zip(writers).map(part).collect()

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::HeaderValue;
 use jiff::Timestamp;
@@ -41,6 +41,8 @@ pub struct Call {
     pub caller: Option<Arc<Caller>>,
     /// What finding the caller has brought, until quota is set aside.
     pub read: Option<Box<Read>>,
+    /// How long the store was waited for to find the caller.
+    pub waited: Duration,
     /// As the buyer named it.
     pub model: Option<String>,
     /// Quota, once it is set aside.

@@ -4,7 +4,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{self, HeaderName};
@@ -68,6 +68,7 @@ fn begin(core: Rc<Core>, conn: Rc<Conn>, request: &Request<Incoming>) -> Call {
         sold: None,
         caller: None,
         read: None,
+        waited: Duration::ZERO,
         model: None,
         open: None,
         attempts: 0,
@@ -133,8 +134,8 @@ async fn authenticate(call: &mut Call, shelf: &Shelf, route: &Route, head: &Head
         Credential::Bearer(key) => {
             let authenticator = Arc::clone(&call.core.shared.authenticator);
             let found = authenticator.caller(key, call.arrived, &call.conn.last_caller).await;
-            let Found { caller, read } = found.map_err(|error| Rejection::auth(&error))?;
-            (call.caller, call.read) = (Some(caller), read);
+            let Found { caller, read, waited } = found.map_err(|error| Rejection::auth(&error))?;
+            (call.caller, call.read, call.waited) = (Some(caller), read, waited);
         }
         Credential::None if sold.is_some() || route::callable(shelf, None).next().is_none() => {
             return Err(missing_key());
@@ -278,7 +279,7 @@ async fn admit(call: &mut Call, sold: &Sold) -> Result<(), Rejection> {
         ledger.introduce(&pool, *read);
     }
     let refused = |error| Rejection::quota(&error, &sold.product.id, sold.product.buy_url.as_deref());
-    call.open = Some(call.core.meter.admit(&pool).await.map_err(refused)?);
+    call.open = Some(call.core.meter.admit(&pool, call.waited).await.map_err(refused)?);
     Ok(())
 }
 

@@ -17,9 +17,6 @@ use crate::domain::usage::{Charge, ChargePart, Ending};
 use crate::ports::BoxFuture;
 use crate::ports::journal::{CallEnd, Journal, JournalError, Position, Record};
 
-/// A call waits at most this long for the store to say whether there is quota.
-const ADMIT_WAIT_MAX: Duration = Duration::from_secs(1);
-
 /// Why a call got no quota.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AdmitError {
@@ -38,6 +35,8 @@ pub enum AdmitError {
 pub struct Meter {
     ledger: Arc<Ledger>,
     journal: Arc<dyn Journal>,
+    /// One call waits at most this long for the store in all.
+    patience: Duration,
     calls: Cell<u64>,
     /// The charges that the next write takes.
     batch: RefCell<Arc<Batch>>,
@@ -101,21 +100,23 @@ pub struct Charged {
 }
 
 impl Meter {
-    /// A meter that writes to this core's journal.
-    pub fn new(ledger: Arc<Ledger>, journal: Arc<dyn Journal>) -> Self {
-        Self { ledger, journal, calls: Cell::new(0), batch: RefCell::default(), any_staged: Notify::new() }
+    /// A meter that writes to this core's journal, for calls that wait at most for `patience` in all for the store.
+    pub fn new(ledger: Arc<Ledger>, journal: Arc<dyn Journal>, patience: Duration) -> Self {
+        Self { ledger, journal, patience, calls: Cell::new(0), batch: RefCell::default(), any_staged: Notify::new() }
     }
 
-    /// Sets one unit aside. Waits only if this gateway has none at hand.
-    pub async fn admit(&self, pool: &Arc<LocalPool>) -> Result<OpenCall, AdmitError> {
+    /// Sets one unit aside. Waits only if this gateway has none at hand, and for what is left of a call's patience that
+    /// has `waited` for the store already.
+    pub async fn admit(&self, pool: &Arc<LocalPool>, waited: Duration) -> Result<OpenCall, AdmitError> {
         // Room for the charge first: what cannot be written down must not be forwarded.
         self.journal.reserve().map_err(|_| AdmitError::Journal)?;
         let taken = match self.take(pool) {
             Some(hold) => Ok(hold),
             None => {
                 // Boxed, as it is rare: warm calls keep no room for it.
-                let waited = Box::pin(tokio::time::timeout(ADMIT_WAIT_MAX, self.wait(pool))).await;
-                waited.unwrap_or(Err(AdmitError::Unavailable))
+                let left = self.patience.saturating_sub(waited);
+                let answer = Box::pin(tokio::time::timeout(left, self.wait(pool))).await;
+                answer.unwrap_or(Err(AdmitError::Unavailable))
             }
         };
         match taken {

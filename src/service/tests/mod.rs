@@ -2,6 +2,7 @@
 
 mod cold;
 mod faults;
+mod patience;
 mod several;
 
 use std::sync::Arc;
@@ -35,6 +36,8 @@ use crate::telemetry::metrics::Metrics;
 
 /// Far more than a slow machine needs; a test that waits longer fails.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a call waits for the store.
+const CALL_PATIENCE: Duration = Duration::from_secs(1);
 
 const HASH_KEY: &[u8] = b"a secret of the tests";
 
@@ -119,7 +122,7 @@ impl World {
         ];
         let hasher = KeyHasher::new(HASH_KEY).unwrap();
         let accounts = Accounts::new(desk, commands, hasher);
-        let meter = Meter::new(ledger.clone(), journal.writer(1));
+        let meter = Meter::new(ledger.clone(), journal.writer(1), CALL_PATIENCE);
         Gateway { by, disk: disk.clone(), journal, ledger, accounts, meter, metrics, tasks }
     }
 
@@ -181,7 +184,7 @@ impl Gateway {
 
     /// Admits a call that is not charged yet.
     async fn admit(&self) -> Result<OpenCall, AdmitError> {
-        self.meter.admit(&self.pool()).await
+        self.meter.admit(&self.pool(), Duration::ZERO).await
     }
 
     /// Admits a call and charges it; it stays open.
