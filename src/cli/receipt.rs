@@ -52,11 +52,11 @@ fn keygen(to: &Path) -> Result<String, Failure> {
     let pem = SigningKey::pem_of(seed);
     let key = SigningKey::from_pem(&pem).map_err(|error| failure(EXIT_BUG, error))?;
     let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to);
-    let mut file = opened.map_err(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists => {
-            failure(EXIT_USAGE, format!("{} is there already; a key is never overwritten", to.display()))
+    let mut file = opened.map_err(|error| {
+        if error.kind() == io::ErrorKind::AlreadyExists {
+            return failure(EXIT_USAGE, format!("{} is there already; a key is never overwritten", to.display()));
         }
-        _ => failure(EXIT_UNAVAILABLE, format!("{}: {error}", to.display())),
+        failure(EXIT_UNAVAILABLE, format!("{}: {error}", to.display()))
     })?;
     let written = file.write_all(pem.as_bytes()).and_then(|()| file.sync_all());
     written.map_err(|error| failure(EXIT_UNAVAILABLE, format!("{}: {error}", to.display())))?;

@@ -439,7 +439,7 @@ impl Accounts {
             };
             let Some(commit) = commit_of(&self.desk, &loaded, &change) else { return Ok(Applied::Before(loaded)) };
             if record.is_none() {
-                record = Some(self.log.write(account, &Told::Change(command.clone()), at).await?);
+                record = Some(self.log.write(account, &Told::Change(Box::new(command.clone())), at).await?);
             }
             match self.desk.commit(commit).await {
                 Ok(()) => return Ok(Applied::Now(change)),
