@@ -14,7 +14,7 @@ const FRAME_HEAD: usize = 8;
 /// The header's length.
 pub(super) const HEADER_BYTES: usize = 20;
 /// Grows when an older program could no longer read the files.
-pub(super) const FORMAT_VERSION: u16 = 1;
+pub(super) const FORMAT_VERSION: u16 = 2;
 
 const MAGIC: [u8; 8] = *b"tollgate";
 
@@ -79,6 +79,11 @@ impl FileId {
         self.header_of(FORMAT_VERSION)
     }
 
+    /// Whether a file of this program, or of an earlier version of it, begins so.
+    pub(super) fn is_header(self, header: &[u8]) -> bool {
+        (1..=FORMAT_VERSION).any(|version| header == self.header_of(version))
+    }
+
     /// Whether this header was written by a program too new for this one.
     pub(super) fn is_newer(self, header: &[u8]) -> bool {
         let version = header.get(MAGIC.len()..MAGIC.len() + 2).and_then(|bytes| bytes.try_into().ok());
@@ -121,7 +126,9 @@ mod tests {
     #[test]
     fn only_a_whole_header_with_a_higher_version_is_newer() {
         let id = FileId { writer: 3, sequence: 4 };
-        assert!(!id.is_newer(&id.header()));
+        assert!(!id.is_newer(&id.header()) && !id.is_newer(&id.header_of(1)));
+        assert!(id.is_header(&id.header()) && id.is_header(&id.header_of(1)));
+        assert!(!id.is_header(&id.header_of(FORMAT_VERSION + 1)) && !id.is_header(&[0; HEADER_BYTES]));
         let newer = id.header_of(FORMAT_VERSION + 1);
         assert!(id.is_newer(&newer));
         for at in 0..newer.len() {

@@ -45,7 +45,7 @@ fn read_file(path: &Path, id: FileId, each: &mut dyn FnMut(Record)) -> io::Resul
     if id.is_newer(header) {
         return Err(io::Error::other("a newer version of this program wrote it"));
     }
-    if header == id.header() {
+    if id.is_header(header) {
         window.skip(HEADER_BYTES);
     }
     let mut damaged = 0;
@@ -85,7 +85,7 @@ pub(super) fn scan(
     let mut file = File::open(path)?;
     let mut at = file.seek(SeekFrom::Start(from))?;
     let mut window = Window { file, bytes: Vec::new(), start: 0, ended: false };
-    if at == 0 && window.look()?.starts_with(&id.header()) {
+    if at == 0 && window.look()?.get(..HEADER_BYTES).is_some_and(|header| id.is_header(header)) {
         window.skip(HEADER_BYTES);
         at += HEADER_BYTES as u64;
     }
