@@ -4,6 +4,7 @@
 mod headers;
 mod offer;
 mod product;
+mod receipts;
 mod store;
 mod together;
 mod upstream;
@@ -71,6 +72,7 @@ pub(super) fn config(root: At<Raw>, folder: &Path, report: &Report<'_>) -> Optio
     let limits = raw.limits.section(place).and_then(|at| limits(at.value, cx));
     let journal = raw.journal.section(place);
     let segment = journal.and_then(|at| cx.size(at.value.segment_bytes, defaults::SEGMENT_BYTES, SEGMENT_BYTES));
+    let receipts = receipts::receipts(raw.receipts, cx);
     let drain_timeout = period(raw.drain_timeout, defaults::DRAIN_TIMEOUT);
     let sold = product::products(raw.products, place, cx);
     let buffered_bytes = limits.as_ref().map(|limits| limits.buffered_bytes);
@@ -90,6 +92,7 @@ pub(super) fn config(root: At<Raw>, folder: &Path, report: &Report<'_>) -> Optio
         log: log?,
         limits: limits?,
         journal_segment_bytes: segment?,
+        receipts: receipts?,
         drain_timeout: drain_timeout?,
         catalog: Arc::new(Catalog { products: products?, offers: offers? }),
     })

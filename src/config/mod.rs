@@ -29,6 +29,7 @@ use secrecy::SecretString;
 
 use crate::domain::id::{GatewayId, OfferId, ProductId};
 use crate::domain::offer::Offer;
+use crate::domain::signing::{PublicKey, SigningKey};
 
 pub use load::{FILE_BYTES_MAX, json_schema, load, parse};
 pub use problem::{PROBLEMS_MAX, Problem, Problems};
@@ -59,10 +60,23 @@ pub struct Config {
     pub limits: Limits,
     /// Size of a journal file, in bytes.
     pub journal_segment_bytes: u64,
+    /// What signs receipts; `None`: there are none.
+    pub receipts: Option<Receipts>,
     /// How long open streams may go on after SIGTERM.
     pub drain_timeout: Duration,
     /// What is sold.
     pub catalog: Arc<Catalog>,
+}
+
+/// What signs receipts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Receipts {
+    /// The key's name.
+    pub key_id: String,
+    /// The key.
+    pub key: SigningKey,
+    /// Those that have signed earlier, by name.
+    pub earlier: Vec<(String, PublicKey)>,
 }
 
 /// What is written where.
@@ -144,6 +158,8 @@ pub struct Product {
     pub on_seller_break: Option<BreakRule>,
     /// What a call waits for at its end.
     pub durability: Durability,
+    /// In which request header the buyer names its own user, if in any.
+    pub end_user_header: Option<HeaderName>,
     /// Which of the seller's headers reach the buyer.
     pub response_headers: HeaderRule,
 }

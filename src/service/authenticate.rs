@@ -16,6 +16,7 @@ use tokio::sync::broadcast;
 
 use super::ledger::{Ledger, Read};
 use super::supply::LocalPool;
+use crate::domain::allocation::Allocation;
 use crate::domain::id::{AccountId, ProductId};
 use crate::domain::key::{ApiKey, KeyHash, KeyState};
 use crate::ports::account_store::{AccountStore, StoreError};
@@ -34,6 +35,8 @@ pub struct Caller {
     pub account: AccountId,
     /// The key.
     pub key: ApiKey,
+    /// To what its calls are allotted.
+    pub allocation: Arc<Allocation>,
     /// The pools it has drawn on, so that a warm call finds its own without hashing two names.
     pools: RwLock<Vec<Arc<LocalPool>>>,
 }
@@ -203,7 +206,8 @@ impl Authenticator {
         let found = loaded.and_then(|loaded| {
             let head = &loaded.head.value;
             let key = head.keys.iter().find(|key| key.hash == hash)?.clone();
-            let caller = Arc::new(Caller { account: head.id.clone(), key, pools: RwLock::default() });
+            let (account, allocation) = (head.id.clone(), Arc::new(key.allocation()));
+            let caller = Arc::new(Caller { account, key, allocation, pools: RwLock::default() });
             Some(Found { read: Some(Box::new(Read { loaded, asked })), ..caller.into() })
         });
         let remembered = match &found {

@@ -11,9 +11,8 @@ use super::ledger::Ledger;
 use super::supply::{Dry, Hold, LocalPool};
 use crate::domain::amount::Units;
 use crate::domain::billable;
-use crate::domain::id::KeyId;
 use crate::domain::pool::Shortage;
-use crate::domain::usage::{Charge, ChargePart, Ending};
+use crate::domain::usage::{CallFacts, CallerRef, Charge, ChargePart, Ending, UnitClass};
 use crate::ports::BoxFuture;
 use crate::ports::journal::{CallEnd, Journal, JournalError, Position, Record};
 
@@ -68,14 +67,16 @@ pub struct Answered<'a> {
     pub request_id: &'a str,
     /// When the call came.
     pub arrived: Timestamp,
-    /// With which key.
-    pub key: Option<&'a KeyId>,
+    /// With what it was made.
+    pub caller: Option<CallerRef>,
     /// The seller's status.
     pub status: u16,
     /// Whether an event stream follows.
     pub streamed: bool,
     /// How often the request was sent.
     pub attempts: u8,
+    /// What else the record says.
+    pub facts: CallFacts,
 }
 
 /// A call with quota set aside. It ends in exactly one way: [`Meter::end`] or [`Meter::give_back`].
@@ -156,7 +157,7 @@ impl Meter {
     /// The seller has answered: charges the call if its package's terms say so. The charge is in the journal when this
     /// returns; only then may the head go to the client. `None`: the status is not billable. If it is dropped before, the
     /// call is charged all the same, until its end says otherwise.
-    pub async fn charge(&self, call: &mut OpenCall, answered: &Answered<'_>) -> Result<Option<Charged>, JournalError> {
+    pub async fn charge(&self, call: &mut OpenCall, answered: Answered<'_>) -> Result<Option<Charged>, JournalError> {
         let Some(part) = call.hold.part() else { return Ok(None) };
         let units = billable::charge(&part.billable, answered.arrived, Some(answered.status));
         if units.is_zero() {
@@ -169,12 +170,18 @@ impl Meter {
             request_id: answered.request_id.to_owned(),
             arrived: answered.arrived,
             account: call.pool.account.clone(),
-            key: answered.key.cloned(),
+            caller: answered.caller,
             product: call.pool.product.clone(),
-            parts: vec![ChargePart { lease: call.hold.lease(), package: part.package.clone(), units }],
+            parts: vec![ChargePart {
+                lease: call.hold.lease(),
+                package: part.package.clone(),
+                class: UnitClass::Calls,
+                units,
+            }],
             status: answered.status,
             streamed: answered.streamed,
             attempts: answered.attempts,
+            facts: answered.facts,
         }))?;
         let mut charged = Charged { call: number, units, remaining: call.pool.charge(), position: None };
         call.charged = Some(charged);

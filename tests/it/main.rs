@@ -20,3 +20,4 @@ mod redis;
 mod seller;
 mod sse;
 mod tidy;
+mod usage;

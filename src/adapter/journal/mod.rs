@@ -6,6 +6,7 @@
 //! incarnation.lock                       held while a number is given out
 //! journal/<run>/run.json                 whose run, on which boot; locked while the run lives
 //! journal/<run>/<writer>-<number>.journal  frames of records, then zeros
+//! journal/<run>/<writer>-<number>.<part>.index  for receipts: where a journal file has which request id
 //! journal/<run>/settled                  all of the run's use is in the books
 //! journal/servers.json                   the servers of the store that the gateway has last checked in with
 //! ```
@@ -18,6 +19,7 @@ mod data_dir;
 mod disk;
 mod earlier;
 mod frame;
+mod index;
 mod reader;
 mod run;
 mod synced;
@@ -27,6 +29,7 @@ mod usage;
 mod writer;
 
 pub use data_dir::{DataDir, OpenError};
+pub use index::CallIndex;
 pub use run::{JournalStats, Run, RunOptions};
 pub use usage::{UsageSummary, read_usage};
 

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use super::frame::{self, FRAME_BYTES_MAX, FileId, HEADER_BYTES};
@@ -44,7 +45,7 @@ fn read_file(path: &Path, id: FileId, each: &mut dyn FnMut(Record)) -> io::Resul
     if id.is_newer(header) {
         return Err(io::Error::other("a newer version of this program wrote it"));
     }
-    if header == id.header() {
+    if id.is_header(header) {
         window.skip(HEADER_BYTES);
     }
     let mut damaged = 0;
@@ -53,8 +54,8 @@ fn read_file(path: &Path, id: FileId, each: &mut dyn FnMut(Record)) -> io::Resul
     loop {
         let bytes = window.look()?;
         let Some(first) = bytes.first() else { return Ok(damaged + meant) };
-        // No client can forge a frame inside a damaged one: what clients choose is printable, and a length that is
-        // made of printable characters is too large.
+        // No client can forge a frame inside a damaged one: what clients choose holds no control characters and is not
+        // followed by two zeros, and a length that is made of other characters is too large.
         if let Some((record, length)) = frame::decode(bytes) {
             each(record);
             window.skip(length);
@@ -70,6 +71,42 @@ fn read_file(path: &Path, id: FileId, each: &mut dyn FnMut(Record)) -> io::Resul
             meant = unclear;
         }
         window.skip(passed);
+    }
+}
+
+/// Shows the records of a file from an offset on, each with its own, until `each` breaks off. Of a file that is still
+/// growing only up to the first byte that is no record. Returns where to go on, and whether all was shown.
+pub(super) fn scan(
+    path: &Path,
+    (id, from): (FileId, u64),
+    growing: bool,
+    each: &mut dyn FnMut(u64, Record) -> ControlFlow<()>,
+) -> io::Result<(u64, bool)> {
+    let mut file = File::open(path)?;
+    let mut at = file.seek(SeekFrom::Start(from))?;
+    let mut window = Window { file, bytes: Vec::new(), start: 0, ended: false };
+    if at == 0 && window.look()?.get(..HEADER_BYTES).is_some_and(|header| id.is_header(header)) {
+        window.skip(HEADER_BYTES);
+        at += HEADER_BYTES as u64;
+    }
+    loop {
+        let bytes = window.look()?;
+        if bytes.is_empty() {
+            return Ok((at, true));
+        }
+        let passed = match frame::decode(bytes) {
+            Some((record, length)) => {
+                let more = each(at, record);
+                if more.is_break() {
+                    return Ok((at + length as u64, false));
+                }
+                length
+            }
+            None if growing => return Ok((at, true)),
+            None => zeros_in_front(bytes).saturating_sub(3).max(1), // as above
+        };
+        window.skip(passed);
+        at += passed as u64;
     }
 }
 

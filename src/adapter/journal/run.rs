@@ -1,5 +1,6 @@
 //! One run of a gateway: its writers and the thread that does the slow part of their work.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -105,6 +106,11 @@ impl Run {
     /// The runs before this one.
     pub fn earlier(&self) -> Arc<dyn EarlierRuns> {
         Arc::clone(&self.earlier) as Arc<dyn EarlierRuns>
+    }
+
+    /// Where the runs are, and which one this is.
+    pub(super) fn place(&self) -> (PathBuf, Incarnation) {
+        (self.earlier.journal.clone(), self.incarnation.clone())
     }
 
     /// Figures for metrics.

@@ -13,7 +13,7 @@ use crate::ports::BoxFuture;
 use crate::ports::account_store::{AccountSummary, Commit, CommitError, Loaded, StoreError};
 use crate::ports::gateways::{CheckIn, Heartbeat, Notice, Servers};
 use crate::protocol::api_key::ApiKeyText;
-use crate::service::accounts::NewKey;
+use crate::service::accounts::{NewKey, NewPackage};
 use crate::service::authenticate::Authenticator;
 
 const ACCOUNTS: usize = 200;
@@ -99,7 +99,7 @@ pub(super) async fn opened(gateway: &Gateway, number: usize) -> (AccountId, ApiK
     let id = AccountId::new(&format!("account-{number}")).unwrap();
     gateway.accounts.open(None, Some(id.clone()), "Cold").await.unwrap();
     let order = Some(CommandId::new(&format!("order-{number}")).unwrap());
-    gateway.accounts.add_package(&id, order, &offer(1_000), None).await.unwrap();
+    gateway.accounts.add_package(&id, order, NewPackage::of(&offer(1_000))).await.unwrap();
     let key = gateway.accounts.add_key(&id, None, NewKey::default()).await.unwrap();
     (id, key.text.unwrap())
 }
