@@ -10,14 +10,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::net::TcpListener;
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinHandle;
 
 use crate::adapter::clock::{SystemClock, SystemEntropy};
-use crate::adapter::journal::{DataDir, OpenError as DataDirError, Run, RunOptions};
+use crate::adapter::journal::{DataDir, OpenError as DataDirError, Retention, Run, RunOptions, Tidier};
 use crate::adapter::redis::OpenError as RedisOpenError;
 use crate::adapter::sqlite::OpenError as StoreOpenError;
 use crate::admin::health::{Readiness, Unready};
@@ -45,6 +45,8 @@ use crate::telemetry::metrics::Metrics;
 const BACKLOG: i32 = 1_024;
 /// The store's file in the data directory.
 pub const STORE_FILE: &str = "store.sqlite3";
+/// How often the journal is looked through for what can be removed.
+const TIDY_EVERY: Duration = Duration::from_secs(60);
 /// How often the journal and the store are looked at, for readiness.
 const WATCH_EVERY: Duration = Duration::from_millis(250);
 /// For so long after its last failure the store is taken to be away: then calls may try it again.
@@ -137,6 +139,7 @@ impl Gateway {
         let catalog = Arc::new(ArcSwap::new(Arc::clone(&config.catalog)));
         let readiness = Arc::new(Readiness::default());
         readiness.raise(Unready::CheckingIn); // until the ledger is seen to be open
+        let (retention, desk_of_tidier) = (retention(&config), desk.clone());
         let (token, drain_timeout) = (AdminToken::new(&config.admin_token), config.drain_timeout);
         let (held_catalog, held_server) = (Arc::clone(&catalog), Arc::clone(&server));
         let reloader =
@@ -153,6 +156,7 @@ impl Gateway {
         metrics.reload_success.set(1);
 
         let run = Arc::new(run);
+        let tidying = tidy_journal(run.tidier(), Arc::clone(&ledger), desk_of_tidier, retention, metrics.clone());
         let (stop_listening, stopped) = watch::channel(false);
         let (stop_syncing, synced) = watch::channel(false);
         let (stop_attending, attended) = watch::channel(false);
@@ -165,6 +169,7 @@ impl Gateway {
             attending: tokio::spawn(attend_until(attendance, attended)),
             others: vec![
                 tokio::spawn(follow(authenticator, store.changes())),
+                tokio::spawn(tidying),
                 tokio::spawn(admin::serve(admin_listener, router(state), std::future::pending())),
                 tokio::spawn(watch_ledger(Arc::clone(&run), Arc::clone(&ledger), Arc::clone(&readiness), metrics)),
             ],
@@ -318,7 +323,13 @@ fn open_data_dir(config: &Config, now: Timestamp) -> Result<DataDir, DataDirErro
 fn begin_run(dir: DataDir, config: &Config) -> Result<Run, StartError> {
     let cores = u16::try_from(config.workers).unwrap_or(u16::MAX);
     let writers = cores.saturating_add(1); // one for grants
-    Ok(dir.begin_run(RunOptions { writers, segment_bytes: config.journal_segment_bytes })?)
+    Ok(dir.begin_run(RunOptions { writers, segment_bytes: config.journal.segment_bytes })?)
+}
+
+/// When records may be removed.
+fn retention(config: &Config) -> Retention {
+    let keep = SignedDuration::try_from(config.journal.keep).unwrap_or(SignedDuration::MAX);
+    Retention { keep, remove: config.journal.remove }
 }
 
 /// Brings the earlier runs' journals into the books.
@@ -395,6 +406,30 @@ async fn follow(authenticator: Arc<Authenticator>, changes: broadcast::Receiver<
     authenticator.follow(changes).await;
 }
 
+/// Removes records that nobody needs any more, once a minute, and tells how much there are.
+async fn tidy_journal(tidier: Tidier, ledger: Arc<Ledger>, desk: Desk, retention: Retention, metrics: Metrics) {
+    let mut tick = tokio::time::interval(TIDY_EVERY);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        // By two clocks, so that one that is wrong does not remove what the other knows to be young.
+        let now = SystemClock.now().min(desk.now());
+        let (tidier, held_since) = (tidier.clone(), ledger.held_since());
+        let tidied = tokio::task::spawn_blocking(move || tidier.tidy(&retention, held_since, now)).await;
+        match tidied {
+            Ok(Ok(tidied)) => {
+                metrics.journal_disk_bytes.set(i64::try_from(tidied.disk_bytes).unwrap_or(i64::MAX));
+                metrics.journal_removed_files.inc_by(tidied.removed_files);
+                if tidied.removed_files > 0 {
+                    tracing::info!(files = tidied.removed_files, "old journal files were removed");
+                }
+            }
+            Ok(Err(error)) => tracing::warn!(%error, "old journal files are not removed yet"),
+            Err(error) => tracing::error!(%error, "looking after old journal files failed"),
+        }
+    }
+}
+
 /// Tells readiness and metrics whether calls can be written down and booked.
 async fn watch_ledger(run: Arc<Run>, ledger: Arc<Ledger>, readiness: Arc<Readiness>, metrics: Metrics) {
     let note = |reason, stands: bool| if stands { readiness.raise(reason) } else { readiness.clear(reason) };
@@ -464,7 +499,7 @@ impl Reloader {
             ("secrets.hash_key", secret(&now.hash_key, &next.hash_key)),
             ("log", now.log != next.log),
             ("limits", now.limits != next.limits),
-            ("journal.segment_bytes", now.journal_segment_bytes != next.journal_segment_bytes),
+            ("journal", now.journal != next.journal),
             ("drain_timeout", now.drain_timeout != next.drain_timeout),
         ]
         .into_iter()

@@ -5,11 +5,13 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use rustix::io::Errno;
 use tokio::signal::unix::{SignalKind, signal};
 use tollgate::adapter::redis::{OpenError, Refusal};
 use tollgate::app::{Gateway, LoadConfig, StartError};
-use tollgate::cli::args::{Command, ConfigCommand, UsageCommand};
-use tollgate::cli::{self, EXIT_BUG, EXIT_CONFIG, EXIT_OK, EXIT_UNAVAILABLE};
+use tollgate::cli::args::{Command, CommandsCommand, ConfigCommand, ExportArgs, UsageCommand};
+use tollgate::cli::store::Failure;
+use tollgate::cli::{self, EXIT_BUG, EXIT_CONFIG, EXIT_DIFFERENT, EXIT_OK, EXIT_UNAVAILABLE};
 use tollgate::config::{self, Config, LogLevel, Problems};
 use tollgate::{adapter, demo, telemetry};
 use tracing::level_filters::LevelFilter;
@@ -34,7 +36,12 @@ fn main() -> ExitCode {
             Ok(config) => print(format!("{config:#?}\n").as_bytes()),
             Err(problems) => complain(&problems, EXIT_CONFIG),
         },
-        Command::Usage(UsageCommand::Export(file)) => export(&file.config),
+        Command::Usage(UsageCommand::Export(args)) => export(&args),
+        Command::Commands(CommandsCommand::Export(file)) => {
+            audited(async move { cli::audit::commands(&file, &mut out()) })
+        }
+        Command::Reconcile(args) => audited(async move { cli::audit::reconcile(&args, &mut out()).await }),
+        Command::Replay(args) => audited(async move { cli::audit::replay(&args, &mut out()).await }),
         Command::Store(command) => run(async move {
             let done = cli::store::run(command, &mut io::stdout()).await;
             done.map_err(|failure| complain(&failure, failure.code))
@@ -71,6 +78,22 @@ fn run(command: impl Future<Output = Result<(), ExitCode>>) -> ExitCode {
         Ok(runtime) => runtime.block_on(command).err().unwrap_or(ExitCode::from(EXIT_OK)),
         Err(error) => complain(&error, EXIT_BUG),
     }
+}
+
+/// Runs a command that says whether what it looked at agrees.
+fn audited(command: impl Future<Output = Result<bool, Failure>>) -> ExitCode {
+    run(async move {
+        match command.await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(ExitCode::from(EXIT_DIFFERENT)),
+            Err(failure) => Err(complain(&failure, failure.code)),
+        }
+    })
+}
+
+/// Standard output for many lines.
+fn out() -> io::BufWriter<io::Stdout> {
+    io::BufWriter::new(io::stdout())
 }
 
 fn check(path: &Path) -> ExitCode {
@@ -144,29 +167,41 @@ fn filter(level: LogLevel) -> LevelFilter {
 }
 
 /// Prints the usage records of a data directory, one JSON line each; needs no running gateway.
-fn export(path: &Path) -> ExitCode {
-    let config = match load(path) {
+fn export(args: &ExportArgs) -> ExitCode {
+    let config = match load(&args.config.config) {
         Ok(config) => config,
         Err(problems) => return complain(&problems, EXIT_CONFIG),
     };
     let mut out = io::BufWriter::new(io::stdout().lock());
     let mut failed = None;
-    let read = adapter::journal::read_usage(&config.data_dir, &mut |record| {
+    let read = adapter::journal::read_usage(&config.data_dir, args.since_mark, &mut |record| {
         let written =
             serde_json::to_writer(&mut out, &record).map_err(io::Error::from).and_then(|()| out.write_all(b"\n"));
         failed = failed.take().or(written.err());
     });
-    match (read, failed.or(out.flush().err())) {
-        (Err(error), _) => complain(&error, EXIT_UNAVAILABLE),
-        (Ok(_), Some(error)) => complain(&error, EXIT_UNAVAILABLE),
-        (Ok(summary), None) if summary.damage.bytes > 0 => {
-            let bytes = summary.damage.bytes;
-            let _ = writeln!(
-                io::stderr(),
-                "tollgate: {bytes} bytes of the journal are no valid record; all others are above"
-            );
-            ExitCode::from(EXIT_OK)
-        }
-        (Ok(_), None) => ExitCode::from(EXIT_OK),
+    let (summary, mark) = match (read, failed.or(out.flush().err())) {
+        (Err(error), _) => return complain(&error, EXIT_UNAVAILABLE),
+        (Ok(_), Some(error)) => return complain(&error, EXIT_UNAVAILABLE),
+        (Ok(read), None) => read,
+    };
+    if summary.damage.bytes > 0 {
+        let bytes = summary.damage.bytes;
+        let _ =
+            writeln!(io::stderr(), "tollgate: {bytes} bytes of the journal are no valid record; all others are above");
+    }
+    if args.mark
+        && let Err(error) = synced(&io::stdout()).and_then(|()| mark.note())
+    {
+        return complain(&format!("all is written, but not marked as exported: {error}"), EXIT_UNAVAILABLE);
+    }
+    ExitCode::from(EXIT_OK)
+}
+
+/// Waits until what was written survives the loss of power, if it went to a file. Who reads a pipe must see to that
+/// himself.
+fn synced(out: &io::Stdout) -> io::Result<()> {
+    match rustix::fs::fsync(out) {
+        Ok(()) | Err(Errno::INVAL | Errno::ROFS | Errno::NOTSUP) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }

@@ -22,6 +22,8 @@ use tollgate::domain::pool::Pool;
 use tollgate::domain::usage::{Charge, ChargePart, Ending};
 use tollgate::ports::account_store::{AccountStore, Believed, Commit, Stamp, Write};
 use tollgate::ports::journal::{CallEnd, Grant, Journal, Record};
+use tollgate::service::desk::Desk;
+use tollgate::service::recovery::recover;
 
 /// The gateway that was killed and starts again.
 pub(crate) const GATEWAY: &str = "bench";
@@ -78,6 +80,17 @@ pub(crate) async fn prepare(place: &Place, plan: &Plan) -> u64 {
         charges.write().unwrap();
     }
     calls
+}
+
+/// Brings the journal into the books, as the next start would.
+pub(crate) async fn settle(place: &Place) {
+    let gateway = GatewayId::new(GATEWAY).unwrap();
+    let dir = DataDir::open(&place.data, &gateway, Timestamp::now()).unwrap();
+    let run = dir.begin_run(RunOptions { writers: 2, segment_bytes: 16 << 20 }).unwrap();
+    let (clock, entropy) = (Arc::new(SystemClock), Arc::new(SystemEntropy));
+    let desk = Desk::new(open(place).await, clock, entropy, run.incarnation().clone());
+    recover(&run.earlier(), &desk).await.unwrap();
+    run.finish().unwrap();
 }
 
 async fn open(place: &Place) -> Arc<dyn AccountStore> {

@@ -94,6 +94,11 @@ fn lines_are_understood_or_refused() {
     check("config schema", true);
     check("config print --config f", true);
     check("usage export --config f", true);
+    check("usage export --config f --since-mark --mark", true);
+    check("commands export --config f", true);
+    check("reconcile --config f --data-dir a --data-dir b --usage c --commands d --seller-log e --json", true);
+    check("replay --config f --usage c --without-books", true);
+    check("replay --config f --seller-log e", false);
     check("completions bash", true);
     check("completions tcl", false);
     check("health", true);

@@ -57,8 +57,8 @@ pub struct Config {
     pub log: Log,
     /// Bounds of the data plane.
     pub limits: Limits,
-    /// Size of a journal file, in bytes.
-    pub journal_segment_bytes: u64,
+    /// The record of every metered call.
+    pub journal: Journal,
     /// How long open streams may go on after SIGTERM.
     pub drain_timeout: Duration,
     /// What is sold.
@@ -94,6 +94,28 @@ pub enum AccessLog {
     Stdout,
     /// To a file, appended; opened anew on reload.
     File(PathBuf),
+}
+
+/// The record of every metered call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Journal {
+    /// Size of a file, in bytes.
+    pub segment_bytes: u64,
+    /// How long records are kept at least.
+    pub keep: Duration,
+    /// What must be done with older ones before they are removed.
+    pub remove: Remove,
+}
+
+/// What must be done with old records before they are removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remove {
+    /// They are in the books, and their usage was exported.
+    Exported,
+    /// They are in the books.
+    Settled,
+    /// None is ever removed.
+    Never,
 }
 
 /// Bounds of the data plane.

@@ -36,6 +36,10 @@ pub struct Metrics {
     pub journal_full: IntGauge,
     /// Bytes of earlier journals that were no valid record.
     pub journal_damaged_bytes: IntGauge,
+    /// What the journals of all runs take on the disk.
+    pub journal_disk_bytes: IntGauge,
+    /// Files of the journal that were removed because nobody needs them.
+    pub journal_removed_files: IntCounter,
     /// Access log lines that were dropped because their sink was too slow.
     pub access_dropped: IntCounter,
     /// 1 if the last reload of the configuration succeeded.
@@ -224,6 +228,14 @@ impl Metrics {
             journal_damaged_bytes: declare.gauge(
                 "tollgate_journal_damaged_bytes",
                 "Bytes of earlier journals that were no valid record, as found at start.",
+            )?,
+            journal_disk_bytes: declare.gauge(
+                "tollgate_journal_disk_bytes",
+                "What the journals of all runs in the data directory take on the disk.",
+            )?,
+            journal_removed_files: declare.counter(
+                "tollgate_journal_removed_files_total",
+                "Journal files removed because nobody needs them any more.",
             )?,
             access_dropped: declare.counter(
                 "tollgate_access_log_dropped_total",
