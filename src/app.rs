@@ -23,6 +23,7 @@ use crate::adapter::sqlite::OpenError as StoreOpenError;
 use crate::admin::health::{Readiness, Unready};
 use crate::admin::{self, AdminState, AdminToken, Reload, router};
 use crate::config::{AccessLog as AccessTarget, Catalog, Config, Problems, Store};
+use crate::ports::BoxFuture;
 use crate::ports::clock::{Clock, Entropy};
 use crate::ports::gateways::Notice;
 use crate::ports::journal::{Journal, JournalError, Record};
@@ -122,7 +123,8 @@ impl Gateway {
         let access = start_access(&config.log.access)?;
         let mut writers = run.writers().into_iter();
         let grants = writers.next().ok_or(StartError::NoWriter)?;
-        let Keepers { ledger, nudges, commands, attendance } = Keepers::new(&desk, grants, &run, &metrics);
+        let Keepers { ledger, nudges, commands, attendance, tidying } =
+            Keepers::new(&config, &desk, grants, (&run, &metrics));
         found.suspense.iter().for_each(|((account, product), units)| ledger.note_suspense(account, product, *units));
         let authenticator = Arc::new(Authenticator::new(Arc::clone(&store), hasher.clone()));
         let own = own_parts(writers, &ledger, access.as_ref(), &metrics);
@@ -139,7 +141,6 @@ impl Gateway {
         let catalog = Arc::new(ArcSwap::new(Arc::clone(&config.catalog)));
         let readiness = Arc::new(Readiness::default());
         readiness.raise(Unready::CheckingIn); // until the ledger is seen to be open
-        let (retention, desk_of_tidier) = (retention(&config), desk.clone());
         let (token, drain_timeout) = (AdminToken::new(&config.admin_token), config.drain_timeout);
         let (held_catalog, held_server) = (Arc::clone(&catalog), Arc::clone(&server));
         let reloader =
@@ -153,10 +154,8 @@ impl Gateway {
             token,
             reload: reload_through(&reloader),
         };
-        metrics.reload_success.set(1);
 
         let run = Arc::new(run);
-        let tidying = tidy_journal(run.tidier(), Arc::clone(&ledger), desk_of_tidier, retention, metrics.clone());
         let (stop_listening, stopped) = watch::channel(false);
         let (stop_syncing, synced) = watch::channel(false);
         let (stop_attending, attended) = watch::channel(false);
@@ -188,6 +187,7 @@ impl Gateway {
     }
 
     fn announce(&self) {
+        self.reloader.metrics.reload_success.set(1);
         self.readiness.clear(Unready::Starting);
         let (data, admin, run) = (self.data_address, self.admin_address, self.run.incarnation());
         tracing::info!(%data, %admin, %run, version = env!("CARGO_PKG_VERSION"), "listening");
@@ -252,16 +252,20 @@ struct Keepers {
     nudges: Nudges,
     commands: Arc<CommandLog>,
     attendance: Attendance,
+    /// Removes records that nobody needs any more.
+    tidying: BoxFuture<'static, ()>,
 }
 
 impl Keepers {
-    fn new(desk: &Desk, grants: Arc<dyn Journal>, run: &Run, metrics: &Metrics) -> Self {
+    fn new(config: &Config, desk: &Desk, grants: Arc<dyn Journal>, (run, metrics): (&Run, &Metrics)) -> Self {
         let commands = Arc::new(CommandLog::new(desk.clone(), Arc::clone(&grants), run.earlier()));
         let (ledger, nudges) = Ledger::new(ledger::Parts { desk: desk.clone(), grants, metrics: metrics.clone() });
         let ledger = Arc::new(ledger);
         let (held_ledger, held_commands) = (Arc::clone(&ledger), Arc::clone(&commands));
         let attendance = Attendance::new(desk.clone(), held_ledger, held_commands, run.earlier(), metrics.clone());
-        Self { ledger, nudges, commands, attendance }
+        let (tidier, for_tidying) = (run.tidier(), Arc::clone(&ledger));
+        let tidying = tidy_journal(tidier, for_tidying, desk.clone(), retention(config), metrics.clone());
+        Self { ledger, nudges, commands, attendance, tidying: Box::pin(tidying) }
     }
 }
 
@@ -335,7 +339,7 @@ fn retention(config: &Config) -> Retention {
 /// Brings the earlier runs' journals into the books.
 async fn settle_earlier(run: &Run, desk: &Desk, metrics: &Metrics) -> Result<Recovered, StartError> {
     let found = recover(&run.earlier(), desk).await?;
-    metrics.journal_damaged_bytes.set(i64::try_from(found.damaged_bytes).unwrap_or(i64::MAX));
+    metrics.journal.damaged_bytes.set(i64::try_from(found.damaged_bytes).unwrap_or(i64::MAX));
     if found.damaged_bytes > 0 {
         tracing::warn!(
             bytes = found.damaged_bytes,
@@ -418,8 +422,8 @@ async fn tidy_journal(tidier: Tidier, ledger: Arc<Ledger>, desk: Desk, retention
         let tidied = tokio::task::spawn_blocking(move || tidier.tidy(&retention, held_since, now)).await;
         match tidied {
             Ok(Ok(tidied)) => {
-                metrics.journal_disk_bytes.set(i64::try_from(tidied.disk_bytes).unwrap_or(i64::MAX));
-                metrics.journal_removed_files.inc_by(tidied.removed_files);
+                metrics.journal.disk_bytes.set(i64::try_from(tidied.disk_bytes).unwrap_or(i64::MAX));
+                metrics.journal.removed_files.inc_by(tidied.removed_files);
                 if tidied.removed_files > 0 {
                     tracing::info!(files = tidied.removed_files, "old journal files were removed");
                 }
@@ -437,7 +441,7 @@ async fn watch_ledger(run: Arc<Run>, ledger: Arc<Ledger>, readiness: Arc<Readine
     loop {
         tick.tick().await;
         let full = run.stats().full;
-        metrics.journal_full.set(i64::from(full));
+        metrics.journal.full.set(i64::from(full));
         note(Unready::JournalFull, full);
         note(Unready::StoreAway, ledger.store_failed_within(STORE_AWAY_FOR));
         note(Unready::CheckingIn, !ledger.is_open());

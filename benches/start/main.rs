@@ -130,10 +130,7 @@ async fn audit(flags: &Audit) {
     config["gateway"] = json!(prepare::GATEWAY);
     let path = dir.path().join("tollgate.yaml");
     std::fs::write(&path, config.to_string()).unwrap();
-    println!("| command | calls | ms | calls a second | most memory MiB | ended |");
-    println!("|---|--:|--:|--:|--:|---|");
-    audit::measure("reconcile", &path, calls);
-    audit::measure("replay", &path, calls);
+    audit::measure_all(&path, calls).await;
 }
 
 /// Prepares one start and carries it out; returns its milliseconds, and the calls in the journal.

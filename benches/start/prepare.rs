@@ -167,13 +167,18 @@ fn opening(pool: Pool, by: &Incarnation) -> Commit {
     }
 }
 
+/// What each call is called.
+pub(crate) fn request_id(call: u64) -> String {
+    format!("0123456789abcdef-{call:016x}")
+}
+
 /// One call from its charge to its end, as the meter writes it.
 fn charge(journal: &dyn Journal, call: u64, number: u64) {
     let now = Timestamp::now();
     let package = PackageId::new(&format!("package-{number:07}")).unwrap();
     let charge = Charge {
         call,
-        request_id: format!("0123456789abcdef-{call:016x}"),
+        request_id: request_id(call),
         arrived: now,
         account: account(number),
         key: None,
