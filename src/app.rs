@@ -22,12 +22,13 @@ use crate::adapter::redis::OpenError as RedisOpenError;
 use crate::adapter::sqlite::OpenError as StoreOpenError;
 use crate::admin::health::{Readiness, Unready};
 use crate::admin::{self, AdminState, AdminToken, Reload, router};
-use crate::config::{AccessLog as AccessTarget, Catalog, Config, Problems, Store};
+use crate::config::{AccessLog as AccessTarget, Catalog, Config, Problems, Receipts, Store};
 use crate::ports::BoxFuture;
 use crate::ports::clock::{Clock, Entropy};
 use crate::ports::gateways::Notice;
 use crate::ports::journal::{Journal, JournalError, Record};
 use crate::protocol::api_key::{KeyHasher, SecretTooShort};
+use crate::protocol::receipt::KeySet;
 use crate::proxy::catalog::{Shelf, ShelfError};
 use crate::proxy::request_body::Held;
 use crate::proxy::server::{OwnParts, Server, Shared};
@@ -38,6 +39,7 @@ use crate::service::commands::CommandLog;
 use crate::service::desk::Desk;
 use crate::service::ledger::{self, Ledger, Nudges};
 use crate::service::meter::Meter;
+use crate::service::receipts::ReceiptDesk;
 use crate::service::recovery::{Recovered, RecoveryError, recover};
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::metrics::Metrics;
@@ -126,8 +128,9 @@ impl Gateway {
         let Keepers { ledger, nudges, commands, attendance, tidying } =
             Keepers::new(&config, &desk, grants, (&run, &metrics));
         found.suspense.iter().for_each(|((account, product), units)| ledger.note_suspense(account, product, *units));
-        let authenticator = Arc::new(Authenticator::new(Arc::clone(&store), hasher.clone()));
-        let own = own_parts(writers, &ledger, access.as_ref(), &metrics);
+        let patience = config.store.patience();
+        let authenticator = Arc::new(Authenticator::new(Arc::clone(&store), hasher.clone(), patience));
+        let own = own_parts(writers, (&ledger, patience), access.as_ref(), &metrics);
         let shared = Shared {
             authenticator: Arc::clone(&authenticator),
             ledger: Arc::clone(&ledger),
@@ -136,6 +139,7 @@ impl Gateway {
             limits: config.limits.clone(),
             held: Arc::new(Held::new(config.limits.buffered_bytes)),
             run_id: random_id(&*desk.entropy),
+            receipts: config.receipts.as_ref().map(|receipts| receipt_desk(receipts, &run)).transpose()?,
         };
         let server = Arc::new(Server::start(&Arc::new(shared), own, &shelf)?);
         let catalog = Arc::new(ArcSwap::new(Arc::clone(&config.catalog)));
@@ -358,16 +362,28 @@ async fn settle_earlier(run: &Run, desk: &Desk, metrics: &Metrics) -> Result<Rec
 
 fn own_parts(
     writers: impl Iterator<Item = Arc<dyn Journal>>,
-    ledger: &Arc<Ledger>,
+    (ledger, patience): (&Arc<Ledger>, Duration),
     access: Option<&AccessLog>,
     metrics: &Metrics,
 ) -> Vec<OwnParts> {
     let part = |(number, journal): (u16, Arc<dyn Journal>)| OwnParts {
         number,
-        meter: Meter::new(Arc::clone(ledger), journal),
+        meter: Meter::new(Arc::clone(ledger), journal, patience),
         access: access.map(|access| access.buffer(metrics.access_dropped.clone())),
     };
     (0..).zip(writers).map(part).collect()
+}
+
+/// Receipts, out of an index of this gateway's calls that is kept from now on.
+fn receipt_desk(receipts: &Receipts, run: &Run) -> io::Result<ReceiptDesk> {
+    let signer = (receipts.key_id.clone(), receipts.key.clone());
+    Ok(ReceiptDesk::new(Arc::new(run.index_calls()?), signer, key_set(receipts)))
+}
+
+/// All keys that receipts may have been signed with.
+pub fn key_set(receipts: &Receipts) -> KeySet {
+    let earlier = receipts.earlier.iter().map(|(id, key)| (id.as_str(), *key));
+    KeySet::new([(receipts.key_id.as_str(), receipts.key.public())].into_iter().chain(earlier))
 }
 
 fn random_id(entropy: &dyn Entropy) -> u64 {
@@ -503,6 +519,7 @@ impl Reloader {
             ("secrets.hash_key", secret(&now.hash_key, &next.hash_key)),
             ("log", now.log != next.log),
             ("limits", now.limits != next.limits),
+            ("receipts", now.receipts != next.receipts),
             ("journal", now.journal != next.journal),
             ("drain_timeout", now.drain_timeout != next.drain_timeout),
         ]

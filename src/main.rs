@@ -5,15 +5,14 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use rustix::io::Errno;
 use tokio::signal::unix::{SignalKind, signal};
 use tollgate::adapter::redis::{OpenError, Refusal};
 use tollgate::app::{Gateway, LoadConfig, StartError};
-use tollgate::cli::args::{Command, CommandsCommand, ConfigCommand, ExportArgs, UsageCommand};
+use tollgate::cli::args::{Command, CommandsCommand, ConfigCommand};
 use tollgate::cli::store::Failure;
 use tollgate::cli::{self, EXIT_BUG, EXIT_CONFIG, EXIT_DIFFERENT, EXIT_OK, EXIT_UNAVAILABLE};
 use tollgate::config::{self, Config, LogLevel, Problems};
-use tollgate::{adapter, demo, telemetry};
+use tollgate::{demo, telemetry};
 use tracing::level_filters::LevelFilter;
 
 /// A call allocates some forty times: glibc's allocator took 5 % of a core under load.
@@ -36,12 +35,13 @@ fn main() -> ExitCode {
             Ok(config) => print(format!("{config:#?}\n").as_bytes()),
             Err(problems) => complain(&problems, EXIT_CONFIG),
         },
-        Command::Usage(UsageCommand::Export(args)) => export(&args),
+        Command::Usage(command) => cli::usage::run(&command, &mut io::stdout().lock(), &mut io::stderr()),
         Command::Commands(CommandsCommand::Export(file)) => {
             audited(async move { cli::audit::commands(&file, &mut out()) })
         }
         Command::Reconcile(args) => audited(async move { cli::audit::reconcile(&args, &mut out()).await }),
         Command::Replay(args) => audited(async move { cli::audit::replay(&args, &mut out()).await }),
+        Command::Receipt(command) => cli::receipt::run(&command, &mut io::stdout(), &mut io::stderr()),
         Command::Store(command) => run(async move {
             let done = cli::store::run(command, &mut io::stdout()).await;
             done.map_err(|failure| complain(&failure, failure.code))
@@ -163,45 +163,5 @@ fn filter(level: LogLevel) -> LevelFilter {
         LogLevel::Info => LevelFilter::INFO,
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
-    }
-}
-
-/// Prints the usage records of a data directory, one JSON line each; needs no running gateway.
-fn export(args: &ExportArgs) -> ExitCode {
-    let config = match load(&args.config.config) {
-        Ok(config) => config,
-        Err(problems) => return complain(&problems, EXIT_CONFIG),
-    };
-    let mut out = io::BufWriter::new(io::stdout().lock());
-    let mut failed = None;
-    let read = adapter::journal::read_usage(&config.data_dir, args.since_mark, &mut |record| {
-        let written =
-            serde_json::to_writer(&mut out, &record).map_err(io::Error::from).and_then(|()| out.write_all(b"\n"));
-        failed = failed.take().or(written.err());
-    });
-    let (summary, mark) = match (read, failed.or(out.flush().err())) {
-        (Err(error), _) => return complain(&error, EXIT_UNAVAILABLE),
-        (Ok(_), Some(error)) => return complain(&error, EXIT_UNAVAILABLE),
-        (Ok(read), None) => read,
-    };
-    if summary.damage.bytes > 0 {
-        let bytes = summary.damage.bytes;
-        let _ =
-            writeln!(io::stderr(), "tollgate: {bytes} bytes of the journal are no valid record; all others are above");
-    }
-    if args.mark
-        && let Err(error) = synced(&io::stdout()).and_then(|()| mark.note())
-    {
-        return complain(&format!("all is written, but not marked as exported: {error}"), EXIT_UNAVAILABLE);
-    }
-    ExitCode::from(EXIT_OK)
-}
-
-/// Waits until what was written survives the loss of power, if it went to a file. Who reads a pipe must see to that
-/// himself.
-fn synced(out: &io::Stdout) -> io::Result<()> {
-    match rustix::fs::fsync(out) {
-        Ok(()) | Err(Errno::INVAL | Errno::ROFS | Errno::NOTSUP) => Ok(()),
-        Err(error) => Err(error.into()),
     }
 }

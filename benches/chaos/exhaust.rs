@@ -38,11 +38,13 @@ pub(crate) async fn run(plan: Plan) -> Outcome {
     let notes = Arc::clone(&served);
     let seller = Seller::forgetful(move |seen| answer(seen, &notes)).await;
     let bank = Bank::open(Shape::Alone(Keeping::Log("everysec")), plan.engine).await;
-    let mut fleet = Fleet::start(plan.gateways, seller.address, &bank, (&plan.packages, plan.seed)).await;
-    let shop = Shop::open(&fleet.members[0].admin, plan.seed).await;
     // The first account never runs out, as in every round; nobody calls with it here.
+    let packages = [&[1], &plan.packages[..]].concat();
+    let offers: Vec<u64> = packages.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
+    let mut fleet = Fleet::start(plan.gateways, seller.address, &bank, (&offers, plan.seed)).await;
+    let shop = Shop::open(&fleet.members[0].admin, plan.seed).await;
     let mut callers = Vec::new();
-    for calls in [1].iter().chain(&plan.packages) {
+    for calls in &packages {
         callers.push(round::open(&fleet.members[0].admin, *calls).await);
     }
     let load = Load::new(Arc::clone(&fleet.roads), callers, plan.seed);
@@ -64,7 +66,7 @@ pub(crate) async fn run(plan: Plan) -> Outcome {
     evidence.wait_max = RACE_MAX;
     let mut verdict = judge(&evidence);
     verdict.faults.extend(faults);
-    Outcome { verdict, gateways: plan.gateways, ..Outcome::default() }
+    Outcome { verdict, gateways: plan.gateways, wait_max: RACE_MAX, ..Outcome::default() }
 }
 
 /// Lets many clients call at once until each is refused.

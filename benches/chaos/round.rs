@@ -41,6 +41,8 @@ const AFTERWARDS: Duration = Duration::from_millis(700);
 const REFUSALS_FORGOTTEN: Duration = Duration::from_millis(350);
 /// Between two purchases.
 const SHOP_EVERY: Duration = Duration::from_millis(300);
+/// Before an operator asks again.
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(50);
 /// Longest wait for leases to be settled in the end.
 const SETTLED_WITHIN: Duration = Duration::from_secs(5);
 /// A round that takes longer has failed.
@@ -66,6 +68,8 @@ pub(crate) struct Outcome {
     pub(crate) served: Duration,
     /// From the end of the fault until every gateway says that it is ready.
     pub(crate) ready: Duration,
+    /// How long a call might wait for its head: what is promised, and what this machine adds.
+    pub(crate) wait_max: Duration,
     pub(crate) note: Option<String>,
     /// Where the evidence of a failed round is kept.
     pub(crate) kept_in: Option<std::path::PathBuf>,
@@ -92,10 +96,12 @@ pub(crate) async fn run(plan: Plan) -> Outcome {
     let shopping = tokio::spawn(Arc::clone(&shop).buy());
     shop.look_at(&fleet);
 
-    let mut field = Field { fleet: &mut fleet, bank: &bank, rng: &mut rng };
-    let Struck { faults, disk_lost, note } = field.strike(plan.case.fault).await;
+    let key = load.callers[0].key.as_str();
+    let mut field = Field { fleet: &mut fleet, bank: &bank, rng: &mut rng, key };
+    let Struck { faults, disk_lost, note, breaches } = field.strike(plan.case.fault).await;
     shop.look_at(&fleet);
     let ([served_in, ready], mut late) = full_service(&fleet, &load).await;
+    late.extend(breaches);
     tokio::time::sleep(AFTERWARDS).await; // load goes on
     shop.closing.store(true, Ordering::SeqCst);
     shopping.await.unwrap();
@@ -115,13 +121,37 @@ pub(crate) async fn run(plan: Plan) -> Outcome {
     let mut verdict = judge(&evidence);
     verdict.faults.extend(late);
     let kept_in = (!verdict.kept()).then(|| keep(&fleet, &plan, &evidence));
-    Outcome { verdict, gateways, faults, served: served_in, ready, note, kept_in }
+    let wait_max = evidence.wait_max;
+    Outcome { verdict, gateways, faults, served: served_in, ready, wait_max, note, kept_in }
 }
 
 /// An account with a package of so many calls, and a key.
 pub(crate) async fn open(admin: &Admin, calls: u64) -> Caller {
-    let buyer = admin.buyer(&[&format!("chaos-{calls}")]).await;
-    Caller { account: buyer.account, key: buyer.key, bought: calls }
+    let account = text(&made(admin, "", &json!({ "name": "buyer" }), None).await, "id");
+    let package = json!({ "offer": format!("chaos-{calls}") });
+    made(admin, &format!("/{account}/packages"), &package, Some(&format!("{account}-first"))).await;
+    let key = made(admin, &format!("/{account}/keys"), &json!({ "description": "chaos" }), None).await;
+    Caller { account, key: text(&key, "key"), bought: calls }
+}
+
+/// What the operator makes before a round. It is asked for again if the store does not answer in time, as it may when the
+/// disk is busy: nothing has been done to it yet. `once` names what must not be made twice.
+async fn made(admin: &Admin, path: &str, body: &Value, once: Option<&str>) -> Value {
+    let request = Request::post(&format!("/admin/v1/accounts{path}")).bearer(TOKEN).field("Connection", "close");
+    let request = once.into_iter().fold(request, |request, once| request.field("Idempotency-Key", once));
+    let request = request.json(&body.to_string());
+    let deadline = Instant::now() + READY_WITHIN;
+    loop {
+        match ask(admin.address, &request).await {
+            Some((200 | 201, body)) => return serde_json::from_slice(&body).unwrap(),
+            None | Some((503, _)) if Instant::now() < deadline => tokio::time::sleep(ASK_AGAIN_AFTER).await,
+            other => panic!("{path} is not made: {:?}", other.map(|(status, body)| (status, String::from_utf8(body)))),
+        }
+    }
+}
+
+fn text(value: &Value, field: &str) -> String {
+    value[field].as_str().unwrap_or_else(|| panic!("no {field} in {value}")).to_owned()
 }
 
 /// Waits until every gateway has served a call that began after the fault, and is ready; how long each took.
@@ -246,7 +276,7 @@ pub(crate) struct Shop {
 
 impl Shop {
     pub(crate) async fn open(admin: &Admin, seed: u64) -> Arc<Self> {
-        let account = admin.open_account("shopper").await;
+        let account = text(&made(admin, "", &json!({ "name": "shopper" }), None).await, "id");
         let admins = Mutex::new(vec![*admin]);
         Arc::new(Self { account, seed, admins, confirmed: Mutex::default(), closing: AtomicBool::new(false) })
     }

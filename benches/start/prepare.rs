@@ -13,13 +13,14 @@ use tollgate::adapter::redis::RedisStore;
 use tollgate::adapter::sqlite::SqliteStore;
 use tollgate::config::{Login, Redis, RedisAddress, RedisServers};
 use tollgate::domain::account::Account;
+use tollgate::domain::allocation::Tags;
 use tollgate::domain::amount::Units;
 use tollgate::domain::billable::BillableStatuses;
-use tollgate::domain::id::{AccountId, CommandId, GatewayId, Incarnation, OfferId, PackageId, ProductId};
+use tollgate::domain::id::{AccountId, CommandId, GatewayId, Incarnation, OfferId, PackageId, ProductId, ProjectId};
 use tollgate::domain::lease::{Lease, LeasePart, Want};
 use tollgate::domain::package::Package;
 use tollgate::domain::pool::Pool;
-use tollgate::domain::usage::{Charge, ChargePart, Ending};
+use tollgate::domain::usage::{CallFacts, Charge, ChargePart, Ending, PackageTerms, UnitClass};
 use tollgate::ports::account_store::{AccountStore, Believed, Commit, Stamp, Write};
 use tollgate::ports::journal::{CallEnd, Grant, Journal, Record};
 use tollgate::service::desk::Desk;
@@ -66,7 +67,8 @@ pub(crate) async fn prepare(place: &Place, plan: &Plan) -> u64 {
         if let Some(lease) = lease {
             let (account, product) = (pool.account.clone(), pool.product.clone());
             let (parts, deadline) = (lease.parts, lease.deadline);
-            grants.append(&Record::Grant(Grant { account, product, number: 1, parts, deadline })).unwrap();
+            let terms = pool.packages.iter().map(PackageTerms::of).collect();
+            grants.append(&Record::Grant(Grant { account, product, number: 1, parts, deadline, terms })).unwrap();
         }
         store.commit(opening(pool, &by))
     });
@@ -136,6 +138,8 @@ pub(crate) fn package(id: &str) -> Package {
         valid_from: now,
         valid_until: now.checked_add(SignedDuration::from_hours(90 * 24)).unwrap(),
         billable: BillableStatuses::default(),
+        project: ProjectId::default(),
+        tags: Tags::default(),
     }
 }
 
@@ -181,12 +185,13 @@ fn charge(journal: &dyn Journal, call: u64, number: u64) {
         request_id: request_id(call),
         arrived: now,
         account: account(number),
-        key: None,
+        caller: None,
         product: chat(),
-        parts: vec![ChargePart { lease: 1, package, units: Units::new(1) }],
+        parts: vec![ChargePart { lease: 1, package, class: UnitClass::Calls, units: Units::new(1) }],
         status: 200,
         streamed: false,
         attempts: 1,
+        facts: CallFacts::default(),
     };
     journal.stage(&Record::Charge(charge)).unwrap();
     journal.append_soon(&Record::End(CallEnd { call, ending: Ending::Complete, billed: true, at: now }));

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::broadcast;
@@ -74,6 +74,8 @@ struct Mood {
     off: SignedDuration,
     /// Nothing is answered but errors.
     away: bool,
+    /// How late what calls ask for is answered.
+    late: Duration,
     /// Since when notices are lost.
     deaf_since: Option<Instant>,
 }
@@ -112,6 +114,11 @@ impl MemoryStore {
     /// Answers nothing but errors from now on, or no longer.
     pub fn be_away(&self, away: bool) {
         lock(&self.mood).away = away;
+    }
+
+    /// Does at once what calls ask for, and answers so much later.
+    pub fn answer_late(&self, by: Duration) {
+        lock(&self.mood).late = by;
     }
 
     /// Lets the store's clock be off by so much.
@@ -163,6 +170,15 @@ impl MemoryStore {
         }
         let now = self.clock.now();
         Ok(now.checked_add(off).unwrap_or(now))
+    }
+
+    /// What was done becomes known when it is time.
+    async fn answered<T>(&self, answer: T) -> T {
+        let late = lock(&self.mood).late;
+        if !late.is_zero() {
+            tokio::time::sleep(late).await;
+        }
+        answer
     }
 
     fn tell(&self, notice: Notice) {
@@ -286,7 +302,8 @@ impl AccountStore for MemoryStore {
         Box::pin(async move {
             let now = self.now()?;
             let server = lock(&self.life).server.clone();
-            lock(&self.contents).load(account, (now, &server))
+            let loaded = lock(&self.contents).load(account, (now, &server));
+            self.answered(loaded).await
         })
     }
 
@@ -294,7 +311,7 @@ impl AccountStore for MemoryStore {
         Box::pin(async move {
             let silent = lock(&self.faults).front() == Some(&Fault::NoAnswer);
             let answer = self.write(commit);
-            if silent { std::future::pending().await } else { answer }
+            if silent { std::future::pending().await } else { self.answered(answer).await }
         })
     }
 
@@ -310,8 +327,11 @@ impl AccountStore for MemoryStore {
         Box::pin(async move {
             let now = self.now()?;
             let server = lock(&self.life).server.clone();
-            let contents = lock(&self.contents);
-            contents.keys.get(&hash).map_or(Ok(None), |account| contents.load(account, (now, &server)))
+            let loaded = {
+                let contents = lock(&self.contents);
+                contents.keys.get(&hash).map_or(Ok(None), |account| contents.load(account, (now, &server)))
+            };
+            self.answered(loaded).await
         })
     }
 

@@ -4,12 +4,14 @@
 pub mod args;
 pub mod audit;
 mod client;
+pub mod receipt;
 mod remote;
 mod simulate;
 pub mod store;
 mod table;
 #[cfg(test)]
 mod tests;
+pub mod usage;
 
 use std::ffi::OsString;
 use std::io::{self, Write};

@@ -4,6 +4,7 @@
 mod headers;
 mod offer;
 mod product;
+mod receipts;
 mod store;
 mod together;
 mod upstream;
@@ -35,8 +36,9 @@ const CONNECTIONS_MAX: u64 = 1_000_000;
 const BUFFERED_BYTES: RangeInclusive<u64> = 1 << 20..=1 << 40;
 /// Size of a journal file, in bytes: room for some thousand records, and a start that reads it in seconds.
 const SEGMENT_BYTES: RangeInclusive<u64> = 256 << 10..=1 << 30;
-/// Shortest time for which records are kept: a store's loss is repaired from the journals of the last 7 days.
-pub(super) const KEEP_MIN: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// Shortest time for which records are kept: a store's loss is repaired from the journals of the last 7 days, and for so
+/// long there are receipts.
+pub const KEEP_MIN: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// Shortest admin token on a loopback address, in characters.
 const TOKEN_CHARS_MIN: usize = 16;
 /// Shortest admin token on any other address, in characters.
@@ -74,6 +76,7 @@ pub(super) fn config(root: At<Raw>, folder: &Path, report: &Report<'_>) -> Optio
     let log = raw.log.section(place).and_then(|at| log(at.value, cx));
     let limits = raw.limits.section(place).and_then(|at| limits(at.value, cx));
     let journal = raw.journal.section(place).and_then(|at| journal(at.value, cx));
+    let receipts = receipts::receipts(raw.receipts, cx);
     let drain_timeout = period(raw.drain_timeout, defaults::DRAIN_TIMEOUT);
     let sold = product::products(raw.products, place, cx);
     let buffered_bytes = limits.as_ref().map(|limits| limits.buffered_bytes);
@@ -93,6 +96,7 @@ pub(super) fn config(root: At<Raw>, folder: &Path, report: &Report<'_>) -> Optio
         log: log?,
         limits: limits?,
         journal: journal?,
+        receipts: receipts?,
         drain_timeout: drain_timeout?,
         catalog: Arc::new(Catalog { products: products?, offers: offers? }),
     })

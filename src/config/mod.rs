@@ -29,7 +29,9 @@ use secrecy::SecretString;
 
 use crate::domain::id::{GatewayId, OfferId, ProductId};
 use crate::domain::offer::Offer;
+use crate::domain::signing::{PublicKey, SigningKey};
 
+pub use check::KEEP_MIN;
 pub use load::{FILE_BYTES_MAX, json_schema, load, parse};
 pub use problem::{PROBLEMS_MAX, Problem, Problems};
 pub use store::{ClientCertificate, HostPort, Login, Redis, RedisAddress, RedisServers, RedisTls, Store};
@@ -59,10 +61,23 @@ pub struct Config {
     pub limits: Limits,
     /// The record of every metered call.
     pub journal: Journal,
+    /// What signs receipts; `None`: there are none.
+    pub receipts: Option<Receipts>,
     /// How long open streams may go on after SIGTERM.
     pub drain_timeout: Duration,
     /// What is sold.
     pub catalog: Arc<Catalog>,
+}
+
+/// What signs receipts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Receipts {
+    /// The key's name.
+    pub key_id: String,
+    /// The key.
+    pub key: SigningKey,
+    /// Those that have signed earlier, by name.
+    pub earlier: Vec<(String, PublicKey)>,
 }
 
 /// What is written where.
@@ -166,6 +181,8 @@ pub struct Product {
     pub on_seller_break: Option<BreakRule>,
     /// What a call waits for at its end.
     pub durability: Durability,
+    /// In which request header the buyer names its own user, if in any.
+    pub end_user_header: Option<HeaderName>,
     /// Which of the seller's headers reach the buyer.
     pub response_headers: HeaderRule,
 }

@@ -85,9 +85,29 @@ id!(
     CommandId
 );
 id!(
+    /// To what a buyer allots its costs.
+    ProjectId
+);
+id!(
     /// A Tollgate process's name, the same across its restarts.
     GatewayId
 );
+
+/// The project of what names none.
+const DEFAULT_PROJECT: &str = "default";
+
+impl Default for ProjectId {
+    fn default() -> Self {
+        Self(DEFAULT_PROJECT.into())
+    }
+}
+
+impl ProjectId {
+    /// Whether it is the project of what names none.
+    pub fn is_default(&self) -> bool {
+        self.as_str() == DEFAULT_PROJECT
+    }
+}
 
 /// One run of one gateway. Leases are numbered within it, so that two runs never share a number.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

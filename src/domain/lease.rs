@@ -20,6 +20,9 @@ const PLENTY_SHARE: u64 = 20;
 /// Each holder may take a quarter of its equal share: blocks shrink towards 1 as the pool runs dry.
 const HOLDER_SHARE: u64 = 4;
 
+/// Packages that one lease draws on, at most: their terms stand in the journal's record of it.
+pub const LEASE_PARTS_MAX: usize = 12;
+
 /// One package's share of a lease.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -4,6 +4,7 @@
 //! because the stored documents are these values.
 
 pub mod account;
+pub mod allocation;
 pub mod amount;
 pub mod billable;
 pub mod command;
@@ -15,5 +16,7 @@ pub mod moment;
 pub mod offer;
 pub mod package;
 pub mod pool;
+pub mod report;
 pub mod settle;
+pub mod signing;
 pub mod usage;

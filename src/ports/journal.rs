@@ -1,5 +1,7 @@
 //! The journal: a gateway's own append-only record, the truth of usage. Each core writes its own; grants have one more.
 
+mod stored;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -7,7 +9,8 @@ use super::BoxFuture;
 use super::gateways::Servers;
 use crate::domain::id::{AccountId, CommandId, Incarnation, ProductId};
 use crate::domain::lease::LeasePart;
-use crate::domain::usage::{Charge, Ending};
+use crate::domain::usage::{Charge, Ending, PackageTerms};
+use stored::Stored;
 
 /// Bytes that one call may need in the journal, for its charge and its end.
 pub const CALL_BYTES_MAX: usize = 2 * 1024;
@@ -26,6 +29,8 @@ pub struct Grant {
     /// Until when it admits calls.
     #[serde(with = "crate::domain::moment")]
     pub deadline: Timestamp,
+    /// What the packages say that it draws on; an earlier version of this program did not write it.
+    pub terms: Vec<PackageTerms>,
 }
 
 /// The end of a charged call.
@@ -75,8 +80,9 @@ pub struct CommandRefused {
     pub command: CommandId,
 }
 
-/// One record. New kinds are added at the end: the position is part of the format.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// One record. How it stands in a file, and which older forms are read, is in `stored`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(from = "Stored")]
 pub enum Record {
     /// Before a lease is used.
     Grant(Grant),

@@ -9,6 +9,7 @@ mod class;
 pub mod credential;
 pub mod framing;
 pub mod head;
+pub mod receipt;
 pub mod request_id;
 pub mod sse;
 pub mod target;

@@ -11,6 +11,7 @@ pub mod gate;
 pub mod headers;
 pub mod models;
 pub mod phases;
+pub mod receipts;
 pub mod rejection;
 pub mod request_body;
 pub mod route;

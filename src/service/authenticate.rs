@@ -16,6 +16,7 @@ use tokio::sync::broadcast;
 
 use super::ledger::{Ledger, Read};
 use super::supply::LocalPool;
+use crate::domain::allocation::Allocation;
 use crate::domain::id::{AccountId, ProductId};
 use crate::domain::key::{ApiKey, KeyHash, KeyState};
 use crate::ports::account_store::{AccountStore, StoreError};
@@ -34,6 +35,8 @@ pub struct Caller {
     pub account: AccountId,
     /// The key.
     pub key: ApiKey,
+    /// To what its calls are allotted.
+    pub allocation: Arc<Allocation>,
     /// The pools it has drawn on, so that a warm call finds its own without hashing two names.
     pools: RwLock<Vec<Arc<LocalPool>>>,
 }
@@ -60,11 +63,13 @@ pub struct Found {
     pub caller: Arc<Caller>,
     /// The account's documents, if the store was asked just now: the caller's first call need not ask for them again.
     pub read: Option<Box<Read>>,
+    /// How long the store was waited for.
+    pub waited: Duration,
 }
 
 impl From<Arc<Caller>> for Found {
     fn from(caller: Arc<Caller>) -> Self {
-        Self { caller, read: None }
+        Self { caller, read: None, waited: Duration::ZERO }
     }
 }
 
@@ -103,8 +108,6 @@ const CONFIRMED_FOR: Duration = Duration::from_secs(1);
 const HEARD_WITHIN: Duration = Duration::from_secs(5);
 /// How often that is looked at.
 const LISTEN_EVERY: Duration = Duration::from_millis(500);
-/// A call waits at most this long for the store to say whose key it is.
-const LOOK_UP_MAX: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 enum Remembered {
@@ -117,6 +120,8 @@ enum Remembered {
 pub struct Authenticator {
     store: Arc<dyn AccountStore>,
     hasher: KeyHasher,
+    /// One call waits at most this long for the store in all.
+    patience: Duration,
     callers: DashMap<KeyHash, Remembered>,
     /// Counts changes, once before what they touch is forgotten and once after: an answer that was read before a change
     /// is not remembered after it, here or by a connection.
@@ -126,9 +131,10 @@ pub struct Authenticator {
 }
 
 impl Authenticator {
-    /// Remembers nobody yet.
-    pub fn new(store: Arc<dyn AccountStore>, hasher: KeyHasher) -> Self {
-        Self { store, hasher, callers: DashMap::new(), changes: AtomicU64::new(0), deaf: AtomicBool::new(false) }
+    /// Remembers nobody yet. A call waits at most for `patience` for the store.
+    pub fn new(store: Arc<dyn AccountStore>, hasher: KeyHasher, patience: Duration) -> Self {
+        let (callers, changes, deaf) = (DashMap::new(), AtomicU64::new(0), AtomicBool::new(false));
+        Self { store, hasher, patience, callers, changes, deaf }
     }
 
     /// The caller behind a key's text, if the key can be used now. `last` is the connection's.
@@ -179,15 +185,17 @@ impl Authenticator {
     /// something to sell.
     async fn ask(&self, hash: KeyHash) -> Result<Found, AuthError> {
         let silent = || AuthError::Unavailable("no answer in time".to_owned());
-        let answer = tokio::time::timeout(LOOK_UP_MAX, self.look_up(hash)).await.unwrap_or_else(|_| Err(silent()));
+        let asked = Instant::now();
+        let answer = tokio::time::timeout(self.patience, self.look_up(hash)).await.unwrap_or_else(|_| Err(silent()));
+        let waited = asked.elapsed();
         if let Err(AuthError::Unavailable(_)) = &answer
             && let Some(mut kept) = self.callers.get_mut(&hash)
             && let Remembered::Known(caller, at) = kept.value_mut()
         {
             *at = Instant::now();
-            return Ok(Arc::clone(caller).into());
+            return Ok(Found { waited, ..Arc::clone(caller).into() });
         }
-        answer
+        answer.map(|found| Found { waited, ..found })
     }
 
     async fn look_up(&self, hash: KeyHash) -> Result<Found, AuthError> {
@@ -198,8 +206,9 @@ impl Authenticator {
         let found = loaded.and_then(|loaded| {
             let head = &loaded.head.value;
             let key = head.keys.iter().find(|key| key.hash == hash)?.clone();
-            let caller = Arc::new(Caller { account: head.id.clone(), key, pools: RwLock::default() });
-            Some(Found { caller, read: Some(Box::new(Read { loaded, asked })) })
+            let (account, allocation) = (head.id.clone(), Arc::new(key.allocation()));
+            let caller = Arc::new(Caller { account, key, allocation, pools: RwLock::default() });
+            Some(Found { read: Some(Box::new(Read { loaded, asked })), ..caller.into() })
         });
         let remembered = match &found {
             Some(found) => Remembered::Known(Arc::clone(&found.caller), Instant::now()),

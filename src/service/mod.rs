@@ -11,6 +11,7 @@ pub mod dump;
 mod interleavings;
 pub mod ledger;
 pub mod meter;
+pub mod receipts;
 pub mod recovery;
 pub mod supply;
 mod sync;

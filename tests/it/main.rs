@@ -21,3 +21,4 @@ mod redis;
 mod seller;
 mod sse;
 mod tidy;
+mod usage;

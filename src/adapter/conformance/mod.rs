@@ -19,11 +19,14 @@ use crate::adapter::redis::tests::{Place, redis_binary};
 use crate::adapter::sqlite::SqliteStore;
 use crate::domain::account::{Account, Change, apply};
 use crate::domain::account::{Books, Sync, sync};
+use crate::domain::allocation::Tags;
 use crate::domain::amount::Units;
 use crate::domain::billable::BillableStatuses;
 use crate::domain::command::{Action, Command};
 use crate::domain::event::Event;
-use crate::domain::id::{AccountId, CommandId, GatewayId, Incarnation, KeyId, OfferId, PackageId, ProductId};
+use crate::domain::id::{
+    AccountId, CommandId, GatewayId, Incarnation, KeyId, OfferId, PackageId, ProductId, ProjectId,
+};
 use crate::domain::key::{ApiKey, KeyHash};
 use crate::domain::lease::Want;
 use crate::domain::offer::{Offer, Validity};
@@ -133,6 +136,8 @@ fn key(id: &str, hash: u8) -> ApiKey {
         disabled: false,
         products: None,
         models: None,
+        project: ProjectId::default(),
+        tags: Tags::default(),
     }
 }
 
@@ -145,7 +150,8 @@ fn add_package(id: &str, quantity: u64) -> Action {
         zone: TimeZone::UTC,
         billable: BillableStatuses::default(),
     };
-    Action::AddPackage { package: PackageId::new(id).unwrap(), offer, valid_from: None }
+    let (project, tags) = (ProjectId::default(), Tags::default());
+    Action::AddPackage { package: PackageId::new(id).unwrap(), offer, valid_from: None, project, tags }
 }
 
 fn books(loaded: &Loaded) -> Books {

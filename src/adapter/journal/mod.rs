@@ -6,6 +6,7 @@
 //! incarnation.lock                       held while a number is given out
 //! journal/<run>/run.json                 whose run, on which boot; locked while the run lives
 //! journal/<run>/<writer>-<number>.journal  frames of records, then zeros
+//! journal/<run>/<writer>-<number>.<part>.index  for receipts: where a journal file has which request id
 //! journal/<run>/settled                  all of the run's use is in the books
 //! journal/<run>/exported.json            how far its usage was exported
 //! journal/<run>/removed.json             which of its files were removed because nobody needs them
@@ -22,6 +23,7 @@ mod disk;
 mod earlier;
 mod exported;
 mod frame;
+mod index;
 mod on_disk;
 mod reader;
 mod retention;
@@ -34,6 +36,7 @@ mod writer;
 
 pub use data_dir::{DataDir, OpenError};
 pub use exported::ExportMark;
+pub use index::CallIndex;
 pub use on_disk::{RunOnDisk, RunsOnDisk};
 pub use retention::{Retention, Tidied, Tidier};
 pub use run::{JournalStats, Run, RunOptions};

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use super::frame::{self, FRAME_BYTES_MAX, FileId, HEADER_BYTES};
@@ -62,14 +63,14 @@ pub(super) fn read_run(dir: &Path, wanted: Wanted<'_>, each: &mut dyn FnMut(Plac
 }
 
 /// The last file of each writer that has a record. Those before it are not written any more.
-fn last_written(dir: &Path, files: &BTreeSet<FileId>) -> BTreeMap<u16, u32> {
+pub(super) fn last_written(dir: &Path, files: &BTreeSet<FileId>) -> BTreeMap<u16, u32> {
     let has_record = |id: &&FileId| begins_with_record(&dir.join(id.name()), **id).unwrap_or(false);
     files.iter().filter(has_record).map(|id| (id.writer, id.sequence)).collect()
 }
 
 fn begins_with_record(path: &Path, id: FileId) -> io::Result<bool> {
     let mut window = Window::open(path)?;
-    let begins = window.look()?.starts_with(&id.header());
+    let begins = window.look()?.get(..HEADER_BYTES).is_some_and(|header| id.is_header(header));
     window.skip(HEADER_BYTES);
     Ok(begins && frame::decode(window.look()?).is_some())
 }
@@ -107,7 +108,7 @@ fn read_file(path: &Path, id: FileId, to_gap: bool, each: &mut dyn FnMut(Place, 
     if id.is_newer(header) {
         return Err(io::Error::other("a newer version of this program wrote it"));
     }
-    if header == id.header() {
+    if id.is_header(header) {
         window.skip(HEADER_BYTES);
     }
     let mut damaged = 0;
@@ -116,8 +117,8 @@ fn read_file(path: &Path, id: FileId, to_gap: bool, each: &mut dyn FnMut(Place, 
     loop {
         let bytes = window.look()?;
         let Some(first) = bytes.first() else { return Ok(damaged + meant) };
-        // No client can forge a frame inside a damaged one: what clients choose is printable, and a length that is
-        // made of printable characters is too large.
+        // No client can forge a frame inside a damaged one: what clients choose holds no control characters and is not
+        // followed by two zeros, and a length that is made of other characters is too large.
         if let Some((record, length)) = frame::decode(bytes) {
             window.skip(length);
             each(Place { file: id, end: window.offset() }, record);
@@ -135,6 +136,41 @@ fn read_file(path: &Path, id: FileId, to_gap: bool, each: &mut dyn FnMut(Place, 
         if *first != 0 {
             meant = unclear;
         }
+        window.skip(passed);
+    }
+}
+
+/// Shows the records of a file from an offset on, each with its own, until `each` breaks off. Of a file that is still
+/// growing only up to the first byte that is no record. Returns where to go on, and whether all was shown.
+pub(super) fn scan(
+    path: &Path,
+    (id, from): (FileId, u64),
+    growing: bool,
+    each: &mut dyn FnMut(u64, Record) -> ControlFlow<()>,
+) -> io::Result<(u64, bool)> {
+    let mut file = File::open(path)?;
+    let base = file.seek(SeekFrom::Start(from))?;
+    let mut window = Window { file, bytes: Vec::new(), start: 0, base, ended: false };
+    if base == 0 && window.look()?.get(..HEADER_BYTES).is_some_and(|header| id.is_header(header)) {
+        window.skip(HEADER_BYTES);
+    }
+    loop {
+        let at = window.offset();
+        let bytes = window.look()?;
+        if bytes.is_empty() {
+            return Ok((at, true));
+        }
+        let passed = match frame::decode(bytes) {
+            Some((record, length)) => {
+                let more = each(at, record);
+                if more.is_break() {
+                    return Ok((at + length as u64, false));
+                }
+                length
+            }
+            None if growing => return Ok((at, true)),
+            None => zeros_in_front(bytes).saturating_sub(3).max(1), // as above
+        };
         window.skip(passed);
     }
 }

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::data_dir::{self, replace, sync_dir};
 use super::exported::Exported;
 use super::frame::FileId;
+use super::index;
 use super::reader::{self, REMOVED};
 use super::writer::Writer;
 use crate::config::Remove;
@@ -19,6 +20,9 @@ use crate::ports::journal::JournalError;
 
 /// What a run's directory is called while it is being deleted: no run's name.
 const GONE: &str = "gone";
+
+/// The writer of grants.
+const GRANTS: u16 = 0;
 
 /// When records may be removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +61,13 @@ struct OldFile {
     last_written: Timestamp,
 }
 
+impl OldFile {
+    /// Whether it may grant, or charge to, a lease that is held.
+    fn is_held(&self, held_since: Option<Timestamp>) -> bool {
+        held_since.is_some_and(|since| self.last_written >= since)
+    }
+}
+
 impl Retention {
     fn is_old(&self, last_written: Timestamp, now: Timestamp) -> bool {
         last_written.checked_add(self.keep).is_ok_and(|until| until < now)
@@ -86,14 +97,41 @@ impl Retention {
         let mut front = BTreeMap::new();
         let mut stopped = Vec::new();
         for file in files {
-            let needed = held_since.is_some_and(|since| file.last_written >= since);
-            let goes = !needed && self.is_done(file.exported) && self.is_old(file.last_written, now);
+            let goes = !file.is_held(held_since) && self.is_done(file.exported) && self.is_old(file.last_written, now);
             if goes && !stopped.contains(&file.id.writer) {
                 front.insert(file.id.writer, file.id.sequence);
             } else {
                 stopped.push(file.id.writer);
             }
         }
+        front
+    }
+}
+
+/// Which files of calls draw on the leases of files of grants that are held no more: the last of each writer. A call's
+/// record tells offer and rule by its grant, so grants stay as long as such calls do.
+#[derive(Debug, Default)]
+struct DrawnOn(BTreeMap<u32, BTreeMap<u16, u32>>);
+
+impl DrawnOn {
+    /// Takes in files of grants none of whose leases is held: what is charged from now on draws on none of them.
+    fn note(&mut self, dir: &Path, unheld: impl Iterator<Item = u32>) -> io::Result<()> {
+        let new: Vec<u32> = unheld.filter(|grants| !self.0.contains_key(grants)).collect();
+        if !new.is_empty() {
+            let mut calls = reader::last_written(dir, &reader::files(dir)?);
+            calls.remove(&GRANTS);
+            self.0.extend(new.into_iter().map(|grants| (grants, calls.clone())));
+        }
+        Ok(())
+    }
+
+    /// Up to which number files of grants may go, if they may up to `wanted` for their own sake; forgets them. `removed`:
+    /// up to which number calls are gone.
+    fn take_front(&mut self, wanted: u32, removed: &BTreeMap<u16, u32>) -> Option<u32> {
+        let is_gone = |(writer, last): (&u16, &u32)| removed.get(writer).is_some_and(|removed| last <= removed);
+        let free = self.0.iter().take_while(|(grants, calls)| **grants <= wanted && calls.iter().all(is_gone));
+        let front = free.last().map(|(grants, _)| *grants);
+        self.0.retain(|grants, _| front.is_none_or(|front| *grants > front));
         front
     }
 }
@@ -105,9 +143,15 @@ pub struct Tidier {
     /// The run that goes on.
     pub(super) current: u64,
     pub(super) writers: Arc<[Arc<Writer>]>,
+    drawn_on: Arc<Mutex<DrawnOn>>,
 }
 
 impl Tidier {
+    /// Begins to look after a run that goes on.
+    pub(super) fn new(journal: PathBuf, current: u64, writers: Arc<[Arc<Writer>]>) -> Self {
+        Self { journal, current, writers, drawn_on: Arc::default() }
+    }
+
     /// Measures what the journals take, and removes what may go. Waits for disks: not for a thread that serves calls.
     ///
     /// # Errors
@@ -126,10 +170,10 @@ impl Tidier {
             for (number, dir) in data_dir::runs(journal).map_err(named)? {
                 if number == self.current {
                     tidied.removed_files += self.tidy_own(&dir, retention, held_since, now).map_err(named)?;
-                } else if !data_dir::is_live(&dir).unwrap_or(true)
-                    && retention.run_may_go(ended_run(&dir).map_err(named)?, now)
-                {
-                    tidied.removed_files += remove_run(journal, &dir).map_err(named)?;
+                } else if !data_dir::is_live(&dir).unwrap_or(true) {
+                    let goes = retention.run_may_go(ended_run(&dir).map_err(named)?, now);
+                    let removed = if goes { remove_run(journal, &dir) } else { remove_noted(&dir) };
+                    tidied.removed_files += removed.map_err(named)?;
                 }
             }
             drop(removal);
@@ -156,13 +200,19 @@ impl Tidier {
         let mut old = Vec::new();
         for id in reader::files(dir)?.into_iter().filter(|id| self.is_left(*id)) {
             // The writer of grants has no usage to export.
-            let exported = id.writer == 0 || exported.is_past(id);
+            let exported = id.writer == GRANTS || exported.is_past(id);
             old.push(OldFile { id, exported, last_written: data_dir::modified(&dir.join(id.name()))? });
         }
-        let front = retention.front_that_may_go(&old, held_since, now);
-        if !front.is_empty() {
-            let mut removed = reader::removed(dir)?;
-            removed.extend(front);
+        let mut drawn_on = self.drawn_on.lock().unwrap_or_else(PoisonError::into_inner);
+        let unheld = old.iter().filter(|file| file.id.writer == GRANTS && !file.is_held(held_since));
+        drawn_on.note(dir, unheld.map(|file| file.id.sequence))?;
+        let mut front = retention.front_that_may_go(&old, held_since, now);
+        let grants = front.remove(&GRANTS);
+        let mut removed = reader::removed(dir)?;
+        removed.extend(&front);
+        let grants = grants.and_then(|wanted| drawn_on.take_front(wanted, &removed));
+        if !front.is_empty() || grants.is_some() {
+            removed.extend(grants.map(|grants| (GRANTS, grants)));
             // Noted first: from then on they do not count, whether they are there or not.
             replace(&dir.join(REMOVED), &serde_json::to_vec(&removed)?)?;
         }
@@ -201,13 +251,19 @@ fn finish_removals(journal: &Path) -> io::Result<u64> {
     Ok(files)
 }
 
-/// Deletes the files of which it is noted that they are removed.
+/// Deletes the files of which it is noted that they are removed, and the indexes of files that are gone.
 fn remove_noted(dir: &Path) -> io::Result<u64> {
+    let index_of = |path: &PathBuf| path.file_name().and_then(|name| index::file_of(name.to_str()?));
+    // Looked for first: a file of the journal is there before its index.
+    let indexes: Vec<_> = inside(dir)?.into_iter().filter_map(|path| Some((index_of(&path)?, path))).collect();
     let kept = reader::files(dir)?;
     let mut files = 0;
     for id in reader::all_files(dir)?.difference(&kept) {
         std::fs::remove_file(dir.join(id.name()))?;
         files += 1;
+    }
+    for (_, path) in indexes.iter().filter(|(of, _)| !kept.contains(of)) {
+        std::fs::remove_file(path)?;
     }
     Ok(files)
 }

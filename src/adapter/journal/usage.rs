@@ -1,15 +1,18 @@
-//! Usage records out of the journal: each charge joined with its end. Reads only, beside a running gateway too.
+//! Usage records out of the journal: each charge joined with its end and with what its packages say. Reads only, beside
+//! a running gateway too.
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::exported::{ExportMark, Exported};
 use super::frame::FileId;
 use super::on_disk::{RunOnDisk, RunsOnDisk};
 use super::reader::Wanted;
 use crate::domain::amount::Units;
-use crate::domain::usage::{Charge, Ending, UsageRecord};
-use crate::ports::journal::{Damage, JournalError, Record};
+use crate::domain::id::{Incarnation, PackageId};
+use crate::domain::usage::{Charge, Ending, PackageTerms, UsageRecord};
+use crate::ports::journal::{CallEnd, Damage, JournalError, Record};
 
 /// What was found besides the records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -57,6 +60,7 @@ fn read_run(
     each: &mut dyn FnMut(UsageRecord),
 ) -> Result<Exported, JournalError> {
     let incarnation = &run.incarnation;
+    let mut terms = Terms::default();
     let mut open: BTreeMap<(u16, u64), (FileId, Charge)> = BTreeMap::new();
     let mut marked = before.clone();
     let from = before.writers.iter().map(|(writer, mark)| (*writer, mark.from_file)).collect();
@@ -73,13 +77,14 @@ fn read_run(
             }
             Record::End(end) => {
                 if let Some((_, charge)) = open.remove(&(core, end.call)).filter(|_| !covered) {
-                    let units = if end.billed { units(&charge) } else { Units::ZERO };
-                    let (ending, ended) = (end.ending, Some(end.at));
-                    each(UsageRecord { incarnation: incarnation.clone(), core, charge, units, ending, ended });
+                    let terms = terms.of(&charge, run);
+                    each(joined((incarnation, core), charge, terms, Some(end)));
                     summary.records += 1;
                 }
             }
-            Record::Grant(_) | Record::Ask(_) | Record::Close | Record::Command(_) | Record::Refused(_) => {}
+            // Those of the first writer come first; an export since a mark passes over earlier ones, see `Terms::of`.
+            Record::Grant(grant) => terms.learn(grant.terms),
+            Record::Ask(_) | Record::Close | Record::Command(_) | Record::Refused(_) => {}
         }
     })?;
     summary.damage.add(damage);
@@ -91,12 +96,58 @@ fn read_run(
     }
     summary.records += open.len() as u64;
     for ((core, _), (_, charge)) in open {
-        let (units, ending) = (units(&charge), Ending::Interrupted);
-        each(UsageRecord { incarnation: incarnation.clone(), core, charge, units, ending, ended: None });
+        let terms = terms.of(&charge, run);
+        each(joined((incarnation, core), charge, terms, None));
     }
     Ok(marked)
 }
 
-fn units(charge: &Charge) -> Units {
-    charge.parts.iter().map(|part| part.units).sum()
+/// A charge with its end: `None` if its gateway died before.
+pub(super) fn joined(
+    (incarnation, core): (&Incarnation, u16),
+    charge: Charge,
+    terms: Vec<Arc<PackageTerms>>,
+    end: Option<CallEnd>,
+) -> UsageRecord {
+    let billed = end.is_none_or(|end| end.billed);
+    let units = if billed { charge.parts.iter().map(|part| part.units).sum() } else { Units::ZERO };
+    let (ending, ended) = end.map_or((Ending::Interrupted, None), |end| (end.ending, Some(end.at)));
+    UsageRecord { incarnation: incarnation.clone(), core, charge, units, ending, ended, terms }
+}
+
+/// What packages say; `None`: the journal does not tell.
+#[derive(Default)]
+struct Terms(BTreeMap<PackageId, Option<Arc<PackageTerms>>>);
+
+impl Terms {
+    fn learn(&mut self, terms: Vec<PackageTerms>) {
+        for terms in terms {
+            // The same for ever: the first is as good as any.
+            let known = self.0.entry(terms.package.clone()).or_default();
+            known.get_or_insert_with(|| Arc::new(terms));
+        }
+    }
+
+    /// What a charge's packages say. If its grant was not read yet, all are: it lies before a mark, or has been written
+    /// since they were read.
+    fn of(&mut self, charge: &Charge, run: &RunOnDisk) -> Vec<Arc<PackageTerms>> {
+        if charge.parts.iter().any(|part| !self.0.contains_key(&part.package)) {
+            // What cannot be read shows in the reading of the whole run.
+            let _ = run.read_first(&mut |record| match record {
+                Record::Grant(grant) => self.learn(grant.terms),
+                Record::Charge(_)
+                | Record::End(_)
+                | Record::Close
+                | Record::Ask(_)
+                | Record::Command(_)
+                | Record::Refused(_) => {}
+            });
+            for part in &charge.parts {
+                self.0.entry(part.package.clone()).or_default();
+            }
+        }
+        let known: BTreeMap<_, _> =
+            charge.parts.iter().filter_map(|part| Some((&part.package, self.0.get(&part.package)?.clone()?))).collect();
+        known.into_values().collect()
+    }
 }

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::Deserialize;
 
-use crate::domain::id::{AccountId, Incarnation, ProductId};
-use crate::domain::usage::{Charge, ChargePart};
+use crate::domain::amount::Units;
+use crate::domain::id::{AccountId, Incarnation, PackageId, ProductId};
+use crate::domain::usage::{Charge, ChargePart, UnitClass};
 use crate::ports::journal::{CallEnd, Damage, Record};
 
 /// What is known of a run besides its records.
@@ -46,9 +47,26 @@ pub struct ExportedCall {
     request_id: String,
     account: AccountId,
     product: ProductId,
-    parts: Vec<ChargePart>,
+    parts: Vec<ExportedPart>,
     status: u16,
     attempts: u8,
+}
+
+/// What an audit reads of a part of such a line. Exports of earlier versions of this program name no class.
+#[derive(Debug, Clone, Deserialize)]
+struct ExportedPart {
+    lease: u64,
+    package: PackageId,
+    #[serde(default)]
+    class: UnitClass,
+    units: Units,
+}
+
+impl From<ExportedPart> for ChargePart {
+    fn from(part: ExportedPart) -> Self {
+        let ExportedPart { lease, package, class, units } = part;
+        Self { lease, package, class, units }
+    }
 }
 
 /// A charged call.
@@ -199,6 +217,7 @@ impl Calls {
             Item::Exported(line) => {
                 let ExportedCall { incarnation, core, units, call, request_id, .. } = *line;
                 let ExportedCall { account, product, parts, status, attempts, .. } = *line;
+                let parts = parts.into_iter().map(ChargePart::from).collect();
                 let called = Called { call, request_id, account, product, parts, status, attempts };
                 let run = self.number(incarnation, RunState::Elsewhere);
                 if self.first(run, core, called.call) {

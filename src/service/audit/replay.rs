@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::books::Books;
 use super::calls::{Called, Calls, Fate, Item, KnownRun, Seen};
-use crate::domain::command::{Action, Command};
+use crate::domain::command::Action;
 use crate::domain::id::{AccountId, CommandId, Incarnation, OfferId, PackageId, ProductId};
 use crate::domain::offer::Offer;
 use crate::ports::journal::Record;
@@ -37,9 +37,9 @@ pub enum Effect {
 
 /// How a journalled command changes a balance; `None`: not at all.
 pub fn effect(body: &str) -> Option<Effect> {
-    let Told::Change(Command { action, .. }) = serde_json::from_str(body).ok()? else { return None };
-    match action {
-        Action::AddPackage { package, offer, valid_from } => Some(Effect::Bought { package, offer, valid_from }),
+    let Told::Change(command) = serde_json::from_str(body).ok()? else { return None };
+    match command.action {
+        Action::AddPackage { package, offer, valid_from, .. } => Some(Effect::Bought { package, offer, valid_from }),
         Action::ResolveSuspense { package, units, used: true, .. } => {
             Some(Effect::Decided { package, units: units.get() })
         }

@@ -15,7 +15,7 @@ use crate::domain::id::ProductId;
 use crate::domain::lease::{LeasePart, Want};
 use crate::domain::pool::Pool;
 use crate::domain::settle::{LeaseReport, RunEnd};
-use crate::domain::usage::{Charge, ChargePart, Ending};
+use crate::domain::usage::{CallFacts, Charge, ChargePart, Ending, UnitClass};
 use crate::ports::journal::{CallEnd, CommandRefused, JournalledCommand};
 
 fn now() -> Timestamp {
@@ -136,12 +136,13 @@ impl World {
             request_id: format!("r-{call}"),
             arrived: now(),
             account: buyer(),
-            key: None,
+            caller: None,
             product: ProductId::new("chat").unwrap(),
-            parts: vec![ChargePart { lease, package: package(of), units: Units::ONE }],
+            parts: vec![ChargePart { lease, package: package(of), class: UnitClass::Calls, units: Units::ONE }],
             status: 200,
             streamed: false,
             attempts: 1,
+            facts: CallFacts::default(),
         };
         self.records.push((1, Record::Charge(charge)));
         if let Some(billed) = billed {

@@ -43,7 +43,8 @@ impl World {
             zone: TimeZone::UTC,
             billable: BillableStatuses::default(),
         };
-        let action = Action::AddPackage { package, offer, valid_from: None };
+        let (project, tags) = Default::default();
+        let action = Action::AddPackage { package, offer, valid_from: None, project, tags };
         let command = Command { id: CommandId::new("first").unwrap(), action };
         let books = Books { head, pools: std::collections::BTreeMap::new() };
         let change = apply(&books, &command, now).unwrap();

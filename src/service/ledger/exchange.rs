@@ -12,8 +12,10 @@ use crate::domain::amount::Units;
 use crate::domain::event::Event;
 use crate::domain::id::{Incarnation, PackageId};
 use crate::domain::lease::{Lease, LeasePart, Want};
+use crate::domain::package::Package;
 use crate::domain::pool::{Pool, Shortage};
 use crate::domain::settle::{LeaseReport, REPORT_OPEN_EVERY};
+use crate::domain::usage::PackageTerms;
 use crate::ports::account_store::{Commit, CommitError, Stamped, StoreError};
 use crate::ports::journal::{Ask, Grant, JournalError, Record};
 use crate::service::desk::BUSY_WAIT;
@@ -183,7 +185,7 @@ impl Ledger {
         let granted = lease.as_ref().and_then(|lease| {
             memory.last_number = number;
             // What cannot be written down is not used: it is reported as such next time.
-            let written = self.write(&grant_record(pool, number, lease));
+            let written = self.write(&grant_record(pool, number, lease, next));
             let admits_until = asked + Duration::try_from(next.lasts(lease)).unwrap_or_default();
             written.map(|()| granted(number, lease, next, admits_until)).map_err(|_| memory.burnt.push(number)).ok()
         });
@@ -323,9 +325,12 @@ fn nothing_new(seen: &Pool, next: &Pool, by: &Incarnation) -> bool {
     same == *seen
 }
 
-fn grant_record(pool: &LocalPool, number: u64, lease: &Lease) -> Record {
+/// A lease with what its packages say: calls that draw on it need not repeat it.
+fn grant_record(pool: &LocalPool, number: u64, lease: &Lease, document: &Pool) -> Record {
     let (account, product) = (pool.account.clone(), pool.product.clone());
-    Record::Grant(Grant { account, product, number, parts: lease.parts.clone(), deadline: lease.deadline })
+    let drawn = |package: &&Package| lease.parts.iter().any(|part| part.package == package.id);
+    let terms = document.packages.iter().filter(drawn).map(PackageTerms::of).collect();
+    Record::Grant(Grant { account, product, number, parts: lease.parts.clone(), deadline: lease.deadline, terms })
 }
 
 /// A lease with the terms of the packages that it draws on.
