@@ -10,19 +10,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::net::TcpListener;
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinHandle;
 
 use crate::adapter::clock::{SystemClock, SystemEntropy};
-use crate::adapter::journal::{DataDir, OpenError as DataDirError, Run, RunOptions};
+use crate::adapter::journal::{DataDir, OpenError as DataDirError, Retention, Run, RunOptions, Tidier};
 use crate::adapter::redis::OpenError as RedisOpenError;
 use crate::adapter::sqlite::OpenError as StoreOpenError;
 use crate::admin::health::{Readiness, Unready};
 use crate::admin::{self, AdminState, AdminToken, Reload, router};
 use crate::config::{AccessLog as AccessTarget, Catalog, Config, Problems, Receipts, Store};
+use crate::ports::BoxFuture;
 use crate::ports::clock::{Clock, Entropy};
 use crate::ports::gateways::Notice;
 use crate::ports::journal::{Journal, JournalError, Record};
@@ -47,6 +48,8 @@ use crate::telemetry::metrics::Metrics;
 const BACKLOG: i32 = 1_024;
 /// The store's file in the data directory.
 pub const STORE_FILE: &str = "store.sqlite3";
+/// How often the journal is looked through for what can be removed.
+const TIDY_EVERY: Duration = Duration::from_secs(60);
 /// How often the journal and the store are looked at, for readiness.
 const WATCH_EVERY: Duration = Duration::from_millis(250);
 /// For so long after its last failure the store is taken to be away: then calls may try it again.
@@ -122,7 +125,8 @@ impl Gateway {
         let access = start_access(&config.log.access)?;
         let mut writers = run.writers().into_iter();
         let grants = writers.next().ok_or(StartError::NoWriter)?;
-        let Keepers { ledger, nudges, commands, attendance } = Keepers::new(&desk, grants, &run, &metrics);
+        let Keepers { ledger, nudges, commands, attendance, tidying } =
+            Keepers::new(&config, &desk, grants, (&run, &metrics));
         found.suspense.iter().for_each(|((account, product), units)| ledger.note_suspense(account, product, *units));
         let patience = config.store.patience();
         let authenticator = Arc::new(Authenticator::new(Arc::clone(&store), hasher.clone(), patience));
@@ -154,7 +158,6 @@ impl Gateway {
             token,
             reload: reload_through(&reloader),
         };
-        metrics.reload_success.set(1);
 
         let run = Arc::new(run);
         let (stop_listening, stopped) = watch::channel(false);
@@ -169,6 +172,7 @@ impl Gateway {
             attending: tokio::spawn(attend_until(attendance, attended)),
             others: vec![
                 tokio::spawn(follow(authenticator, store.changes())),
+                tokio::spawn(tidying),
                 tokio::spawn(admin::serve(admin_listener, router(state), std::future::pending())),
                 tokio::spawn(watch_ledger(Arc::clone(&run), Arc::clone(&ledger), Arc::clone(&readiness), metrics)),
             ],
@@ -187,6 +191,7 @@ impl Gateway {
     }
 
     fn announce(&self) {
+        self.reloader.metrics.reload_success.set(1);
         self.readiness.clear(Unready::Starting);
         let (data, admin, run) = (self.data_address, self.admin_address, self.run.incarnation());
         tracing::info!(%data, %admin, %run, version = env!("CARGO_PKG_VERSION"), "listening");
@@ -251,16 +256,20 @@ struct Keepers {
     nudges: Nudges,
     commands: Arc<CommandLog>,
     attendance: Attendance,
+    /// Removes records that nobody needs any more.
+    tidying: BoxFuture<'static, ()>,
 }
 
 impl Keepers {
-    fn new(desk: &Desk, grants: Arc<dyn Journal>, run: &Run, metrics: &Metrics) -> Self {
+    fn new(config: &Config, desk: &Desk, grants: Arc<dyn Journal>, (run, metrics): (&Run, &Metrics)) -> Self {
         let commands = Arc::new(CommandLog::new(desk.clone(), Arc::clone(&grants), run.earlier()));
         let (ledger, nudges) = Ledger::new(ledger::Parts { desk: desk.clone(), grants, metrics: metrics.clone() });
         let ledger = Arc::new(ledger);
         let (held_ledger, held_commands) = (Arc::clone(&ledger), Arc::clone(&commands));
         let attendance = Attendance::new(desk.clone(), held_ledger, held_commands, run.earlier(), metrics.clone());
-        Self { ledger, nudges, commands, attendance }
+        let (tidier, for_tidying) = (run.tidier(), Arc::clone(&ledger));
+        let tidying = tidy_journal(tidier, for_tidying, desk.clone(), retention(config), metrics.clone());
+        Self { ledger, nudges, commands, attendance, tidying: Box::pin(tidying) }
     }
 }
 
@@ -322,13 +331,19 @@ fn open_data_dir(config: &Config, now: Timestamp) -> Result<DataDir, DataDirErro
 fn begin_run(dir: DataDir, config: &Config) -> Result<Run, StartError> {
     let cores = u16::try_from(config.workers).unwrap_or(u16::MAX);
     let writers = cores.saturating_add(1); // one for grants
-    Ok(dir.begin_run(RunOptions { writers, segment_bytes: config.journal_segment_bytes })?)
+    Ok(dir.begin_run(RunOptions { writers, segment_bytes: config.journal.segment_bytes })?)
+}
+
+/// When records may be removed.
+fn retention(config: &Config) -> Retention {
+    let keep = SignedDuration::try_from(config.journal.keep).unwrap_or(SignedDuration::MAX);
+    Retention { keep, remove: config.journal.remove }
 }
 
 /// Brings the earlier runs' journals into the books.
 async fn settle_earlier(run: &Run, desk: &Desk, metrics: &Metrics) -> Result<Recovered, StartError> {
     let found = recover(&run.earlier(), desk).await?;
-    metrics.journal_damaged_bytes.set(i64::try_from(found.damaged_bytes).unwrap_or(i64::MAX));
+    metrics.journal.damaged_bytes.set(i64::try_from(found.damaged_bytes).unwrap_or(i64::MAX));
     if found.damaged_bytes > 0 {
         tracing::warn!(
             bytes = found.damaged_bytes,
@@ -411,6 +426,30 @@ async fn follow(authenticator: Arc<Authenticator>, changes: broadcast::Receiver<
     authenticator.follow(changes).await;
 }
 
+/// Removes records that nobody needs any more, once a minute, and tells how much there are.
+async fn tidy_journal(tidier: Tidier, ledger: Arc<Ledger>, desk: Desk, retention: Retention, metrics: Metrics) {
+    let mut tick = tokio::time::interval(TIDY_EVERY);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        // By two clocks, so that one that is wrong does not remove what the other knows to be young.
+        let now = SystemClock.now().min(desk.now());
+        let (tidier, held_since) = (tidier.clone(), ledger.held_since());
+        let tidied = tokio::task::spawn_blocking(move || tidier.tidy(&retention, held_since, now)).await;
+        match tidied {
+            Ok(Ok(tidied)) => {
+                metrics.journal.disk_bytes.set(i64::try_from(tidied.disk_bytes).unwrap_or(i64::MAX));
+                metrics.journal.removed_files.inc_by(tidied.removed_files);
+                if tidied.removed_files > 0 {
+                    tracing::info!(files = tidied.removed_files, "old journal files were removed");
+                }
+            }
+            Ok(Err(error)) => tracing::warn!(%error, "old journal files are not removed yet"),
+            Err(error) => tracing::error!(%error, "looking after old journal files failed"),
+        }
+    }
+}
+
 /// Tells readiness and metrics whether calls can be written down and booked.
 async fn watch_ledger(run: Arc<Run>, ledger: Arc<Ledger>, readiness: Arc<Readiness>, metrics: Metrics) {
     let note = |reason, stands: bool| if stands { readiness.raise(reason) } else { readiness.clear(reason) };
@@ -418,7 +457,7 @@ async fn watch_ledger(run: Arc<Run>, ledger: Arc<Ledger>, readiness: Arc<Readine
     loop {
         tick.tick().await;
         let full = run.stats().full;
-        metrics.journal_full.set(i64::from(full));
+        metrics.journal.full.set(i64::from(full));
         note(Unready::JournalFull, full);
         note(Unready::StoreAway, ledger.store_failed_within(STORE_AWAY_FOR));
         note(Unready::CheckingIn, !ledger.is_open());
@@ -481,7 +520,7 @@ impl Reloader {
             ("log", now.log != next.log),
             ("limits", now.limits != next.limits),
             ("receipts", now.receipts != next.receipts),
-            ("journal.segment_bytes", now.journal_segment_bytes != next.journal_segment_bytes),
+            ("journal", now.journal != next.journal),
             ("drain_timeout", now.drain_timeout != next.drain_timeout),
         ]
         .into_iter()

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 use tollgate::adapter::redis::{OpenError, Refusal};
 use tollgate::app::{Gateway, LoadConfig, StartError};
-use tollgate::cli::args::{Command, ConfigCommand};
-use tollgate::cli::{self, EXIT_BUG, EXIT_CONFIG, EXIT_OK, EXIT_UNAVAILABLE};
+use tollgate::cli::args::{Command, CommandsCommand, ConfigCommand};
+use tollgate::cli::store::Failure;
+use tollgate::cli::{self, EXIT_BUG, EXIT_CONFIG, EXIT_DIFFERENT, EXIT_OK, EXIT_UNAVAILABLE};
 use tollgate::config::{self, Config, LogLevel, Problems};
 use tollgate::{demo, telemetry};
 use tracing::level_filters::LevelFilter;
@@ -35,6 +36,11 @@ fn main() -> ExitCode {
             Err(problems) => complain(&problems, EXIT_CONFIG),
         },
         Command::Usage(command) => cli::usage::run(&command, &mut io::stdout().lock(), &mut io::stderr()),
+        Command::Commands(CommandsCommand::Export(file)) => {
+            audited(async move { cli::audit::commands(&file, &mut out()) })
+        }
+        Command::Reconcile(args) => audited(async move { cli::audit::reconcile(&args, &mut out()).await }),
+        Command::Replay(args) => audited(async move { cli::audit::replay(&args, &mut out()).await }),
         Command::Receipt(command) => cli::receipt::run(&command, &mut io::stdout(), &mut io::stderr()),
         Command::Store(command) => run(async move {
             let done = cli::store::run(command, &mut io::stdout()).await;
@@ -72,6 +78,22 @@ fn run(command: impl Future<Output = Result<(), ExitCode>>) -> ExitCode {
         Ok(runtime) => runtime.block_on(command).err().unwrap_or(ExitCode::from(EXIT_OK)),
         Err(error) => complain(&error, EXIT_BUG),
     }
+}
+
+/// Runs a command that says whether what it looked at agrees.
+fn audited(command: impl Future<Output = Result<bool, Failure>>) -> ExitCode {
+    run(async move {
+        match command.await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(ExitCode::from(EXIT_DIFFERENT)),
+            Err(failure) => Err(complain(&failure, failure.code)),
+        }
+    })
+}
+
+/// Standard output for many lines.
+fn out() -> io::BufWriter<io::Stdout> {
+    io::BufWriter::new(io::stdout())
 }
 
 fn check(path: &Path) -> ExitCode {

@@ -27,6 +27,8 @@ use tollgate::domain::usage::{CallFacts, Charge, ChargePart, Ending, PackageTerm
 use tollgate::ports::account_store::{AccountStore, Believed, Commit, Stamp, Write};
 use tollgate::ports::journal::{CallEnd, Grant, Journal, Record};
 use tollgate::protocol::api_key::{ApiKeyText, KEY_RANDOM_BYTES, KeyHasher};
+use tollgate::service::desk::Desk;
+use tollgate::service::recovery::recover;
 
 /// The gateway that was killed and starts again.
 pub(crate) const GATEWAY: &str = "bench";
@@ -121,6 +123,16 @@ fn known(key: &ApiKeyText, hasher: &KeyHasher) -> ApiKey {
         project: ProjectId::default(),
         tags: Tags::default(),
     }
+
+/// Brings the journal into the books, as the next start would.
+pub(crate) async fn settle(place: &Place) {
+    let gateway = GatewayId::new(GATEWAY).unwrap();
+    let dir = DataDir::open(&place.data, &gateway, Timestamp::now()).unwrap();
+    let run = dir.begin_run(RunOptions { writers: 2, segment_bytes: 16 << 20 }).unwrap();
+    let (clock, entropy) = (Arc::new(SystemClock), Arc::new(SystemEntropy));
+    let desk = Desk::new(open(place).await, clock, entropy, run.incarnation().clone());
+    recover(&run.earlier(), &desk).await.unwrap();
+    run.finish().unwrap();
 }
 
 async fn open(place: &Place) -> Arc<dyn AccountStore> {
@@ -199,13 +211,18 @@ fn opening(pool: Pool, by: &Incarnation) -> Commit {
     }
 }
 
+/// What each call is called.
+pub(crate) fn request_id(call: u64) -> String {
+    format!("0123456789abcdef-{call:016x}")
+}
+
 /// One call from its charge to its end, as the meter writes it.
 fn charge(journal: &dyn Journal, call: u64, number: u64) {
     let now = Timestamp::now();
     let package = PackageId::new(&format!("package-{number:07}")).unwrap();
     let charge = Charge {
         call,
-        request_id: format!("0123456789abcdef-{call:016x}"),
+        request_id: request_id(call),
         arrived: now,
         account: account(number),
         caller: None,

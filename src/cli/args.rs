@@ -33,6 +33,13 @@ pub enum Command {
     /// Usage records
     #[command(subcommand)]
     Usage(UsageCommand),
+    /// Commands that changed a balance: purchases, and decisions on units in suspense
+    #[command(subcommand)]
+    Commands(CommandsCommand),
+    /// Join journals, books and a seller's log, and print each difference; exits with 1 if there is any
+    Reconcile(ReconcileArgs),
+    /// Recompute every balance from usage records and commands; exits with 1 if the books say otherwise
+    Replay(ReplayArgs),
     /// Receipts: make a key, show the public ones, verify
     #[command(subcommand)]
     Receipt(ReceiptCommand),
@@ -115,9 +122,31 @@ pub enum ConfigCommand {
 #[derive(Debug, Subcommand)]
 pub enum UsageCommand {
     /// Print the usage records in the gateway's journal, one JSON line each
-    Export(ConfigFile),
+    Export(ExportArgs),
     /// Add the records of the gateway's journal up, by hour or day
     Report(ReportArgs),
+}
+
+/// Which usage records to print.
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// Whose journal.
+    #[command(flatten)]
+    pub config: ConfigFile,
+    /// Leave out what was printed before the last mark
+    #[arg(long)]
+    pub since_mark: bool,
+    /// Once all is written, note how far it came: the next `--since-mark` goes on from there, and records before the mark
+    /// may be removed (see `journal.remove`)
+    #[arg(long)]
+    pub mark: bool,
+}
+
+/// What to do with commands.
+#[derive(Debug, Subcommand)]
+pub enum CommandsCommand {
+    /// Print those in the gateway's journal, one JSON line each
+    Export(ConfigFile),
 }
 
 /// What of the records to add up.
@@ -185,6 +214,48 @@ pub enum ReceiptCommand {
         #[arg(value_name = "RECEIPT")]
         receipt: Option<PathBuf>,
     },
+}
+
+/// What an audit reads.
+#[derive(Debug, Args)]
+pub struct SourceArgs {
+    /// The gateway's configuration: its journal, and the store with the books
+    #[command(flatten)]
+    pub config: ConfigFile,
+    /// Another gateway's data directory, with its journal; may be repeated
+    #[arg(long = "data-dir", value_name = "DIR")]
+    pub data_dirs: Vec<PathBuf>,
+    /// An export of usage records: of other gateways, or of records that were removed since; may be repeated
+    #[arg(long = "usage", value_name = "FILE")]
+    pub usage: Vec<PathBuf>,
+    /// An export of commands; may be repeated
+    #[arg(long = "commands", value_name = "FILE")]
+    pub commands: Vec<PathBuf>,
+    /// Print JSON lines
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What to join.
+#[derive(Debug, Args)]
+pub struct ReconcileArgs {
+    /// What to read.
+    #[command(flatten)]
+    pub sources: SourceArgs,
+    /// A seller's own log, JSON lines with `request_id` and `status`
+    #[arg(long, value_name = "FILE")]
+    pub seller_log: Option<PathBuf>,
+}
+
+/// What to recompute.
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// What to read.
+    #[command(flatten)]
+    pub sources: SourceArgs,
+    /// Do not ask the store: recompute from records alone
+    #[arg(long)]
+    pub without_books: bool,
 }
 
 /// What to do with the store.

@@ -2,6 +2,7 @@
 //! its files are carried out by `main` and `app`.
 
 pub mod args;
+pub mod audit;
 mod client;
 pub mod receipt;
 mod remote;
@@ -24,6 +25,8 @@ pub use simulate::simulate;
 
 /// Done.
 pub const EXIT_OK: u8 = 0;
+/// What was to be checked does not agree.
+pub const EXIT_DIFFERENT: u8 = 1;
 /// The command line, or what it asks for, is wrong.
 pub const EXIT_USAGE: u8 = 64;
 /// Something that is needed does not answer.

@@ -94,6 +94,11 @@ fn lines_are_understood_or_refused() {
     check("config schema", true);
     check("config print --config f", true);
     check("usage export --config f", true);
+    check("usage export --config f --since-mark --mark", true);
+    check("commands export --config f", true);
+    check("reconcile --config f --data-dir a --data-dir b --usage c --commands d --seller-log e --json", true);
+    check("replay --config f --usage c --without-books", true);
+    check("replay --config f --seller-log e", false);
     check("usage report --config f", true);
     check("usage report --config f --per day --by account --by model --time-zone Asia/Shanghai --json", true);
     check("usage report --config f --by weather", false);

@@ -1,15 +1,17 @@
 //! `tollgate usage`: the records of a data directory, one by one or added up. Needs no running gateway.
 
 use std::io::{self, BufWriter, Write};
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::ExitCode;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use rustix::io::Errno;
 
-use super::args::{GroupArg, PeriodArg, ReportArgs, UsageCommand};
+use super::args::{ExportArgs, GroupArg, PeriodArg, ReportArgs, UsageCommand};
 use super::{EXIT_CONFIG, EXIT_OK, EXIT_UNAVAILABLE, EXIT_USAGE};
-use crate::adapter::journal::{UsageSummary, read_usage};
+use crate::adapter::journal::{ExportMark, UsageSummary, read_usage};
 use crate::config;
 use crate::domain::report::{Group, Period, Report, Row};
 use crate::domain::usage::UsageRecord;
@@ -27,9 +29,9 @@ fn failure(code: u8, what: impl std::fmt::Display) -> Failure {
 }
 
 /// Carries a command out.
-pub fn run(command: &UsageCommand, out: &mut dyn Write, notes: &mut dyn Write) -> ExitCode {
+pub fn run<O: Write + AsFd>(command: &UsageCommand, out: &mut O, notes: &mut dyn Write) -> ExitCode {
     let done = match command {
-        UsageCommand::Export(file) => export(&file.config, out),
+        UsageCommand::Export(args) => export(args, out),
         UsageCommand::Report(args) => report(args, out),
     };
     // Nobody listens: the exit code says enough.
@@ -47,24 +49,44 @@ pub fn run(command: &UsageCommand, out: &mut dyn Write, notes: &mut dyn Write) -
     ExitCode::from(code)
 }
 
-fn read(config: &Path, each: &mut dyn FnMut(UsageRecord)) -> Result<UsageSummary, Failure> {
+fn read(
+    config: &Path,
+    since_mark: bool,
+    each: &mut dyn FnMut(UsageRecord),
+) -> Result<(UsageSummary, ExportMark), Failure> {
     let config = config::load(config, &|name| std::env::var(name).ok());
     let config = config.map_err(|problems| failure(EXIT_CONFIG, problems))?;
-    read_usage(&config.data_dir, each).map_err(|error| failure(EXIT_UNAVAILABLE, error))
+    read_usage(&config.data_dir, since_mark, each).map_err(|error| failure(EXIT_UNAVAILABLE, error))
 }
 
-/// Prints the records, one JSON line each.
-fn export(config: &Path, out: &mut dyn Write) -> Result<UsageSummary, Failure> {
-    let mut out = BufWriter::new(out);
+/// Prints the records, one JSON line each; then notes how far it came, if that is asked for.
+fn export<O: Write + AsFd>(args: &ExportArgs, out: &mut O) -> Result<UsageSummary, Failure> {
+    let mut lines = BufWriter::new(&mut *out);
     let mut failed: Option<io::Error> = None;
-    let summary = read(config, &mut |record| {
+    let (summary, mark) = read(&args.config.config, args.since_mark, &mut |record| {
         let written =
-            serde_json::to_writer(&mut out, &record).map_err(io::Error::from).and_then(|()| out.write_all(b"\n"));
+            serde_json::to_writer(&mut lines, &record).map_err(io::Error::from).and_then(|()| lines.write_all(b"\n"));
         failed = failed.take().or(written.err());
     })?;
-    match failed.or(out.flush().err()) {
-        Some(error) => Err(failure(EXIT_UNAVAILABLE, error)),
-        None => Ok(summary),
+    if let Some(error) = failed.or(lines.flush().err()) {
+        return Err(failure(EXIT_UNAVAILABLE, error));
+    }
+    drop(lines);
+    if args.mark {
+        let noted = synced(out).and_then(|()| mark.note());
+        let unmarked =
+            |error| failure(EXIT_UNAVAILABLE, format!("all is written, but not marked as exported: {error}"));
+        noted.map_err(unmarked)?;
+    }
+    Ok(summary)
+}
+
+/// Waits until what was written survives the loss of power, if it went to a file. Who reads a pipe must see to that
+/// himself.
+fn synced(out: &impl AsFd) -> io::Result<()> {
+    match rustix::fs::fsync(out) {
+        Ok(()) | Err(Errno::INVAL | Errno::ROFS | Errno::NOTSUP) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -78,7 +100,7 @@ fn report(args: &ReportArgs, out: &mut dyn Write) -> Result<UsageSummary, Failur
     let groups: Vec<Group> = args.by.iter().map(|by| group(*by)).collect();
     let mut report = Report::new(period, zone.clone(), &groups);
     let (since, until) = (args.since.unwrap_or(Timestamp::MIN), args.until.unwrap_or(Timestamp::MAX));
-    let summary = read(&args.config.config, &mut |record| {
+    let (summary, _) = read(&args.config.config, false, &mut |record| {
         if (since..until).contains(&record.charge.arrived) {
             report.add(&record);
         }

@@ -31,6 +31,7 @@ use crate::domain::id::{GatewayId, OfferId, ProductId};
 use crate::domain::offer::Offer;
 use crate::domain::signing::{PublicKey, SigningKey};
 
+pub use check::KEEP_MIN;
 pub use load::{FILE_BYTES_MAX, json_schema, load, parse};
 pub use problem::{PROBLEMS_MAX, Problem, Problems};
 pub use store::{ClientCertificate, HostPort, Login, Redis, RedisAddress, RedisServers, RedisTls, Store};
@@ -58,8 +59,8 @@ pub struct Config {
     pub log: Log,
     /// Bounds of the data plane.
     pub limits: Limits,
-    /// Size of a journal file, in bytes.
-    pub journal_segment_bytes: u64,
+    /// The record of every metered call.
+    pub journal: Journal,
     /// What signs receipts; `None`: there are none.
     pub receipts: Option<Receipts>,
     /// How long open streams may go on after SIGTERM.
@@ -108,6 +109,28 @@ pub enum AccessLog {
     Stdout,
     /// To a file, appended; opened anew on reload.
     File(PathBuf),
+}
+
+/// The record of every metered call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Journal {
+    /// Size of a file, in bytes.
+    pub segment_bytes: u64,
+    /// How long records are kept at least.
+    pub keep: Duration,
+    /// What must be done with older ones before they are removed.
+    pub remove: Remove,
+}
+
+/// What must be done with old records before they are removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remove {
+    /// They are in the books, and their usage was exported.
+    Exported,
+    /// They are in the books.
+    Settled,
+    /// None is ever removed.
+    Never,
 }
 
 /// Bounds of the data plane.

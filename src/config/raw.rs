@@ -24,6 +24,7 @@ pub(super) mod defaults {
     pub(in super::super) const BODY_TIMEOUT: Duration = Duration::from_secs(30);
     pub(in super::super) const BUFFERED_BYTES: u64 = 512 << 20;
     pub(in super::super) const SEGMENT_BYTES: u64 = 64 << 20;
+    pub(in super::super) const KEEP: Duration = super::super::check::KEEP_MIN;
     pub(in super::super) const DRAIN_TIMEOUT: Duration = Duration::from_secs(600);
     pub(in super::super) const IDLE_CONNECTIONS: u64 = 256;
     pub(in super::super) const SELLER_CONNECT: Duration = Duration::from_secs(5);
@@ -249,6 +250,24 @@ pub(super) struct RawJournal {
     /// Size of one of its files, 256KiB to 1GiB.
     #[schemars(extend("default" = "64MiB"))]
     pub(super) segment_bytes: Given<Size>,
+    /// How long records are kept at least after they were written, 7d to 30d: from them comes back what a store has
+    /// forgotten.
+    #[schemars(extend("default" = "7d"))]
+    pub(super) keep: Given<Period>,
+    /// What must be done with older records before they are removed. `exported`: they are in the books, and `tollgate
+    /// usage export --mark` has shown their usage; `settled`: they are in the books; `never`: none is removed.
+    #[schemars(extend("default" = "exported"))]
+    pub(super) remove: Given<RawRemove>,
+}
+
+/// What must be done with old records before they are removed.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub(super) enum RawRemove {
+    Exported,
+    Settled,
+    Never,
 }
 
 /// One product: its route, its seller, its meter.

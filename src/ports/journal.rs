@@ -157,6 +157,22 @@ pub struct Damage {
     pub bytes: u64,
     /// Files that are missing from a writer's sequence.
     pub missing_files: u64,
+    /// Files at the front of writers' sequences that were removed on purpose, see [`Damage::is_whole`].
+    pub removed_files: u64,
+}
+
+impl Damage {
+    /// Whether nothing is missing that could still be needed: what is removed on purpose is in the books.
+    pub fn is_whole(&self) -> bool {
+        self.bytes == 0 && self.missing_files == 0
+    }
+
+    /// Adds another run's.
+    pub fn add(&mut self, other: Self) {
+        self.bytes = self.bytes.saturating_add(other.bytes);
+        self.missing_files = self.missing_files.saturating_add(other.missing_files);
+        self.removed_files = self.removed_files.saturating_add(other.removed_files);
+    }
 }
 
 /// The journals of this gateway's runs.

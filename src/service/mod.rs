@@ -2,6 +2,7 @@
 
 pub mod accounts;
 pub mod attendance;
+pub mod audit;
 pub mod authenticate;
 pub mod commands;
 pub mod desk;

@@ -10,6 +10,7 @@ mod harness;
 #[path = "../../benches/chaos/oracle.rs"]
 mod chaos_oracle;
 
+mod audit;
 mod bounds;
 mod http_api;
 mod keys;

@@ -11,6 +11,7 @@ use super::alarm::Alarm;
 use super::data_dir::{self, DataDir, Held, NewRun, OpenError, unusable};
 use super::disk::{Disk, RealDisk};
 use super::earlier::Earlier;
+use super::retention::Tidier;
 use super::writer::{Shared, Writer};
 use crate::domain::id::Incarnation;
 use crate::ports::journal::{EarlierRuns, Journal, JournalError};
@@ -121,6 +122,12 @@ impl Run {
             writer.add_to(&mut stats);
         }
         stats
+    }
+
+    /// Whoever removes what is no longer needed.
+    pub fn tidier(&self) -> Tidier {
+        let journal = self.earlier.journal.clone();
+        Tidier::new(journal, self.incarnation.number, Arc::clone(&self.writers))
     }
 
     /// Ends the run in order: all that was written is on disk, and files are as short as their records.

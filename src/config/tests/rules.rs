@@ -72,6 +72,14 @@ fn logs_limits_and_the_journal() {
     value("buffered_bytes: 64MiB", "lots", "limits.buffered_bytes", "not a size");
     value("segment_bytes: 1MiB", "255KiB", "journal.segment_bytes", "from 256KiB to 1GiB");
     value("segment_bytes: 1MiB", "1073741825", "journal.segment_bytes", "1073741825 bytes is out of range");
+    check("segment_bytes: 1MiB", "keep: 6d", "keep: 6d", "journal.keep", "at least `7d`");
+    check(
+        "segment_bytes: 1MiB",
+        "remove: always",
+        "remove: always",
+        "journal.remove",
+        "`exported`, `settled`, `never`",
+    );
 }
 
 #[test]

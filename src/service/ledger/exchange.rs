@@ -26,6 +26,10 @@ const COMMIT_ATTEMPTS_MAX: usize = 12;
 /// Rates are measured over at least this long.
 const RATE_WINDOW_MIN: Duration = Duration::from_millis(100);
 
+/// That a run draws on a pool is written down again after this time: old files of the journal are removed one day, but
+/// never one that is younger than a week.
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// Why an exchange brought nothing.
 #[derive(Debug, thiserror::Error)]
 enum ExchangeError {
@@ -113,11 +117,11 @@ impl Ledger {
                 return Ok(Outcome::Answer(Some(Dry::Short(Shortage::NoPackage))));
             };
             let grants = wants && self.is_open();
-            if grants && !memory.asked {
-                memory.asked = self.write(&ask(pool)).is_ok();
-                if !memory.asked {
+            if grants && memory.asked_at.is_none_or(|at| asked.duration_since(at) >= ASK_AGAIN_AFTER) {
+                if self.write(&ask(pool)).is_err() {
                     return Ok(Outcome::Answer(Some(Dry::Unavailable)));
                 }
+                memory.asked_at = Some(asked);
             }
             let round = self.round(pool, memory, &known.pool.value, (grants.then_some(want), turn));
             let (change, lease) = sync(&known.pool.value, &round.sync, round.now);
@@ -340,7 +344,7 @@ fn granted(number: u64, lease: &Lease, document: &Pool, admits_until: Instant) -
     Granted { number, parts, deadline: lease.deadline, admits_until }
 }
 
-/// Says, before the first lease, that this run draws on the pool.
+/// Says, before a lease is asked for, that this run draws on the pool.
 fn ask(pool: &LocalPool) -> Record {
     Record::Ask(Ask { account: pool.account.clone(), product: pool.product.clone() })
 }

@@ -16,13 +16,14 @@ use super::super::frame::{self, FRAME_BYTES_MAX, FileId};
 use super::super::reader;
 use super::super::usage::joined;
 use super::part::{self, ENTRIES_MAX, Entry};
+use crate::config::KEEP_MIN;
 use crate::domain::id::{AccountId, Incarnation, PackageId};
 use crate::domain::usage::{Charge, PackageTerms};
 use crate::ports::call_records::FoundCalls;
 use crate::ports::journal::{CallEnd, Record};
 
-/// How long a call can be found.
-const KEPT_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How much older the grants may be that a call draws on: more than a lease and a call last.
+const GRANTS_OLDER: Duration = Duration::from_secs(24 * 3600);
 /// Calls with one request id that are found, at most: the latest.
 const FOUND_MAX: usize = 100;
 /// Records that are looked at for one question, at most: others may have the same key.
@@ -61,16 +62,18 @@ impl Finder {
 
     /// Follows what was written, by at most one part; returns whether there may be more to do.
     pub(super) fn follow(&mut self) -> io::Result<bool> {
-        let since = SystemTime::now().checked_sub(KEPT_FOR).unwrap_or(SystemTime::UNIX_EPOCH);
+        // Calls can be found as long as no configuration removes them.
+        let since = SystemTime::now().checked_sub(KEEP_MIN).unwrap_or(SystemTime::UNIX_EPOCH);
+        let grants_since = since.checked_sub(GRANTS_OLDER).unwrap_or(SystemTime::UNIX_EPOCH);
         let mut seen = BTreeSet::new();
         let mut behind = false;
         for (run, dir) in data_dir::runs(&self.journal)? {
             let ends = self.has_ended(run, &dir);
             let files = reader::files(&dir)?;
-            forget_orphans(&dir, &files)?;
             for file in &files {
                 // One that is gone by now was old enough to be removed, or never used.
                 let modified = std::fs::metadata(dir.join(file.name())).and_then(|metadata| metadata.modified());
+                let since = if file.writer == 0 { grants_since } else { since };
                 if modified.map_or(true, |modified| modified < since) {
                     continue;
                 }
@@ -235,18 +238,6 @@ impl Covered {
         offsets.extend(self.pending.iter().filter(|(there, _)| *there == key).map(|(_, offset)| *offset));
         Ok(offsets)
     }
-}
-
-/// Removes parts whose journal file is gone.
-fn forget_orphans(dir: &Path, files: &BTreeSet<FileId>) -> io::Result<()> {
-    for entry in std::fs::read_dir(dir)? {
-        let entry = entry?;
-        let of = entry.file_name().to_str().and_then(part::file_of);
-        if of.is_some_and(|file| !files.contains(&file)) {
-            std::fs::remove_file(entry.path())?;
-        }
-    }
-    Ok(())
 }
 
 /// Nobody can choose request ids so that others' calls get long lists of the same key, beyond what `LOOKED_AT_MAX` bears.

@@ -14,6 +14,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use self::finder::Finder;
+pub(super) use self::part::file_of;
 use super::run::Run;
 use crate::domain::id::AccountId;
 use crate::ports::BoxFuture;

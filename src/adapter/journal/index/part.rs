@@ -33,7 +33,7 @@ pub(super) fn path(dir: &Path, file: FileId, part: u32) -> PathBuf {
 }
 
 /// The journal file that a name is a part of the index of.
-pub(super) fn file_of(name: &str) -> Option<FileId> {
+pub(in super::super) fn file_of(name: &str) -> Option<FileId> {
     let (stem, _) = name.strip_suffix(ENDING)?.split_once('.')?;
     FileId::from_name(&format!("{stem}.journal"))
 }

@@ -1,6 +1,7 @@
 //! The journal as its users see it, on real files in a directory of each test's own.
 
 mod damage;
+mod removal;
 mod space;
 mod whole;
 

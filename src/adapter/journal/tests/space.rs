@@ -126,7 +126,9 @@ fn check_full_disk(path: &Path, run: Run, set_full: &dyn Fn(bool)) {
     let mut expected: Vec<_> = (0..reserved).map(large_call).collect();
     expected.push((Record::Charge(charge(reserved)), Record::End(end(reserved))));
     let mut records = Vec::new();
-    let damage = reader::read_run(&path.join("journal/1"), None, &mut |_, record| records.push(record)).unwrap();
+    let damage =
+        reader::read_run(&path.join("journal/1"), reader::Wanted::default(), &mut |_, record| records.push(record))
+            .unwrap();
     assert_eq!(damage, Damage::default());
     assert_eq!(records, expected.into_iter().flat_map(|(charge, end)| [charge, end]).collect::<Vec<_>>());
 }
