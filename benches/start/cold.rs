@@ -1,5 +1,6 @@
 //! What the first call of an account costs the store: one call for each of many accounts, through a gateway whose accounts
 //! are on a Redis server, and what that server counted meanwhile.
+#![expect(clippy::float_arithmetic, reason = "figures of a measurement, no amounts")]
 
 use std::time::{Duration, Instant};
 

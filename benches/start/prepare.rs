@@ -123,6 +123,7 @@ fn known(key: &ApiKeyText, hasher: &KeyHasher) -> ApiKey {
         project: ProjectId::default(),
         tags: Tags::default(),
     }
+}
 
 /// Brings the journal into the books, as the next start would.
 pub(crate) async fn settle(place: &Place) {
