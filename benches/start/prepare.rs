@@ -94,8 +94,8 @@ pub(crate) async fn prepare_cold(socket: PathBuf, accounts: u64, hasher: &KeyHas
     let by = Incarnation { gateway: GatewayId::new("prepares").unwrap(), number: 1 };
     let key = |number: u64| {
         let mut random = [0; KEY_RANDOM_BYTES];
-        random[..4]
-            .copy_from_slice(&[number % 200, number / 200 % 200, number / 40_000 % 200, 0].map(|digit| digit as u8));
+        // A key has a character for each byte, one of 62.
+        random[..3].copy_from_slice(&[number % 62, number / 62 % 62, number / 3_844 % 62].map(|digit| digit as u8));
         ApiKeyText::from_random(random).unwrap()
     };
     let keys: Vec<ApiKeyText> = (0..accounts).map(key).collect();
