@@ -7,6 +7,7 @@ pub mod account;
 pub mod amount;
 pub mod billable;
 pub mod command;
+pub mod credential;
 pub mod event;
 pub mod id;
 pub mod key;

@@ -10,5 +10,6 @@ pub mod credential;
 pub mod framing;
 pub mod head;
 pub mod request_id;
+pub mod signature;
 pub mod sse;
 pub mod target;
