@@ -65,8 +65,17 @@ id!(
     AccountId
 );
 id!(
-    /// An API key, as shown in listings; says nothing about the key's text.
+    /// An API key, as shown in listings; says nothing about the key's text. In records of calls, an app's id too: one
+    /// place says which credential was used, and the ids of keys and apps begin differently.
     KeyId
+);
+id!(
+    /// An app, as shown in listings; says nothing about its AppKey.
+    AppId
+);
+id!(
+    /// An AppCode, as shown in listings; says nothing about the code's text.
+    AppCodeId
 );
 id!(
     /// What is sold.

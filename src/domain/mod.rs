@@ -5,6 +5,7 @@
 
 pub mod account;
 pub mod amount;
+pub mod app;
 pub mod billable;
 pub mod command;
 pub mod credential;

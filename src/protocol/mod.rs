@@ -4,11 +4,13 @@
 //! it neither panics nor holds more than its named bounds, however the bytes are cut.
 
 pub mod api_key;
+pub mod app_text;
 pub mod chat;
 mod class;
 pub mod credential;
 pub mod framing;
 pub mod head;
+pub mod keyring;
 pub mod request_id;
 pub mod signature;
 pub mod sse;

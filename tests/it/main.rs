@@ -10,7 +10,9 @@ mod harness;
 #[path = "../../benches/chaos/oracle.rs"]
 mod chaos_oracle;
 
+mod apps;
 mod bounds;
+mod credentials;
 mod http_api;
 mod keys;
 mod llm;
@@ -18,5 +20,6 @@ mod metering;
 mod operating;
 mod redis;
 mod seller;
+mod signature;
 mod sse;
 mod tidy;

@@ -42,8 +42,9 @@ impl World {
             validity: Validity::Months(1),
             zone: TimeZone::UTC,
             billable: BillableStatuses::default(),
+            for_apps: false,
         };
-        let action = Action::AddPackage { package, offer, valid_from: None };
+        let action = Action::AddPackage { package, offer, valid_from: None, spare_app: None };
         let command = Command { id: CommandId::new("first").unwrap(), action };
         let books = Books { head, pools: std::collections::BTreeMap::new() };
         let change = apply(&books, &command, now).unwrap();
