@@ -39,7 +39,7 @@ impl Signer {
         let (path, query) = request.target().split_once('?').unwrap_or((request.target(), ""));
         let slash = if path.ends_with('/') { "" } else { "/" };
         let mut pairs: Vec<String> = query.split('&').filter(|pair| !pair.is_empty()).map(str::to_owned).collect();
-        pairs.sort();
+        pairs.sort_by_key(|pair| pair.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned())));
         let mut headers: Vec<(String, String)> =
             request.fields().iter().map(|(name, value)| (name.to_lowercase(), value.trim().to_owned())).collect();
         headers.retain(|(name, _)| !matches!(name.as_str(), "content-length" | "authorization" | "connection"));

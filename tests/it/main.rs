@@ -13,6 +13,7 @@ mod chaos_oracle;
 mod apps;
 mod bounds;
 mod credentials;
+mod forgeries;
 mod http_api;
 mod keys;
 mod llm;
