@@ -10,24 +10,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::net::TcpListener;
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinHandle;
 
 use crate::adapter::clock::{SystemClock, SystemEntropy};
-use crate::adapter::journal::{DataDir, OpenError as DataDirError, Run, RunOptions};
+use crate::adapter::journal::{DataDir, OpenError as DataDirError, Retention, Run, RunOptions, Tidier};
 use crate::adapter::redis::OpenError as RedisOpenError;
 use crate::adapter::sqlite::OpenError as StoreOpenError;
 use crate::admin::health::{Readiness, Unready};
 use crate::admin::{self, AdminState, AdminToken, Reload, router};
-use crate::config::{AccessLog as AccessTarget, Catalog, Config, Problems, Store};
+use crate::config::{AccessLog as AccessTarget, Catalog, Config, Problems, Receipts, Store};
+use crate::ports::BoxFuture;
 use crate::ports::clock::{Clock, Entropy};
 use crate::ports::gateways::Notice;
 use crate::ports::journal::{Journal, JournalError, Record};
 use crate::protocol::api_key::SecretTooShort;
 use crate::protocol::keyring::Keyring;
+use crate::protocol::receipt::KeySet;
 use crate::proxy::catalog::{Shelf, ShelfError};
 use crate::proxy::request_body::Held;
 use crate::proxy::server::{OwnParts, Server, Shared};
@@ -39,6 +41,7 @@ use crate::service::commands::CommandLog;
 use crate::service::desk::Desk;
 use crate::service::ledger::{self, Ledger, Nudges};
 use crate::service::meter::Meter;
+use crate::service::receipts::ReceiptDesk;
 use crate::service::recovery::{Recovered, RecoveryError, recover};
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::metrics::Metrics;
@@ -49,6 +52,8 @@ const BACKLOG: i32 = 1_024;
 pub const STORE_FILE: &str = "store.sqlite3";
 /// The folder of the data directory for bodies that are too large to be held in memory.
 const SPOOL_DIR: &str = "spool";
+/// How often the journal is looked through for what can be removed.
+const TIDY_EVERY: Duration = Duration::from_secs(60);
 /// How often the journal and the store are looked at, for readiness.
 const WATCH_EVERY: Duration = Duration::from_millis(250);
 /// For so long after its last failure the store is taken to be away: then calls may try it again.
@@ -124,10 +129,12 @@ impl Gateway {
         let access = start_access(&config.log.access)?;
         let mut writers = run.writers().into_iter();
         let grants = writers.next().ok_or(StartError::NoWriter)?;
-        let Keepers { ledger, nudges, commands, attendance } = Keepers::new(&desk, grants, &run, &metrics);
+        let Keepers { ledger, nudges, commands, attendance, tidying } =
+            Keepers::new(&config, &desk, grants, (&run, &metrics));
         found.suspense.iter().for_each(|((account, product), units)| ledger.note_suspense(account, product, *units));
-        let authenticator = Arc::new(Authenticator::new(Arc::clone(&store), keyring.clone()));
-        let own = own_parts(writers, &ledger, access.as_ref(), &metrics);
+        let patience = config.store.patience();
+        let authenticator = Arc::new(Authenticator::new(Arc::clone(&store), keyring.clone(), patience));
+        let own = own_parts(writers, (&ledger, patience), access.as_ref(), &metrics);
         let shared = Shared {
             authenticator: Arc::clone(&authenticator),
             ledger: Arc::clone(&ledger),
@@ -138,24 +145,21 @@ impl Gateway {
             spool: Spool::new(config.data_dir.join(SPOOL_DIR), config.limits.spooled_bytes)?,
             held: Arc::new(Held::new(config.limits.buffered_bytes)),
             run_id: random_id(&*desk.entropy),
+            receipts: config.receipts.as_ref().map(|receipts| receipt_desk(receipts, &run)).transpose()?,
         };
         let server = Arc::new(Server::start(&Arc::new(shared), own, &shelf)?);
-        let catalog = Arc::new(ArcSwap::new(Arc::clone(&config.catalog)));
         let readiness = Arc::new(Readiness::default());
         readiness.raise(Unready::CheckingIn); // until the ledger is seen to be open
         let (token, drain_timeout) = (AdminToken::new(&config.admin_token), config.drain_timeout);
-        let held = (Arc::clone(&catalog), Arc::clone(&server));
-        let reloader = Reloader { load, running: config, catalog: held.0, server: held.1, metrics: metrics.clone() };
-        let reloader = Arc::new(reloader);
+        let reloader = Arc::new(Reloader::new(load, config, Arc::clone(&server), metrics.clone()));
         let state = AdminState {
             accounts: Accounts::new(desk, commands, keyring),
-            catalog,
+            catalog: Arc::clone(&reloader.catalog),
             readiness: Arc::clone(&readiness),
             registry: metrics.registry.clone(),
             token,
             reload: reload_through(&reloader),
         };
-        metrics.reload_success.set(1);
 
         let run = Arc::new(run);
         let (stop_listening, stopped) = watch::channel(false);
@@ -170,6 +174,7 @@ impl Gateway {
             attending: tokio::spawn(attend_until(attendance, attended)),
             others: vec![
                 tokio::spawn(follow(authenticator, store.changes())),
+                tokio::spawn(tidying),
                 tokio::spawn(admin::serve(admin_listener, router(state), std::future::pending())),
                 tokio::spawn(watch_ledger(Arc::clone(&run), Arc::clone(&ledger), Arc::clone(&readiness), metrics)),
             ],
@@ -188,6 +193,7 @@ impl Gateway {
     }
 
     fn announce(&self) {
+        self.reloader.metrics.reload_success.set(1);
         self.readiness.clear(Unready::Starting);
         let (data, admin, run) = (self.data_address, self.admin_address, self.run.incarnation());
         tracing::info!(%data, %admin, %run, version = env!("CARGO_PKG_VERSION"), "listening");
@@ -252,16 +258,20 @@ struct Keepers {
     nudges: Nudges,
     commands: Arc<CommandLog>,
     attendance: Attendance,
+    /// Removes records that nobody needs any more.
+    tidying: BoxFuture<'static, ()>,
 }
 
 impl Keepers {
-    fn new(desk: &Desk, grants: Arc<dyn Journal>, run: &Run, metrics: &Metrics) -> Self {
+    fn new(config: &Config, desk: &Desk, grants: Arc<dyn Journal>, (run, metrics): (&Run, &Metrics)) -> Self {
         let commands = Arc::new(CommandLog::new(desk.clone(), Arc::clone(&grants), run.earlier()));
         let (ledger, nudges) = Ledger::new(ledger::Parts { desk: desk.clone(), grants, metrics: metrics.clone() });
         let ledger = Arc::new(ledger);
         let (held_ledger, held_commands) = (Arc::clone(&ledger), Arc::clone(&commands));
         let attendance = Attendance::new(desk.clone(), held_ledger, held_commands, run.earlier(), metrics.clone());
-        Self { ledger, nudges, commands, attendance }
+        let (tidier, for_tidying) = (run.tidier(), Arc::clone(&ledger));
+        let tidying = tidy_journal(tidier, for_tidying, desk.clone(), retention(config), metrics.clone());
+        Self { ledger, nudges, commands, attendance, tidying: Box::pin(tidying) }
     }
 }
 
@@ -325,13 +335,19 @@ fn open_data_dir(config: &Config, now: Timestamp) -> Result<DataDir, DataDirErro
 fn begin_run(dir: DataDir, config: &Config) -> Result<Run, StartError> {
     let cores = u16::try_from(config.workers).unwrap_or(u16::MAX);
     let writers = cores.saturating_add(1); // one for grants
-    Ok(dir.begin_run(RunOptions { writers, segment_bytes: config.journal_segment_bytes })?)
+    Ok(dir.begin_run(RunOptions { writers, segment_bytes: config.journal.segment_bytes })?)
+}
+
+/// When records may be removed.
+fn retention(config: &Config) -> Retention {
+    let keep = SignedDuration::try_from(config.journal.keep).unwrap_or(SignedDuration::MAX);
+    Retention { keep, remove: config.journal.remove }
 }
 
 /// Brings the earlier runs' journals into the books.
 async fn settle_earlier(run: &Run, desk: &Desk, metrics: &Metrics) -> Result<Recovered, StartError> {
     let found = recover(&run.earlier(), desk).await?;
-    metrics.journal_damaged_bytes.set(i64::try_from(found.damaged_bytes).unwrap_or(i64::MAX));
+    metrics.journal.damaged_bytes.set(i64::try_from(found.damaged_bytes).unwrap_or(i64::MAX));
     if found.damaged_bytes > 0 {
         tracing::warn!(
             bytes = found.damaged_bytes,
@@ -350,16 +366,28 @@ async fn settle_earlier(run: &Run, desk: &Desk, metrics: &Metrics) -> Result<Rec
 
 fn own_parts(
     writers: impl Iterator<Item = Arc<dyn Journal>>,
-    ledger: &Arc<Ledger>,
+    (ledger, patience): (&Arc<Ledger>, Duration),
     access: Option<&AccessLog>,
     metrics: &Metrics,
 ) -> Vec<OwnParts> {
     let part = |(number, journal): (u16, Arc<dyn Journal>)| OwnParts {
         number,
-        meter: Meter::new(Arc::clone(ledger), journal),
+        meter: Meter::new(Arc::clone(ledger), journal, patience),
         access: access.map(|access| access.buffer(metrics.access_dropped.clone())),
     };
     (0..).zip(writers).map(part).collect()
+}
+
+/// Receipts, out of an index of this gateway's calls that is kept from now on.
+fn receipt_desk(receipts: &Receipts, run: &Run) -> io::Result<ReceiptDesk> {
+    let signer = (receipts.key_id.clone(), receipts.key.clone());
+    Ok(ReceiptDesk::new(Arc::new(run.index_calls()?), signer, key_set(receipts)))
+}
+
+/// All keys that receipts may have been signed with.
+pub fn key_set(receipts: &Receipts) -> KeySet {
+    let earlier = receipts.earlier.iter().map(|(id, key)| (id.as_str(), *key));
+    KeySet::new([(receipts.key_id.as_str(), receipts.key.public())].into_iter().chain(earlier))
 }
 
 fn random_id(entropy: &dyn Entropy) -> u64 {
@@ -402,6 +430,30 @@ async fn follow(authenticator: Arc<Authenticator>, changes: broadcast::Receiver<
     authenticator.follow(changes).await;
 }
 
+/// Removes records that nobody needs any more, once a minute, and tells how much there are.
+async fn tidy_journal(tidier: Tidier, ledger: Arc<Ledger>, desk: Desk, retention: Retention, metrics: Metrics) {
+    let mut tick = tokio::time::interval(TIDY_EVERY);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        // By two clocks, so that one that is wrong does not remove what the other knows to be young.
+        let now = SystemClock.now().min(desk.now());
+        let (tidier, held_since) = (tidier.clone(), ledger.held_since());
+        let tidied = tokio::task::spawn_blocking(move || tidier.tidy(&retention, held_since, now)).await;
+        match tidied {
+            Ok(Ok(tidied)) => {
+                metrics.journal.disk_bytes.set(i64::try_from(tidied.disk_bytes).unwrap_or(i64::MAX));
+                metrics.journal.removed_files.inc_by(tidied.removed_files);
+                if tidied.removed_files > 0 {
+                    tracing::info!(files = tidied.removed_files, "old journal files were removed");
+                }
+            }
+            Ok(Err(error)) => tracing::warn!(%error, "old journal files are not removed yet"),
+            Err(error) => tracing::error!(%error, "looking after old journal files failed"),
+        }
+    }
+}
+
 /// Tells readiness and metrics whether calls can be written down and booked.
 async fn watch_ledger(run: Arc<Run>, ledger: Arc<Ledger>, readiness: Arc<Readiness>, metrics: Metrics) {
     let note = |reason, stands: bool| if stands { readiness.raise(reason) } else { readiness.clear(reason) };
@@ -409,7 +461,7 @@ async fn watch_ledger(run: Arc<Run>, ledger: Arc<Ledger>, readiness: Arc<Readine
     loop {
         tick.tick().await;
         let full = run.stats().full;
-        metrics.journal_full.set(i64::from(full));
+        metrics.journal.full.set(i64::from(full));
         note(Unready::JournalFull, full);
         note(Unready::StoreAway, ledger.store_failed_within(STORE_AWAY_FOR));
         note(Unready::CheckingIn, !ledger.is_open());
@@ -436,6 +488,11 @@ struct Reloader {
 }
 
 impl Reloader {
+    fn new(load: LoadConfig, running: Config, server: Arc<Server>, metrics: Metrics) -> Self {
+        let catalog = Arc::new(ArcSwap::new(Arc::clone(&running.catalog)));
+        Self { load, running, catalog, server, metrics }
+    }
+
     fn reload(&self) -> Result<(), Vec<String>> {
         let taken = self.try_reload();
         self.metrics.reload_success.set(i64::from(taken.is_ok()));
@@ -476,7 +533,8 @@ impl Reloader {
             ("credentials", now.credentials != next.credentials),
             ("log", now.log != next.log),
             ("limits", now.limits != next.limits),
-            ("journal.segment_bytes", now.journal_segment_bytes != next.journal_segment_bytes),
+            ("receipts", now.receipts != next.receipts),
+            ("journal", now.journal != next.journal),
             ("drain_timeout", now.drain_timeout != next.drain_timeout),
         ]
         .into_iter()

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 use tollgate::adapter::redis::{OpenError, Refusal};
 use tollgate::app::{Gateway, LoadConfig, StartError};
-use tollgate::cli::args::{Command, ConfigCommand, UsageCommand};
-use tollgate::cli::{self, EXIT_BUG, EXIT_CONFIG, EXIT_OK, EXIT_UNAVAILABLE};
+use tollgate::cli::args::{Command, CommandsCommand, ConfigCommand};
+use tollgate::cli::store::Failure;
+use tollgate::cli::{self, EXIT_BUG, EXIT_CONFIG, EXIT_DIFFERENT, EXIT_OK, EXIT_UNAVAILABLE};
 use tollgate::config::{self, Config, LogLevel, Problems};
-use tollgate::{adapter, demo, telemetry};
+use tollgate::{demo, telemetry};
 use tracing::level_filters::LevelFilter;
 
 /// A call allocates some forty times: glibc's allocator took 5 % of a core under load.
@@ -34,7 +35,13 @@ fn main() -> ExitCode {
             Ok(config) => print(format!("{config:#?}\n").as_bytes()),
             Err(problems) => complain(&problems, EXIT_CONFIG),
         },
-        Command::Usage(UsageCommand::Export(file)) => export(&file.config),
+        Command::Usage(command) => cli::usage::run(&command, &mut io::stdout().lock(), &mut io::stderr()),
+        Command::Commands(CommandsCommand::Export(file)) => {
+            audited(async move { cli::audit::commands(&file, &mut out()) })
+        }
+        Command::Reconcile(args) => audited(async move { cli::audit::reconcile(&args, &mut out()).await }),
+        Command::Replay(args) => audited(async move { cli::audit::replay(&args, &mut out()).await }),
+        Command::Receipt(command) => cli::receipt::run(&command, &mut io::stdout(), &mut io::stderr()),
         Command::Store(command) => run(async move {
             let done = cli::store::run(command, &mut io::stdout()).await;
             done.map_err(|failure| complain(&failure, failure.code))
@@ -81,6 +88,22 @@ fn run(command: impl Future<Output = Result<(), ExitCode>>) -> ExitCode {
         Ok(runtime) => runtime.block_on(command).err().unwrap_or(ExitCode::from(EXIT_OK)),
         Err(error) => complain(&error, EXIT_BUG),
     }
+}
+
+/// Runs a command that says whether what it looked at agrees.
+fn audited(command: impl Future<Output = Result<bool, Failure>>) -> ExitCode {
+    run(async move {
+        match command.await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(ExitCode::from(EXIT_DIFFERENT)),
+            Err(failure) => Err(complain(&failure, failure.code)),
+        }
+    })
+}
+
+/// Standard output for many lines.
+fn out() -> io::BufWriter<io::Stdout> {
+    io::BufWriter::new(io::stdout())
 }
 
 fn check(path: &Path) -> ExitCode {
@@ -150,33 +173,5 @@ fn filter(level: LogLevel) -> LevelFilter {
         LogLevel::Info => LevelFilter::INFO,
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
-    }
-}
-
-/// Prints the usage records of a data directory, one JSON line each; needs no running gateway.
-fn export(path: &Path) -> ExitCode {
-    let config = match load(path) {
-        Ok(config) => config,
-        Err(problems) => return complain(&problems, EXIT_CONFIG),
-    };
-    let mut out = io::BufWriter::new(io::stdout().lock());
-    let mut failed = None;
-    let read = adapter::journal::read_usage(&config.data_dir, &mut |record| {
-        let written =
-            serde_json::to_writer(&mut out, &record).map_err(io::Error::from).and_then(|()| out.write_all(b"\n"));
-        failed = failed.take().or(written.err());
-    });
-    match (read, failed.or(out.flush().err())) {
-        (Err(error), _) => complain(&error, EXIT_UNAVAILABLE),
-        (Ok(_), Some(error)) => complain(&error, EXIT_UNAVAILABLE),
-        (Ok(summary), None) if summary.damage.bytes > 0 => {
-            let bytes = summary.damage.bytes;
-            let _ = writeln!(
-                io::stderr(),
-                "tollgate: {bytes} bytes of the journal are no valid record; all others are above"
-            );
-            ExitCode::from(EXIT_OK)
-        }
-        (Ok(_), None) => ExitCode::from(EXIT_OK),
     }
 }

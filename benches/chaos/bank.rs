@@ -198,7 +198,8 @@ fn arguments(keeping: Keeping) -> Vec<&'static str> {
     }
 }
 
-async fn blocking<T: Send + 'static>(act: impl FnOnce() -> T + Send + 'static) -> T {
+/// Does what blocks on a thread of its own.
+pub(crate) async fn blocking<T: Send + 'static>(act: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(act).await {
         Ok(value) => value,
         Err(error) => std::panic::resume_unwind(error.into_panic()),

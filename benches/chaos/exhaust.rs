@@ -38,14 +38,18 @@ pub(crate) async fn run(plan: Plan) -> Outcome {
     let notes = Arc::clone(&served);
     let seller = Seller::forgetful(move |seen| answer(seen, &notes)).await;
     let bank = Bank::open(Shape::Alone(Keeping::Log("everysec")), plan.engine).await;
-    let mut fleet = Fleet::start(plan.gateways, seller.address, &bank, (&plan.packages, plan.seed)).await;
-    let shop = Shop::open(&fleet.members[0].admin, plan.seed).await;
     // The first account never runs out, as in every round; nobody calls with it here.
+    let packages = [&[1], &plan.packages[..]].concat();
+    let offers: Vec<u64> = packages.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
+    let mut fleet = Fleet::start(plan.gateways, seller.address, &bank, (&offers, plan.seed)).await;
+    let shop = Shop::open(&fleet.members[0].admin, plan.seed).await;
     let mut callers = Vec::new();
-    for calls in [1].iter().chain(&plan.packages) {
+    for calls in &packages {
         callers.push(round::open(&fleet.members[0].admin, *calls).await);
     }
     let load = Load::new(Arc::clone(&fleet.roads), callers, plan.seed);
+    let watching = Arc::clone(&load);
+    let clock = tokio::spawn(async move { watching.watch_the_clock().await });
     let mut rng = Rng::new(plan.seed);
     let mut faults = Vec::new();
     for caller in 1..load.callers.len() {
@@ -53,6 +57,7 @@ pub(crate) async fn run(plan: Plan) -> Outcome {
         let gateway = rng.below(plan.gateways as u64) as usize;
         faults.extend(round::run_off(&load, caller, gateway).await);
     }
+    clock.abort();
     for number in 0..plan.gateways {
         if !fleet.stop(number).await {
             faults.push(format!("gateway {number} did not stop in order"));
@@ -60,11 +65,9 @@ pub(crate) async fn run(plan: Plan) -> Outcome {
     }
     let mut evidence = round::evidence(&mut fleet, &load, &shop, false).await;
     evidence.served = served.lock().unwrap().clone();
-    // Here clients call as fast as they can: how long an answer takes says how busy the machine is.
-    evidence.wait_max = RACE_MAX;
     let mut verdict = judge(&evidence);
     verdict.faults.extend(faults);
-    Outcome { verdict, gateways: plan.gateways, ..Outcome::default() }
+    Outcome { verdict, gateways: plan.gateways, wait_max: evidence.wait_max, ..Outcome::default() }
 }
 
 /// Lets many clients call at once until each is refused.

@@ -32,6 +32,10 @@ pub(crate) enum Fault {
     CutLog,
     /// `FLUSHALL`.
     Flush,
+    /// A backup, later `FLUSHALL`; then what operators do: all gateways stop, the backup is restored, they start again.
+    Restore,
+    /// A gateway is halted beyond its leases, another goes on with a copy of its folder, then the first one wakes up.
+    Zombie(u64, u64),
     /// `SCRIPT FLUSH`.
     FlushScripts,
     /// The replica stops hearing of writes, then the primary is killed and the replica takes over.
@@ -46,11 +50,18 @@ pub(crate) enum Fault {
     FailOver,
 }
 
+/// Calls that the scripted seller answers have ended by then.
+const CALLS_ENDED_MS: u64 = 1_500;
+/// Calls to a process whose place was taken.
+const ZOMBIE_CALLS: usize = 20;
+
 /// Where faults happen.
 pub(crate) struct Field<'a> {
     pub(crate) fleet: &'a mut Fleet,
     pub(crate) bank: &'a Bank,
     pub(crate) rng: &'a mut Rng,
+    /// Of somebody who has calls left.
+    pub(crate) key: &'a str,
 }
 
 /// What a fault came to.
@@ -60,6 +71,8 @@ pub(crate) struct Struck {
     pub(crate) disk_lost: bool,
     /// Something worth telling.
     pub(crate) note: Option<String>,
+    /// What was promised and did not happen, in words.
+    pub(crate) breaches: Vec<String>,
 }
 
 impl Field<'_> {
@@ -94,6 +107,8 @@ impl Field<'_> {
             }
             Fault::KillStore | Fault::RollBack | Fault::CutLog => self.kill_store(fault).await,
             Fault::Flush => self.bank.ask("FLUSHALL").await,
+            Fault::Restore => self.flush_and_restore().await,
+            Fault::Zombie(least, most) => struck.breaches = self.zombie(least, most).await,
             Fault::FlushScripts => self.bank.ask("SCRIPT FLUSH").await,
             Fault::Promote => self.promote().await,
             Fault::Pause(time) => {
@@ -136,11 +151,9 @@ impl Field<'_> {
 
     async fn halt_gateway(&mut self, least: u64, most: u64) {
         let gateway = self.any_gateway();
-        self.fleet.disturb(gateway, Disturbance::Violent);
-        self.fleet.signal(gateway, Signal::STOP);
+        self.fleet.halt(gateway);
         self.pass(least, most).await;
-        self.fleet.signal(gateway, Signal::CONT);
-        self.fleet.soothe(gateway);
+        self.fleet.wake(gateway);
     }
 
     async fn kill_store(&mut self, fault: Fault) {
@@ -155,6 +168,42 @@ impl Field<'_> {
         }
         self.pass(0, 800).await;
         self.bank.restart().await;
+    }
+
+    async fn flush_and_restore(&mut self) {
+        self.fleet.store("backup").await;
+        self.pass(300, 1_200).await;
+        self.bank.ask("FLUSHALL").await;
+        self.pass(0, 500).await;
+        for gateway in 0..self.fleet.members.len() {
+            assert!(self.fleet.stop(gateway).await, "gateway {gateway} stops in order");
+        }
+        // What gateways have told again by now is not what the backup says: it must go, or the restore is refused.
+        self.bank.ask("FLUSHALL").await;
+        self.fleet.store("restore").await;
+        for gateway in 0..self.fleet.members.len() {
+            self.fleet.restart(gateway).await;
+        }
+    }
+
+    /// One that wakes up earlier may use what it holds, which is sold to others by then: that would be two faults.
+    async fn zombie(&mut self, least: u64, most: u64) -> Vec<String> {
+        let gateway = self.any_gateway();
+        self.fleet.silence(gateway);
+        self.wait(CALLS_ENDED_MS).await;
+        let mut zombie = self.fleet.halt_and_replace(gateway).await;
+        self.pass(least, most).await;
+        zombie.wake();
+        let mut breaches = Vec::new();
+        for _ in 0..ZOMBIE_CALLS {
+            match zombie.call(self.key).await {
+                Some(status @ 200..300) => breaches.push(format!("the zombie answers a call with {status}")),
+                Some(503) => {}
+                other => breaches.push(format!("the zombie answers a call with {other:?}, not with 503")),
+            }
+        }
+        breaches.extend(zombie.end().await);
+        breaches
     }
 
     async fn promote(&mut self) {

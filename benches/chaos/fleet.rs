@@ -10,9 +10,9 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::bank::Bank;
+use super::bank::{Bank, blocking};
 use super::link::Link;
-use super::load::{Roads, ask};
+use super::load::{Roads, Seen, ask};
 use super::oracle::Disturbance;
 use crate::harness::admin::{Admin, TOKEN};
 use crate::harness::client::Request;
@@ -21,6 +21,8 @@ use crate::harness::world::base_config;
 
 /// Longest wait for a gateway to be ready: beyond one lease period, after which grants resume whoever is silent.
 pub(crate) const READY_WITHIN: Duration = Duration::from_secs(40);
+/// A gateway that was halted has worked off by then what piled up meanwhile.
+const BACKLOG_MAX: Duration = Duration::from_secs(3);
 /// Pause between two looks at a gateway's readiness.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -44,6 +46,32 @@ impl Member {
     }
 }
 
+/// A halted process whose place another has taken.
+pub(crate) struct Zombie {
+    process: Gateway,
+    data: SocketAddr,
+}
+
+impl Zombie {
+    pub(crate) fn wake(&self) {
+        self.process.signal(Signal::CONT);
+    }
+
+    /// The status of one call to it.
+    pub(crate) async fn call(&self, key: &str) -> Option<u16> {
+        let request = Request::chat(key).field("Connection", "close");
+        ask(self.data, &request).await.map(|(status, _)| status)
+    }
+
+    /// Stops it in order; what is wrong about that.
+    pub(crate) async fn end(&mut self) -> Option<String> {
+        self.process.signal(Signal::TERM);
+        let exit = self.process.exit().await;
+        let knew = exit.said.contains("another process has taken this run's place");
+        (!knew).then(|| format!("the zombie does not say what it is (it ended with {:?})", exit.code))
+    }
+}
+
 /// A time during which a gateway was not as it should be.
 #[derive(Debug, Clone, Copy)]
 struct Spell {
@@ -59,7 +87,9 @@ pub(crate) struct Fleet {
     pub(crate) members: Vec<Member>,
     pub(crate) roads: Arc<Roads>,
     spells: Mutex<Vec<Spell>>,
-    _dir: TempDir,
+    /// Gateways that were halted, and when each was woken.
+    woken: Mutex<Vec<(usize, Instant)>>,
+    dir: TempDir,
 }
 
 impl Fleet {
@@ -79,7 +109,13 @@ impl Fleet {
             let nowhere = Admin { address: SocketAddr::from(([127, 0, 0, 1], 0)) };
             members.push(Member { folder, process: None, admin: nowhere, link, said: Vec::new() });
         }
-        let mut fleet = Self { members, roads: Arc::new(Roads::new(count)), spells: Mutex::default(), _dir: dir };
+        let mut fleet = Self {
+            members,
+            roads: Arc::new(Roads::new(count)),
+            spells: Mutex::default(),
+            woken: Mutex::default(),
+            dir,
+        };
         fleet.serve_all().await;
         fleet
     }
@@ -130,6 +166,30 @@ impl Fleet {
         let mut spells = self.spells.lock().unwrap();
         for spell in spells.iter_mut().filter(|spell| spell.gateway == gateway && spell.to.is_none()) {
             spell.to = Some(Instant::now());
+        }
+    }
+
+    /// Halts a gateway.
+    pub(crate) fn halt(&self, gateway: usize) {
+        self.disturb(gateway, Disturbance::Violent);
+        self.signal(gateway, Signal::STOP);
+    }
+
+    /// Lets a halted gateway go on.
+    pub(crate) fn wake(&self, gateway: usize) {
+        self.signal(gateway, Signal::CONT);
+        self.soothe(gateway);
+        self.woken.lock().unwrap().push((gateway, Instant::now()));
+    }
+
+    /// Notes how long gateways that were halted had to do with calls that began before they were woken: what came then
+    /// was behind those.
+    pub(crate) fn note_backlogs(&self, log: &[Seen]) {
+        for (gateway, woken) in self.woken.lock().unwrap().drain(..) {
+            let piled_up = log.iter().filter(|seen| seen.gateway == gateway && seen.began <= woken);
+            let worked_off = piled_up.map(|seen| seen.ended).max().unwrap_or(woken).clamp(woken, woken + BACKLOG_MAX);
+            let spell = Spell { gateway, kind: Disturbance::Behind, from: woken, to: Some(worked_off) };
+            self.spells.lock().unwrap().push(spell);
         }
     }
 
@@ -201,7 +261,45 @@ impl Fleet {
         serves
     }
 
-    pub(crate) fn signal(&self, number: usize, signal: Signal) {
+    /// No new call comes to a gateway.
+    pub(crate) fn silence(&self, number: usize) {
+        self.disturb(number, Disturbance::Orderly);
+        self.roads.close(number);
+    }
+
+    /// Halts a gateway that has no calls, and lets another process take its place with a copy of its folder.
+    pub(crate) async fn halt_and_replace(&mut self, number: usize) -> Zombie {
+        self.signal(number, Signal::STOP);
+        let member = &mut self.members[number];
+        let copy = member.folder.with_extension("copy");
+        let (from, to) = (member.folder.clone(), copy.clone());
+        blocking(move || copy_folder(&from, &to)).await;
+        member.folder = copy;
+        let successor = Gateway::serve(&member.config());
+        let mut process = member.process.replace(successor).unwrap();
+        let (data, _) = process.listening().await;
+        self.open_road(number).await;
+        self.soothe(number);
+        Zombie { process, data }
+    }
+
+    /// `tollgate store backup` or `restore`, with one file for both; repeated as an operator would if the store does not
+    /// answer in time.
+    pub(crate) async fn store(&self, what: &'static str) {
+        let deadline = Instant::now() + READY_WITHIN;
+        loop {
+            let (config, file) = (self.members[0].config(), self.dir.path().join("backup.jsonl"));
+            let (code, _, said) =
+                blocking(move || run(&["store", what, "--config", config.to_str().unwrap(), file.to_str().unwrap()]))
+                    .await;
+            if code == Some(0) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "store {what} ends with {code:?}: {said}");
+        }
+    }
+
+    fn signal(&self, number: usize, signal: Signal) {
         if let Some(process) = &self.members[number].process {
             process.signal(signal);
         }
@@ -224,6 +322,18 @@ impl Fleet {
             let mut said = member.said.clone();
             said.extend(member.process.iter().flat_map(Gateway::said));
             std::fs::write(folder.join(format!("gw-{number}.log")), said.join("\n")).unwrap();
+        }
+    }
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let (path, to) = (entry.path(), to.join(entry.file_name()));
+        if path.is_dir() {
+            copy_folder(&path, &to);
+        } else {
+            std::fs::copy(&path, &to).unwrap();
         }
     }
 }

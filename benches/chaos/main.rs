@@ -3,6 +3,7 @@
 //! case does and how to read the table. Here is only the command line.
 //!
 //! `cargo bench --bench chaos -- fast`
+//! `cargo bench --bench chaos -- full --skip pause-30s,exhaust-4`
 //! `cargo bench --bench chaos -- case promote cut-log --rounds 20 --seed 7`
 //! `cargo bench --bench chaos -- exhaust --gateways 4 --calls 1000 --rounds 10`
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a run stops at the first surprise")]
@@ -17,6 +18,7 @@ mod cases;
 mod exhaust;
 mod faults;
 mod fleet;
+mod jobs;
 mod link;
 mod load;
 #[cfg_attr(test, expect(dead_code, reason = "its tests run in tests/it"))]
@@ -24,14 +26,17 @@ mod oracle;
 mod round;
 mod single;
 mod table;
+mod tiers;
 
+use std::num::NonZeroUsize;
 use std::process::ExitCode;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use bank::{Engine, Shape};
+use bank::Engine;
 use cases::{CASES, Case, named};
 use clap::{Args, Parser, Subcommand};
-use table::{Row, Table};
+use table::Table;
+use tiers::{Choice, How, Races};
 
 #[derive(Parser)]
 struct Flags {
@@ -46,7 +51,7 @@ struct Flags {
 enum Run {
     /// Every case that is short, once; at most three minutes.
     Fast(Tier),
-    /// Every case, twenty rounds each, 200 kills, 200 races: for a release. About an hour and a half.
+    /// Every case, twenty rounds each, 200 kills, 200 races: for a release. At most an hour on two quiet cores.
     Full(Tier),
     /// Some cases by name; see `list`.
     Case(Pick),
@@ -65,6 +70,28 @@ struct Tier {
     /// Repeats a run's moments; by default the time.
     #[arg(long)]
     seed: Option<u64>,
+    /// Rounds at the same time.
+    #[arg(long)]
+    jobs: Option<NonZeroUsize>,
+    /// Only these rows of the table, with commas between: cases, `crash`, `exhaust-1`, `-2`, `-4`.
+    #[arg(long, value_delimiter = ',', value_parser = row_name)]
+    only: Vec<String>,
+    /// All rows but these.
+    #[arg(long, value_delimiter = ',', value_parser = row_name)]
+    skip: Vec<String>,
+}
+
+impl Tier {
+    fn choice(self) -> Choice {
+        let Self { seed, jobs, only, skip } = self;
+        Choice { seed: seed.unwrap_or_else(seed_of_now), jobs, only, skip }
+    }
+}
+
+fn row_name(name: &str) -> Result<String, String> {
+    let known = tiers::row_names();
+    let found = known.iter().find(|known| *known == name).cloned();
+    found.ok_or_else(|| format!("the table has no row {name}, but these: {}", known.join(", ")))
 }
 
 #[derive(Args)]
@@ -75,6 +102,9 @@ struct Pick {
     /// Rounds of each.
     #[arg(long, default_value_t = 1)]
     rounds: u32,
+    /// Rounds at the same time.
+    #[arg(long, default_value = "1")]
+    jobs: NonZeroUsize,
     /// The first round's seed; each further round has the next. By default the time.
     #[arg(long)]
     seed: Option<u64>,
@@ -92,11 +122,14 @@ struct Exhaust {
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=8))]
     gateways: u8,
     /// Units of each package.
-    #[arg(long, default_value_t = 1_000)]
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
     calls: u64,
     /// Packages to buy out.
     #[arg(long, default_value_t = 10)]
     rounds: u32,
+    /// Some packages at the same time, each lot at gateways of its own.
+    #[arg(long, default_value = "1")]
+    jobs: NonZeroUsize,
     /// By default the time.
     #[arg(long)]
     seed: Option<u64>,
@@ -104,11 +137,6 @@ struct Exhaust {
     #[arg(long)]
     engine: Option<Engine>,
 }
-
-/// How often each package size is raced for, at each number of gateways: size, fast tier, full tier.
-const RACES: [(u64, u32, u32); 5] = [(1, 3, 24), (2, 3, 20), (10, 2, 14), (1_000, 1, 7), (100_000, 0, 2)];
-/// With so many gateways each.
-const RACING_GATEWAYS: [usize; 3] = [1, 2, 4];
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -122,24 +150,16 @@ async fn main() -> ExitCode {
         Run::Crash(flags) => single::run_crash(&flags).await,
         Run::Race(flags) => single::run_race(&flags).await,
         Run::List => list(),
-        Run::Fast(flags) => tier(flags.seed, false).await,
-        Run::Full(flags) => tier(flags.seed, true).await,
-        Run::Case(pick) => {
-            let mut table = Table::default();
-            let seed = pick.seed.unwrap_or_else(seed_of_now);
-            for case in &pick.names {
-                let how =
-                    How { rounds: pick.rounds, seed, engine: pick.engine, gateways: pick.gateways.map(usize::from) };
-                table.add(rounds(case, how).await);
-            }
-            table.end()
-        }
+        Run::Fast(flags) => tiers::run(tiers::FAST, &flags.choice()).await,
+        Run::Full(flags) => tiers::run(tiers::FULL, &flags.choice()).await,
+        Run::Case(pick) => some_cases(&pick).await,
         Run::Exhaust(flags) => {
+            let (seed, sizes) = (flags.seed.unwrap_or_else(seed_of_now), vec![(flags.calls, flags.rounds)]);
+            let races = Races { gateways: usize::from(flags.gateways), sizes, seed, engine: flags.engine };
             let mut table = Table::default();
-            let packages = vec![flags.calls; usize::try_from(flags.rounds).unwrap()];
-            let seed = flags.seed.unwrap_or_else(seed_of_now);
-            table.add(races((usize::from(flags.gateways), packages), seed, flags.engine).await);
-            table.end()
+            let row = races.row(&mut table);
+            let whole = jobs::run_all(races.jobs(row, |_| true), flags.jobs.get(), &mut table).await;
+            table.end() && whole
         }
     };
     if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -163,76 +183,14 @@ fn list() -> bool {
     true
 }
 
-/// The rounds of a case.
-#[derive(Clone, Copy)]
-struct How {
-    rounds: u32,
-    seed: u64,
-    engine: Option<Engine>,
-    gateways: Option<usize>,
-}
-
-async fn tier(seed: Option<u64>, full: bool) -> bool {
-    let seed = seed.unwrap_or_else(seed_of_now);
-    let began = Instant::now();
-    if Engine::Valkey.binary().is_none() {
-        println!("SKIPPED: all rounds on Valkey, since TOLLGATE_VALKEY_SERVER does not name its program");
-    }
+async fn some_cases(pick: &Pick) -> bool {
+    let seed = pick.seed.unwrap_or_else(seed_of_now);
+    let how = How { rounds: pick.rounds, seed, engine: pick.engine, gateways: pick.gateways.map(usize::from) };
     let mut table = Table::default();
-    table.add(single::crash_row(if full { 200 } else { 5 }, seed).await);
-    for case in CASES {
-        let many = if full { case.full } else { case.fast };
-        if many == 0 {
-            println!("SKIPPED: {}, which takes too long for this tier", case.name);
-            continue;
-        }
-        table.add(rounds(case, How { rounds: many, seed, engine: None, gateways: None }).await);
+    let mut rounds = Vec::new();
+    for case in &pick.names {
+        rounds.extend(tiers::rounds_of(case, how, &mut table));
     }
-    for gateways in RACING_GATEWAYS {
-        let times = |(size, fast, full_times): (u64, u32, u32)| {
-            let times = if full { full_times } else { fast };
-            std::iter::repeat_n(size, usize::try_from(times).unwrap())
-        };
-        table.add(races((gateways, RACES.into_iter().flat_map(times).collect()), seed, None).await);
-    }
-    println!("took {} s", began.elapsed().as_secs());
-    table.end()
-}
-
-/// The program that a seed stands for.
-fn engine_of(seed: u64, wanted: Option<Engine>) -> Engine {
-    let by_seed = if seed.is_multiple_of(2) { Engine::Redis } else { Engine::Valkey };
-    wanted.unwrap_or(if by_seed.binary().is_some() { by_seed } else { Engine::Redis })
-}
-
-async fn rounds(case: &'static Case, how: How) -> Row {
-    let mut row = Row::new(case.name, case.about, how.seed);
-    for seed in how.seed..how.seed + u64::from(how.rounds) {
-        // Sentinels and Clusters are started from Redis's program alone.
-        let wanted = matches!(case.shape, Shape::Sentinels | Shape::Cluster).then_some(Engine::Redis);
-        let engine = engine_of(seed, wanted.or(how.engine));
-        let plan = round::Plan { case, seed, engine, gateways: how.gateways };
-        let outcome = table::guarded(round::run(plan)).await;
-        let gateways = how.gateways.map_or_else(String::new, |count| format!(" --gateways {count}"));
-        let replay = format!("case {} --rounds 1 --seed {seed} --engine {}{gateways}", case.name, table::word(engine));
-        row.add(1, outcome, &replay);
-    }
-    row
-}
-
-async fn races((gateways, packages): (usize, Vec<u64>), seed: u64, engine: Option<Engine>) -> Row {
-    let name = format!("exhaust-{gateways}");
-    let about = format!("64 clients buy out packages through {gateways} gateways");
-    let mut row = Row::new(&name, &about, seed);
-    let engine = engine_of(seed, engine);
-    let mut sizes = packages.clone();
-    sizes.dedup();
-    for size in sizes {
-        let packages: Vec<u64> = packages.iter().copied().filter(|one| *one == size).collect();
-        let many = packages.len();
-        let outcome = table::guarded(exhaust::run(exhaust::Plan { gateways, packages, seed, engine })).await;
-        let options = format!("--gateways {gateways} --calls {size} --rounds {many} --seed {seed}");
-        row.add(many, outcome, &format!("exhaust {options} --engine {}", table::word(engine)));
-    }
-    row
+    let whole = jobs::run_all(rounds, pick.jobs.get(), &mut table).await;
+    table.end() && whole
 }

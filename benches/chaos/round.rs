@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use super::bank::{Bank, Engine};
@@ -41,8 +42,10 @@ const AFTERWARDS: Duration = Duration::from_millis(700);
 const REFUSALS_FORGOTTEN: Duration = Duration::from_millis(350);
 /// Between two purchases.
 const SHOP_EVERY: Duration = Duration::from_millis(300);
-/// Longest wait for leases to be settled in the end.
-const SETTLED_WITHIN: Duration = Duration::from_secs(5);
+/// Before an operator asks again.
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(50);
+/// Longest wait for leases to be settled in the end; a gateway tries again until the store takes it.
+const SETTLED_WITHIN: Duration = Duration::from_secs(15);
 /// A round that takes longer has failed.
 pub(crate) const ROUND_MAX: Duration = Duration::from_secs(300);
 
@@ -66,6 +69,10 @@ pub(crate) struct Outcome {
     pub(crate) served: Duration,
     /// From the end of the fault until every gateway says that it is ready.
     pub(crate) ready: Duration,
+    /// How long a call might wait for its head: what is promised, and what this machine adds.
+    pub(crate) wait_max: Duration,
+    /// From the start of its servers to the last look at the books.
+    pub(crate) took: Duration,
     pub(crate) note: Option<String>,
     /// Where the evidence of a failed round is kept.
     pub(crate) kept_in: Option<std::path::PathBuf>,
@@ -92,19 +99,21 @@ pub(crate) async fn run(plan: Plan) -> Outcome {
     let shopping = tokio::spawn(Arc::clone(&shop).buy());
     shop.look_at(&fleet);
 
-    let mut field = Field { fleet: &mut fleet, bank: &bank, rng: &mut rng };
-    let Struck { faults, disk_lost, note } = field.strike(plan.case.fault).await;
+    let key = load.callers[0].key.as_str();
+    let mut field = Field { fleet: &mut fleet, bank: &bank, rng: &mut rng, key };
+    let Struck { faults, disk_lost, note, breaches } = field.strike(plan.case.fault).await;
     shop.look_at(&fleet);
     let ([served_in, ready], mut late) = full_service(&fleet, &load).await;
+    late.extend(breaches);
     tokio::time::sleep(AFTERWARDS).await; // load goes on
     shop.closing.store(true, Ordering::SeqCst);
     shopping.await.unwrap();
     load.stop().await;
     driver.await.unwrap();
     tokio::time::sleep(REFUSALS_FORGOTTEN).await;
-    for caller in 1..load.callers.len() {
-        late.extend(run_off(&load, caller, rng.below(gateways as u64) as usize).await);
-    }
+    // Each account is used up by one call after the other; the accounts do not know of each other.
+    let run_offs = (1..load.callers.len()).map(|caller| run_off(&load, caller, rng.below(gateways as u64) as usize));
+    late.extend(join_all(run_offs).await.into_iter().flatten());
     for number in 0..gateways {
         if !fleet.stop(number).await {
             late.push(format!("gateway {number} did not stop in order"));
@@ -115,13 +124,37 @@ pub(crate) async fn run(plan: Plan) -> Outcome {
     let mut verdict = judge(&evidence);
     verdict.faults.extend(late);
     let kept_in = (!verdict.kept()).then(|| keep(&fleet, &plan, &evidence));
-    Outcome { verdict, gateways, faults, served: served_in, ready, note, kept_in }
+    let wait_max = evidence.wait_max;
+    Outcome { verdict, gateways, faults, served: served_in, ready, wait_max, note, kept_in, ..Outcome::default() }
 }
 
 /// An account with a package of so many calls, and a key.
 pub(crate) async fn open(admin: &Admin, calls: u64) -> Caller {
-    let buyer = admin.buyer(&[&format!("chaos-{calls}")]).await;
-    Caller { account: buyer.account, key: buyer.key, bought: calls }
+    let account = text(&made(admin, "", &json!({ "name": "buyer" }), None).await, "id");
+    let package = json!({ "offer": format!("chaos-{calls}") });
+    made(admin, &format!("/{account}/packages"), &package, Some(&format!("{account}-first"))).await;
+    let key = made(admin, &format!("/{account}/keys"), &json!({ "description": "chaos" }), None).await;
+    Caller { account, key: text(&key, "key"), bought: calls }
+}
+
+/// What the operator makes before a round. It is asked for again if the store does not answer in time, as it may when the
+/// disk is busy: nothing has been done to it yet. `once` names what must not be made twice.
+async fn made(admin: &Admin, path: &str, body: &Value, once: Option<&str>) -> Value {
+    let request = Request::post(&format!("/admin/v1/accounts{path}")).bearer(TOKEN).field("Connection", "close");
+    let request = once.into_iter().fold(request, |request, once| request.field("Idempotency-Key", once));
+    let request = request.json(&body.to_string());
+    let deadline = Instant::now() + READY_WITHIN;
+    loop {
+        match ask(admin.address, &request).await {
+            Some((200 | 201, body)) => return serde_json::from_slice(&body).unwrap(),
+            None | Some((503, _)) if Instant::now() < deadline => tokio::time::sleep(ASK_AGAIN_AFTER).await,
+            other => panic!("{path} is not made: {:?}", other.map(|(status, body)| (status, String::from_utf8(body)))),
+        }
+    }
+}
+
+fn text(value: &Value, field: &str) -> String {
+    value[field].as_str().unwrap_or_else(|| panic!("no {field} in {value}")).to_owned()
 }
 
 /// Waits until every gateway has served a call that began after the fault, and is ready; how long each took.
@@ -181,6 +214,8 @@ pub(crate) async fn evidence(fleet: &mut Fleet, load: &Load, shop: &Shop, disk_l
     let command = |package: &Value| package["command"].as_str().unwrap_or_default().to_owned();
     let purchases =
         Purchases { confirmed: shop.confirmed.lock().unwrap().clone(), booked: booked.iter().map(command).collect() };
+    let log = load.log();
+    fleet.note_backlogs(&log);
     let call = |seen: Seen| {
         let answered = seen.head.map_or(seen.ended, |(_, at)| at);
         Call {
@@ -194,7 +229,7 @@ pub(crate) async fn evidence(fleet: &mut Fleet, load: &Load, shop: &Shop, disk_l
         }
     };
     Evidence {
-        calls: load.log().into_iter().map(call).collect(),
+        calls: log.into_iter().map(call).collect(),
         served: BTreeSet::new(),
         records,
         accounts,
@@ -227,10 +262,19 @@ async fn settled_books(admin: &Admin, account: &str, disk_lost: bool) -> Books {
     }
 }
 
-/// An account's packages, those that have ended too; none if the account is not known.
+/// An account's packages, those that have ended too; none if the account is not known. An operator who gets no answer
+/// because the store is slow asks again.
 async fn packages(admin: &Admin, account: &str) -> Vec<Value> {
     let request = Request::get(&format!("/admin/v1/accounts/{account}/packages")).bearer(TOKEN);
-    let Some((200, body)) = ask(admin.address, &request.field("Connection", "close")).await else { return Vec::new() };
+    let request = request.field("Connection", "close");
+    let deadline = Instant::now() + READY_WITHIN;
+    let body = loop {
+        match ask(admin.address, &request).await {
+            Some((200, body)) => break body,
+            None | Some((503, _)) if Instant::now() < deadline => tokio::time::sleep(ASK_AGAIN_AFTER).await,
+            _ => return Vec::new(),
+        }
+    };
     let listed: Value = serde_json::from_slice(&body).unwrap();
     ["packages", "ended"].iter().flat_map(|name| listed[name].as_array().cloned().unwrap_or_default()).collect()
 }
@@ -246,7 +290,7 @@ pub(crate) struct Shop {
 
 impl Shop {
     pub(crate) async fn open(admin: &Admin, seed: u64) -> Arc<Self> {
-        let account = admin.open_account("shopper").await;
+        let account = text(&made(admin, "", &json!({ "name": "shopper" }), None).await, "id");
         let admins = Mutex::new(vec![*admin]);
         Arc::new(Self { account, seed, admins, confirmed: Mutex::default(), closing: AtomicBool::new(false) })
     }

@@ -6,7 +6,6 @@ use clap::Args;
 use super::oracle::Verdict;
 use super::round::Outcome;
 use super::seed_of_now;
-use super::table::Row;
 use crate::harness::{crash, race};
 
 #[derive(Args)]
@@ -82,9 +81,8 @@ pub(crate) async fn run_race(flags: &Race) -> bool {
     wrong == 0
 }
 
-/// The same as `crash`, as a row of the table.
-pub(crate) async fn crash_row(kills: u32, seed: u64) -> Row {
-    let mut row = Row::new("crash", "kill -9 of the only gateway, embedded store", seed);
+/// The same as `crash`, for the table.
+pub(crate) async fn crash_outcome(kills: u32, seed: u64) -> Outcome {
     let report = crash::run(crash::Plan { rounds: kills, seed, calls_per_second: 300 }).await;
     let differences = report.differences.clone();
     let verdict = Verdict {
@@ -97,7 +95,5 @@ pub(crate) async fn crash_row(kills: u32, seed: u64) -> Row {
         ..Verdict::default()
     };
     let ready = report.rounds.iter().map(|round| round.ready).max().unwrap_or_default();
-    let outcome = Outcome { verdict, gateways: 1, faults: kills, ready, ..Outcome::default() };
-    row.add(1, outcome, &format!("crash --rounds {kills} --seed {seed}"));
-    row
+    Outcome { verdict, gateways: 1, faults: kills, ready, ..Outcome::default() }
 }

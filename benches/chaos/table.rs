@@ -2,11 +2,10 @@
 //! promise the command that repeats it.
 
 use clap::ValueEnum;
-use tokio::task::LocalSet;
 
 use super::bank::Engine;
 use super::oracle::Verdict;
-use super::round::{Outcome, ROUND_MAX};
+use super::round::Outcome;
 
 /// The rounds of one case, added up.
 pub(crate) struct Row {
@@ -26,18 +25,20 @@ impl Row {
     }
 
     /// Adds so many rounds that were run together; `replay` repeats them.
-    pub(crate) fn add(&mut self, rounds: usize, outcome: Outcome, replay: &str) {
+    fn add(&mut self, rounds: usize, outcome: Outcome, replay: &str) {
         let kept = outcome.verdict.kept();
         let word = if kept { "kept" } else { "BROKEN" };
         let note = outcome.note.as_deref().map_or_else(String::new, |note| format!(", {note}"));
         let Outcome { verdict, gateways, served, ready, .. } = &outcome;
         println!(
-            "{word:<6} {replay}: {gateways} gateways, {} calls, {} 2xx heads, longest wait {} ms, served in {} ms, ready in {} ms{note}",
+            "{word:<6} {replay}: {gateways} gateways, {} calls, {} 2xx heads, longest wait {} of {} ms, served in {} ms, ready in {} ms, took {} s{note}",
             verdict.calls,
             verdict.received,
             verdict.longest.as_millis(),
+            outcome.wait_max.as_millis(),
             served.as_millis(),
             ready.as_millis(),
+            outcome.took.as_secs(),
         );
         if !kept {
             print!("{verdict}");
@@ -82,8 +83,15 @@ impl Row {
 pub(crate) struct Table(Vec<Row>);
 
 impl Table {
-    pub(crate) fn add(&mut self, row: Row) {
+    /// A row that is to be filled; returns its index.
+    pub(crate) fn add(&mut self, row: Row) -> usize {
         self.0.push(row);
+        self.0.len() - 1
+    }
+
+    /// Notes so many rounds that were run together; `replay` repeats them.
+    pub(crate) fn note(&mut self, row: usize, rounds: usize, outcome: Outcome, replay: &str) {
+        self.0[row].add(rounds, outcome, replay);
     }
 
     /// Prints the table, and how to repeat what failed. Whether every promise was kept.
@@ -93,14 +101,14 @@ impl Table {
              | longest wait (ms) | served in (ms) | ready in (ms) | seeds |"
         );
         println!("|---|{}---|", "---:|".repeat(13));
-        for row in &self.0 {
+        for row in self.0.iter().filter(|row| row.rounds > 0) {
             println!("{}", row.line());
         }
         let failed: Vec<_> = self.0.iter().flat_map(|row| &row.failed).collect();
         for replay in &failed {
             println!("to repeat: cargo bench --bench chaos -- {replay}");
         }
-        failed.is_empty() && !self.0.is_empty()
+        failed.is_empty() && self.0.iter().any(|row| row.rounds > 0)
     }
 }
 
@@ -131,26 +139,6 @@ impl Verdict {
         self.longest = self.longest.max(other.longest);
         self.faults.extend(other.faults);
     }
-}
-
-/// Runs rounds as a task of their own: one that panics or hangs has failed, and says so.
-pub(crate) async fn guarded(round: impl Future<Output = Outcome> + 'static) -> Outcome {
-    let local = LocalSet::new();
-    let task = local.spawn_local(round);
-    let failed = match local.run_until(tokio::time::timeout(ROUND_MAX, task)).await {
-        Ok(Ok(outcome)) => return outcome,
-        Ok(Err(error)) => match error.try_into_panic() {
-            Ok(panic) => {
-                let text = panic.downcast_ref::<String>().cloned();
-                text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
-            }
-            Err(error) => error.to_string(),
-        },
-        Err(_) => format!("did not end within {ROUND_MAX:?}"), // the task ends with its set
-    };
-    let mut outcome = Outcome::default();
-    outcome.verdict.faults.push(failed.lines().next().unwrap_or_default().to_owned());
-    outcome
 }
 
 /// As the command line names it.

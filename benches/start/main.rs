@@ -1,12 +1,17 @@
 //! What a gateway's start and one change of a pool document cost: `restart` prepares a store and the journal of a run
-//! that was killed, and measures the time from the start of the process until it is ready; `document` measures decoding,
-//! changing and encoding a pool document.
+//! that was killed, and measures the time from the start of the process until it is ready; `audit` settles such a journal,
+//! and measures `tollgate reconcile` and `replay` over it; `document` measures decoding, changing and encoding a pool
+//! document; `cold` calls once for each of many accounts, and counts what the store was asked.
 //!
 //! `cargo bench --bench start -- restart --packages 100000 --journal-mib 64 --pools 1000,100000 --stores embedded,redis`
+//! `cargo bench --bench start -- audit --packages 1000 --pools 1000 --journal-mib 2048`
 //! `cargo bench --bench start -- document`
+//! `cargo bench --bench start -- cold --accounts 100000`
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a run stops at the first surprise")]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "it is a command-line tool")]
 
+mod audit;
+mod cold;
 mod document;
 #[path = "../../tests/harness/mod.rs"]
 #[expect(dead_code, reason = "shared with the tests, which use more of it")]
@@ -37,8 +42,12 @@ struct Flags {
 enum Run {
     /// From the start of the process until it is ready, after a kill.
     Restart(Restart),
+    /// What `tollgate reconcile` and `tollgate replay` take over a journal that is settled.
+    Audit(Audit),
     /// Decoding, changing and encoding a pool of five packages that eight gateways draw on.
     Document,
+    /// What the store is asked for the first call of each of many accounts.
+    Cold(cold::Cold),
 }
 
 #[derive(Args)]
@@ -60,6 +69,19 @@ struct Restart {
     runs: u16,
 }
 
+#[derive(Args)]
+struct Audit {
+    /// Accounts in the store, a package each.
+    #[arg(long, default_value_t = 1_000)]
+    packages: u64,
+    /// Size of the journal; some two hundred bytes a call.
+    #[arg(long, default_value_t = 2_048)]
+    journal_mib: u64,
+    /// How many pools were drawn on.
+    #[arg(long, default_value_t = 1_000)]
+    pools: u64,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Kind {
     Embedded,
@@ -70,12 +92,14 @@ enum Kind {
 async fn main() {
     // `cargo test --all-targets` runs benchmarks without a command.
     if std::env::args().skip(1).all(|argument| argument == "--bench") {
-        println!("choose a run: restart or document; see --help");
+        println!("choose a run: restart, audit, document or cold; see --help");
         return;
     }
     match Flags::parse().run {
         Run::Restart(flags) => restart(&flags).await,
+        Run::Audit(flags) => audit(&flags).await,
         Run::Document => document::run(),
+        Run::Cold(flags) => cold::run(&flags).await,
     }
 }
 
@@ -99,6 +123,19 @@ async fn restart(flags: &Restart) {
             println!("| {kind:?} | {} | {pools} | {mib} | {calls} | {each} | {median} |", plan.packages);
         }
     }
+}
+
+async fn audit(flags: &Audit) {
+    let plan = Plan { packages: flags.packages, pools: flags.pools, journal_bytes: flags.journal_mib << 20 };
+    let dir = tempfile::tempdir().unwrap();
+    let place = Place { data: dir.path().join("data"), redis: None };
+    let calls = prepare::prepare(&place, &plan).await;
+    prepare::settle(&place).await;
+    let mut config: Value = base_config(([127, 0, 0, 1], 9).into());
+    config["gateway"] = json!(prepare::GATEWAY);
+    let path = dir.path().join("tollgate.yaml");
+    std::fs::write(&path, config.to_string()).unwrap();
+    audit::measure_all(&path, calls).await;
 }
 
 /// Prepares one start and carries it out; returns its milliseconds, and the calls in the journal.

@@ -13,15 +13,22 @@ use tollgate::adapter::redis::RedisStore;
 use tollgate::adapter::sqlite::SqliteStore;
 use tollgate::config::{Login, Redis, RedisAddress, RedisServers};
 use tollgate::domain::account::Account;
+use tollgate::domain::allocation::Tags;
 use tollgate::domain::amount::Units;
 use tollgate::domain::billable::BillableStatuses;
-use tollgate::domain::id::{AccountId, CommandId, GatewayId, Incarnation, OfferId, PackageId, ProductId};
+use tollgate::domain::id::{
+    AccountId, CommandId, GatewayId, Incarnation, KeyId, OfferId, PackageId, ProductId, ProjectId,
+};
+use tollgate::domain::key::ApiKey;
 use tollgate::domain::lease::{Lease, LeasePart, Want};
 use tollgate::domain::package::Package;
 use tollgate::domain::pool::Pool;
-use tollgate::domain::usage::{Charge, ChargePart, Ending};
+use tollgate::domain::usage::{CallFacts, Charge, ChargePart, Ending, PackageTerms, UnitClass};
 use tollgate::ports::account_store::{AccountStore, Believed, Commit, Stamp, Write};
 use tollgate::ports::journal::{CallEnd, Grant, Journal, Record};
+use tollgate::protocol::api_key::{ApiKeyText, KEY_RANDOM_BYTES, KeyHasher};
+use tollgate::service::desk::Desk;
+use tollgate::service::recovery::recover;
 
 /// The gateway that was killed and starts again.
 pub(crate) const GATEWAY: &str = "bench";
@@ -64,7 +71,8 @@ pub(crate) async fn prepare(place: &Place, plan: &Plan) -> u64 {
         if let Some(lease) = lease {
             let (account, product) = (pool.account.clone(), pool.product.clone());
             let (parts, deadline) = (lease.parts, lease.deadline);
-            grants.append(&Record::Grant(Grant { account, product, number: 1, parts, deadline })).unwrap();
+            let terms = pool.packages.iter().map(PackageTerms::of).collect();
+            grants.append(&Record::Grant(Grant { account, product, number: 1, parts, deadline, terms })).unwrap();
         }
         store.commit(opening(pool, &by))
     });
@@ -78,6 +86,54 @@ pub(crate) async fn prepare(place: &Place, plan: &Plan) -> u64 {
         charges.write().unwrap();
     }
     calls
+}
+
+/// Accounts that nobody has called for yet, with a package and a key each; returns the keys.
+pub(crate) async fn prepare_cold(socket: PathBuf, accounts: u64, hasher: &KeyHasher) -> Vec<ApiKeyText> {
+    let store = open(&Place { data: PathBuf::new(), redis: Some(socket) }).await;
+    let by = Incarnation { gateway: GatewayId::new("prepares").unwrap(), number: 1 };
+    let key = |number: u64| {
+        let mut random = [0; KEY_RANDOM_BYTES];
+        random[..4]
+            .copy_from_slice(&[number % 200, number / 200 % 200, number / 40_000 % 200, 0].map(|digit| digit as u8));
+        ApiKeyText::from_random(random).unwrap()
+    };
+    let keys: Vec<ApiKeyText> = (0..accounts).map(key).collect();
+    let commits = stream::iter(keys.iter().zip(0..)).map(|(key, number)| {
+        let mut commit = opening(pool(number, None).0, &by);
+        commit.head.as_mut().unwrap().value.keys.push(known(key, hasher));
+        store.commit(commit)
+    });
+    commits.buffer_unordered(AT_ONCE).for_each(|done| async { done.map(drop).unwrap() }).await;
+    keys
+}
+
+/// A key as its account's document keeps it.
+fn known(key: &ApiKeyText, hasher: &KeyHasher) -> ApiKey {
+    ApiKey {
+        id: KeyId::new("key-1").unwrap(),
+        hash: hasher.hash(key.expose()),
+        hint: key.hint(),
+        description: "bench".to_owned(),
+        created_at: Timestamp::now(),
+        expires_at: None,
+        disabled: false,
+        products: None,
+        models: None,
+        project: ProjectId::default(),
+        tags: Tags::default(),
+    }
+}
+
+/// Brings the journal into the books, as the next start would.
+pub(crate) async fn settle(place: &Place) {
+    let gateway = GatewayId::new(GATEWAY).unwrap();
+    let dir = DataDir::open(&place.data, &gateway, Timestamp::now()).unwrap();
+    let run = dir.begin_run(RunOptions { writers: 2, segment_bytes: 16 << 20 }).unwrap();
+    let (clock, entropy) = (Arc::new(SystemClock), Arc::new(SystemEntropy));
+    let desk = Desk::new(open(place).await, clock, entropy, run.incarnation().clone());
+    recover(&run.earlier(), &desk).await.unwrap();
+    run.finish().unwrap();
 }
 
 async fn open(place: &Place) -> Arc<dyn AccountStore> {
@@ -123,6 +179,8 @@ pub(crate) fn package(id: &str) -> Package {
         valid_from: now,
         valid_until: now.checked_add(SignedDuration::from_hours(90 * 24)).unwrap(),
         billable: BillableStatuses::default(),
+        project: ProjectId::default(),
+        tags: Tags::default(),
     }
 }
 
@@ -154,21 +212,27 @@ fn opening(pool: Pool, by: &Incarnation) -> Commit {
     }
 }
 
+/// What each call is called.
+pub(crate) fn request_id(call: u64) -> String {
+    format!("0123456789abcdef-{call:016x}")
+}
+
 /// One call from its charge to its end, as the meter writes it.
 fn charge(journal: &dyn Journal, call: u64, number: u64) {
     let now = Timestamp::now();
     let package = PackageId::new(&format!("package-{number:07}")).unwrap();
     let charge = Charge {
         call,
-        request_id: format!("0123456789abcdef-{call:016x}"),
+        request_id: request_id(call),
         arrived: now,
         account: account(number),
-        key: None,
+        caller: None,
         product: chat(),
-        parts: vec![ChargePart { lease: 1, package, units: Units::new(1) }],
+        parts: vec![ChargePart { lease: 1, package, class: UnitClass::Calls, units: Units::new(1) }],
         status: 200,
         streamed: false,
         attempts: 1,
+        facts: CallFacts::default(),
     };
     journal.stage(&Record::Charge(charge)).unwrap();
     journal.append_soon(&Record::End(CallEnd { call, ending: Ending::Complete, billed: true, at: now }));

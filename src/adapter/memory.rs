@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::broadcast;
@@ -32,6 +32,8 @@ pub enum Fault {
     ReplyLost,
     /// Someone else was faster.
     Conflict,
+    /// It is another gateway's turn.
+    Busy,
     /// The store does it, and never says so.
     NoAnswer,
     /// The store gives no leases; a copy of the commit comes before the next one, when it gives them again.
@@ -74,6 +76,8 @@ struct Mood {
     off: SignedDuration,
     /// Nothing is answered but errors.
     away: bool,
+    /// How late what calls ask for is answered.
+    late: Duration,
     /// Since when notices are lost.
     deaf_since: Option<Instant>,
 }
@@ -112,6 +116,11 @@ impl MemoryStore {
     /// Answers nothing but errors from now on, or no longer.
     pub fn be_away(&self, away: bool) {
         lock(&self.mood).away = away;
+    }
+
+    /// Does at once what calls ask for, and answers so much later.
+    pub fn answer_late(&self, by: Duration) {
+        lock(&self.mood).late = by;
     }
 
     /// Lets the store's clock be off by so much.
@@ -165,6 +174,15 @@ impl MemoryStore {
         Ok(now.checked_add(off).unwrap_or(now))
     }
 
+    /// What was done becomes known when it is time.
+    async fn answered<T>(&self, answer: T) -> T {
+        let late = lock(&self.mood).late;
+        if !late.is_zero() {
+            tokio::time::sleep(late).await;
+        }
+        answer
+    }
+
     fn tell(&self, notice: Notice) {
         if lock(&self.mood).deaf_since.is_none() {
             let _ = self.notices.send(notice); // fails when nobody listens
@@ -184,6 +202,9 @@ impl MemoryStore {
         let lost = |text: &str| Err(StoreError::Unavailable(text.to_owned()).into());
         if fault == Some(Fault::NotWritten) {
             return lost("a fault was asked for");
+        }
+        if fault == Some(Fault::Busy) {
+            return Err(CommitError::Busy);
         }
         if fault == Some(Fault::Conflict) {
             let server = lock(&self.life).server.clone();
@@ -286,7 +307,8 @@ impl AccountStore for MemoryStore {
         Box::pin(async move {
             let now = self.now()?;
             let server = lock(&self.life).server.clone();
-            lock(&self.contents).load(account, (now, &server))
+            let loaded = lock(&self.contents).load(account, (now, &server));
+            self.answered(loaded).await
         })
     }
 
@@ -294,7 +316,7 @@ impl AccountStore for MemoryStore {
         Box::pin(async move {
             let silent = lock(&self.faults).front() == Some(&Fault::NoAnswer);
             let answer = self.write(commit);
-            if silent { std::future::pending().await } else { answer }
+            if silent { std::future::pending().await } else { self.answered(answer).await }
         })
     }
 
@@ -310,8 +332,11 @@ impl AccountStore for MemoryStore {
         Box::pin(async move {
             let now = self.now()?;
             let server = lock(&self.life).server.clone();
-            let contents = lock(&self.contents);
-            contents.keys.get(&hash).map_or(Ok(None), |account| contents.load(account, (now, &server)))
+            let loaded = {
+                let contents = lock(&self.contents);
+                contents.keys.get(&hash).map_or(Ok(None), |account| contents.load(account, (now, &server)))
+            };
+            self.answered(loaded).await
         })
     }
 

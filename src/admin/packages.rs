@@ -12,11 +12,12 @@ use super::openapi::{Guarded, Keyed};
 use super::refusal::Refusal;
 use super::request::{Body, Idempotency, OneId, TwoIds};
 use super::wire::{AddPackage, ErrorBody, PackageList, PackageView, ResolveSuspense};
+use crate::domain::allocation::Allocation;
 use crate::domain::amount::Units;
 use crate::domain::id::{AccountId, OfferId, PackageId, ProductId};
 use crate::domain::offer::Offer;
 use crate::domain::package::Package;
-use crate::service::accounts::{Resolution, Shown};
+use crate::service::accounts::{NewPackage, Resolution, Shown};
 
 /// Packages as they are shown.
 pub(super) fn views(packages: impl IntoIterator<Item = (ProductId, Package)>) -> Vec<PackageView> {
@@ -44,7 +45,9 @@ pub(super) async fn add(
     Body(wanted): Body<AddPackage>,
 ) -> Result<(StatusCode, Json<PackageView>), Refusal> {
     let offer = known_offer(&admin, &wanted.offer)?;
-    let added = admin.accounts.add_package(&account, command, &offer, wanted.valid_from).await?;
+    let AddPackage { valid_from, project, tags, .. } = wanted;
+    let new = NewPackage { offer: &offer, valid_from, allocation: Allocation { project, tags } };
+    let added = admin.accounts.add_package(&account, command, new).await?;
     let (product, package) = added.value;
     Ok((made(added.repeated), Json(PackageView::of(product, package))))
 }

@@ -139,6 +139,7 @@ fn catalog() -> Catalog {
         timeouts: Timeouts { connect: second, head: second, idle: second, total: second },
         body_max: 1,
         on_seller_break: None,
+        end_user_header: None,
         durability: Durability::Os,
         response_headers: HeaderRule { allowed: Vec::new(), denied: Vec::new() },
     };
@@ -286,6 +287,31 @@ async fn a_key_is_shown_once_and_only_there() {
     assert_eq!(world.ask("DELETE", &gone, None).await.0, 204);
     world.refused("DELETE", &gone, json!({}), (404, "unknown_key")).await;
     world.refused("PATCH", &gone, json!({}), (404, "unknown_key")).await;
+}
+
+#[tokio::test]
+async fn keys_and_packages_are_allotted_to_projects() {
+    let world = World::with_account().await;
+    let (keys, packages) = ("/admin/v1/accounts/acme/keys", "/admin/v1/accounts/acme/packages");
+    let (_, plain) = world.post(keys, None, json!({})).await;
+    assert_eq!((&plain["project"], plain.get("tags")), (&json!("default"), None));
+    let wanted = json!({"project": "search", "tags": {"team": "a", "cost-centre": "42"}});
+    let (status, added) = world.post(keys, None, wanted.clone()).await;
+    assert_eq!((status, &added["project"], &added["tags"]), (201, &wanted["project"], &wanted["tags"]));
+    let one = format!("{keys}/{}", added["id"].as_str().unwrap());
+    let (_, changed) = world.ask("PATCH", &one, Some(json!({"tags": {"team": "b"}}))).await;
+    assert_eq!((&changed["project"], &changed["tags"]), (&json!("search"), &json!({"team": "b"})));
+    let (_, changed) = world.ask("PATCH", &one, Some(json!({"project": "default", "tags": {}}))).await;
+    assert_eq!((&changed["project"], changed.get("tags")), (&json!("default"), None));
+    let bought = json!({"offer": "calls-100", "project": "search", "tags": {"po": "7"}});
+    let (status, package) = world.post(packages, None, bought).await;
+    assert_eq!((status, &package["project"], &package["tags"]), (201, &json!("search"), &json!({"po": "7"})));
+    assert_eq!(world.get(packages).await["packages"][0]["tags"], json!({"po": "7"}));
+    for bad in
+        [json!({"project": "a b"}), json!({"tags": {"a b": ""}}), json!({"tags": {"a": 1}}), json!({"tags": null})]
+    {
+        assert_eq!(world.post(keys, None, bad.clone()).await.0, 422, "{bad}");
+    }
 }
 
 #[tokio::test]

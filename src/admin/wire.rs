@@ -9,8 +9,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
+use crate::domain::allocation::Tags;
 use crate::domain::billable::BillableStatuses;
-use crate::domain::id::{AccountId, CommandId, KeyId, OfferId, PackageId, ProductId};
+use crate::domain::id::{AccountId, CommandId, KeyId, OfferId, PackageId, ProductId, ProjectId};
 use crate::domain::key::{ApiKey, KeyState};
 use crate::domain::offer::Validity;
 use crate::domain::package::Package;
@@ -132,6 +133,14 @@ pub struct AddKey {
     /// The only models it opens, by the names that buyers use; left out: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub models: Option<Vec<String>>,
+    /// To what its calls are allotted; left out: `default`.
+    #[serde(default, skip_serializing_if = "ProjectId::is_default")]
+    #[schema(value_type = Option<String>, example = "default")]
+    pub project: ProjectId,
+    /// The owner's tags, at most 10, at most 512 bytes in all.
+    #[serde(default, skip_serializing_if = "Tags::is_empty")]
+    #[schema(value_type = Option<BTreeMap<String, String>>)]
+    pub tags: Tags,
 }
 
 /// A key that was added.
@@ -172,6 +181,14 @@ pub struct KeyView {
     /// The only models it opens; missing: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub models: Option<Vec<String>>,
+    /// To what its calls are allotted.
+    #[serde(default)]
+    #[schema(value_type = String)]
+    pub project: ProjectId,
+    /// The owner's tags.
+    #[serde(default, skip_serializing_if = "Tags::is_empty")]
+    #[schema(value_type = BTreeMap<String, String>)]
+    pub tags: Tags,
 }
 
 /// Whether a key can be used.
@@ -204,6 +221,8 @@ impl KeyView {
             state,
             products: key.products,
             models: key.models,
+            project: key.project,
+            tags: key.tags,
         }
     }
 }
@@ -237,6 +256,14 @@ pub struct ChangeKey {
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<String>>)]
     pub models: Option<Option<Vec<String>>>,
+    /// To what its calls are allotted from now on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub project: Option<ProjectId>,
+    /// The owner's tags, in place of all that there are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<BTreeMap<String, String>>)]
+    pub tags: Option<Tags>,
 }
 
 /// Tells `null` (`Some(None)`) from a field that is not there (`None`, the default).
@@ -254,6 +281,14 @@ pub struct AddPackage {
     /// First moment of use; left out: now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub valid_from: Option<Timestamp>,
+    /// To what its use is allotted; left out: `default`.
+    #[serde(default, skip_serializing_if = "ProjectId::is_default")]
+    #[schema(value_type = Option<String>, example = "default")]
+    pub project: ProjectId,
+    /// The owner's tags, at most 10, at most 512 bytes in all.
+    #[serde(default, skip_serializing_if = "Tags::is_empty")]
+    #[schema(value_type = Option<BTreeMap<String, String>>)]
+    pub tags: Tags,
 }
 
 /// A bought quantity: `total = free + leased + settled + suspense + forfeited`.
@@ -293,6 +328,14 @@ pub struct PackageView {
     pub valid_from: Timestamp,
     /// Last second of use.
     pub valid_until: Timestamp,
+    /// To what it is allotted.
+    #[serde(default)]
+    #[schema(value_type = String)]
+    pub project: ProjectId,
+    /// The owner's tags.
+    #[serde(default, skip_serializing_if = "Tags::is_empty")]
+    #[schema(value_type = BTreeMap<String, String>)]
+    pub tags: Tags,
 }
 
 impl PackageView {
@@ -314,6 +357,8 @@ impl PackageView {
             bought_at: package.bought_at,
             valid_from: package.valid_from,
             valid_until: package.valid_until,
+            project: package.project,
+            tags: package.tags,
         }
     }
 }

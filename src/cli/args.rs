@@ -6,10 +6,10 @@ pub mod signature;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{ArgGroup, Args, Parser, Subcommand};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use jiff::Timestamp;
 
-use crate::domain::id::{AccountId, CommandId, KeyId, OfferId, PackageId, ProductId};
+use crate::domain::id::{AccountId, CommandId, KeyId, OfferId, PackageId, ProductId, ProjectId};
 use crate::simulate::Safeguard;
 
 /// Tollgate: a reverse proxy that sells API calls
@@ -36,6 +36,16 @@ pub enum Command {
     /// Usage records
     #[command(subcommand)]
     Usage(UsageCommand),
+    /// Commands that changed a balance: purchases, and decisions on units in suspense
+    #[command(subcommand)]
+    Commands(CommandsCommand),
+    /// Join journals, books and a seller's log, and print each difference; exits with 1 if there is any
+    Reconcile(ReconcileArgs),
+    /// Recompute every balance from usage records and commands; exits with 1 if the books say otherwise
+    Replay(ReplayArgs),
+    /// Receipts: make a key, show the public ones, verify
+    #[command(subcommand)]
+    Receipt(ReceiptCommand),
     /// Back the store up, restore it, move it to a Redis server
     #[command(subcommand)]
     Store(StoreCommand),
@@ -119,7 +129,141 @@ pub enum ConfigCommand {
 #[derive(Debug, Subcommand)]
 pub enum UsageCommand {
     /// Print the usage records in the gateway's journal, one JSON line each
+    Export(ExportArgs),
+    /// Add the records of the gateway's journal up, by hour or day
+    Report(ReportArgs),
+}
+
+/// Which usage records to print.
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// Whose journal.
+    #[command(flatten)]
+    pub config: ConfigFile,
+    /// Leave out what was printed before the last mark
+    #[arg(long)]
+    pub since_mark: bool,
+    /// Once all is written, note how far it came: the next `--since-mark` goes on from there, and records before the mark
+    /// may be removed (see `journal.remove`)
+    #[arg(long)]
+    pub mark: bool,
+}
+
+/// What to do with commands.
+#[derive(Debug, Subcommand)]
+pub enum CommandsCommand {
+    /// Print those in the gateway's journal, one JSON line each
     Export(ConfigFile),
+}
+
+/// What of the records to add up.
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// Whose journal.
+    #[command(flatten)]
+    pub config: ConfigFile,
+    /// How long a row's time is
+    #[arg(long, value_name = "PERIOD", value_enum, default_value = "hour")]
+    pub per: PeriodArg,
+    /// By what rows differ, may be repeated
+    #[arg(long = "by", value_name = "FIELD", value_enum)]
+    pub by: Vec<GroupArg>,
+    /// Whose hours and days
+    #[arg(long, value_name = "ZONE", default_value = "UTC")]
+    pub time_zone: String,
+    /// Only calls that arrived from then on, like 2027-01-01T00:00:00Z
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<Timestamp>,
+    /// Only calls that arrived before
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<Timestamp>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How long a row's time is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[expect(missing_docs, reason = "clap shows the comments as help, and the names say it")]
+pub enum PeriodArg {
+    Hour,
+    Day,
+}
+
+/// By what rows differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[expect(missing_docs, reason = "as above")]
+pub enum GroupArg {
+    Account,
+    Product,
+    Key,
+    App,
+    Project,
+    Model,
+}
+
+/// What to do with receipts.
+#[derive(Debug, Subcommand)]
+pub enum ReceiptCommand {
+    /// Make a private key in a new file and print its public key
+    Keygen {
+        /// The file to make, for its owner alone
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+    /// Print the public keys of a configuration, as its gateway publishes them
+    Keys(ConfigFile),
+    /// Verify a receipt and print what it says; exits with 64 if it does not hold
+    Verify {
+        /// The gateway's key set, or a public key in PEM
+        #[arg(long, value_name = "PUBFILE")]
+        key: PathBuf,
+        /// The receipt; without it standard input
+        #[arg(value_name = "RECEIPT")]
+        receipt: Option<PathBuf>,
+    },
+}
+
+/// What an audit reads.
+#[derive(Debug, Args)]
+pub struct SourceArgs {
+    /// The gateway's configuration: its journal, and the store with the books
+    #[command(flatten)]
+    pub config: ConfigFile,
+    /// Another gateway's data directory, with its journal; may be repeated
+    #[arg(long = "data-dir", value_name = "DIR")]
+    pub data_dirs: Vec<PathBuf>,
+    /// An export of usage records: of other gateways, or of records that were removed since; may be repeated
+    #[arg(long = "usage", value_name = "FILE")]
+    pub usage: Vec<PathBuf>,
+    /// An export of commands; may be repeated
+    #[arg(long = "commands", value_name = "FILE")]
+    pub commands: Vec<PathBuf>,
+    /// Print JSON lines
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What to join.
+#[derive(Debug, Args)]
+pub struct ReconcileArgs {
+    /// What to read.
+    #[command(flatten)]
+    pub sources: SourceArgs,
+    /// A seller's own log, JSON lines with `request_id` and `status`
+    #[arg(long, value_name = "FILE")]
+    pub seller_log: Option<PathBuf>,
+}
+
+/// What to recompute.
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// What to read.
+    #[command(flatten)]
+    pub sources: SourceArgs,
+    /// Do not ask the store: recompute from records alone
+    #[arg(long)]
+    pub without_books: bool,
 }
 
 /// What to do with the store.
@@ -280,6 +424,12 @@ pub struct KeyAdd {
     /// A model that it opens, may be repeated; without it all
     #[arg(long = "model", value_name = "MODEL")]
     pub models: Vec<String>,
+    /// The project that its calls are allotted to
+    #[arg(long, value_name = "PROJECT", value_parser = ProjectId::new, default_value = "default")]
+    pub project: ProjectId,
+    /// A tag, NAME=VALUE, may be repeated
+    #[arg(long = "tag", value_name = "NAME=VALUE", value_parser = tag)]
+    pub tags: Vec<(String, String)>,
     /// Makes asking again safe.
     #[command(flatten)]
     pub once: Idempotency,
@@ -322,6 +472,15 @@ pub struct KeyChange {
     /// It opens all models
     #[arg(long, group = "change", conflicts_with = "models")]
     pub all_models: bool,
+    /// The project that its calls are allotted to from now on
+    #[arg(long, value_name = "PROJECT", value_parser = ProjectId::new, group = "change")]
+    pub project: Option<ProjectId>,
+    /// A tag that it has from now on, NAME=VALUE, may be repeated
+    #[arg(long = "tag", value_name = "NAME=VALUE", value_parser = tag, group = "change")]
+    pub tags: Vec<(String, String)>,
+    /// It has no tags
+    #[arg(long, group = "change", conflicts_with = "tags")]
+    pub no_tags: bool,
 }
 
 /// Packages.
@@ -349,6 +508,12 @@ pub enum PackagesCommand {
         /// First moment of use, like 2027-01-01T00:00:00Z; left out, now
         #[arg(long, value_name = "TIME")]
         valid_from: Option<Timestamp>,
+        /// The project that its use is allotted to
+        #[arg(long, value_name = "PROJECT", value_parser = ProjectId::new, default_value = "default")]
+        project: ProjectId,
+        /// A tag, NAME=VALUE, may be repeated
+        #[arg(long = "tag", value_name = "NAME=VALUE", value_parser = tag)]
+        tags: Vec<(String, String)>,
         /// Makes asking again safe.
         #[command(flatten)]
         once: Idempotency,
@@ -385,4 +550,10 @@ pub struct ResolveArgs {
     /// Makes asking again safe.
     #[command(flatten)]
     pub once: Idempotency,
+}
+
+/// A tag on the command line.
+fn tag(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("a tag is NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
 }

@@ -3,7 +3,9 @@
 
 mod apps;
 pub mod args;
+pub mod audit;
 mod client;
+pub mod receipt;
 mod remote;
 pub mod signature;
 mod simulate;
@@ -11,6 +13,7 @@ pub mod store;
 mod table;
 #[cfg(test)]
 mod tests;
+pub mod usage;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -24,6 +27,8 @@ pub use simulate::simulate;
 
 /// Done.
 pub const EXIT_OK: u8 = 0;
+/// What was to be checked does not agree.
+pub const EXIT_DIFFERENT: u8 = 1;
 /// The command line, or what it asks for, is wrong.
 pub const EXIT_USAGE: u8 = 64;
 /// Something that is needed does not answer.

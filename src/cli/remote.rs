@@ -14,11 +14,12 @@ use super::args::{
 };
 use super::client::{Ask, Client, ClientError, TOKEN_VARIABLE};
 use super::table::Table;
-use super::{EXIT_BUG, EXIT_OK, EXIT_UNAVAILABLE};
+use super::{EXIT_BUG, EXIT_OK, EXIT_UNAVAILABLE, EXIT_USAGE};
 use crate::admin::wire::{
     AccountEntry, AccountList, AccountView, AddKey, AddPackage, AddedKey, ChangeKey, KeyList, KeyStateView, KeyView,
     OpenAccount, OpenedAccount, PackageList, PackageView, ReadyView, ResolveSuspense,
 };
+use crate::domain::allocation::{Tags, TagsFault};
 use crate::domain::id::AccountId;
 
 /// Why a command did not end well.
@@ -28,6 +29,8 @@ pub(super) enum Failure {
     Client(#[from] ClientError),
     #[error("the answer cannot be printed: {0}")]
     Output(#[from] io::Error),
+    #[error(transparent)]
+    Tags(#[from] TagsFault),
     #[error("the gateway does not serve calls: {0}")]
     NotReady(String),
 }
@@ -39,6 +42,7 @@ impl Failure {
             // Whoever closed the pipe has seen enough.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => EXIT_OK,
             Self::Output(_) => EXIT_BUG,
+            Self::Tags(_) => EXIT_USAGE,
             Self::NotReady(_) => EXIT_UNAVAILABLE,
         }
     }
@@ -184,7 +188,7 @@ async fn keys(client: &Client, command: KeysCommand, mut output: Output<'_>) -> 
         }
         KeysCommand::Change(wanted) => {
             let path = path_of(&wanted.account, &format!("/keys/{}", wanted.key));
-            let ask = Ask::send(Method::PATCH, &path, None, &key_change(wanted))?;
+            let ask = Ask::send(Method::PATCH, &path, None, &key_change(wanted)?)?;
             let changed: KeyView = client.ask(ask).await?;
             output.print(&changed, || keys_text(std::slice::from_ref(&changed)))?;
         }
@@ -199,10 +203,11 @@ async fn keys(client: &Client, command: KeysCommand, mut output: Output<'_>) -> 
 
 /// Prints the key alone on the output, so that it can be piped to where it belongs.
 async fn add_key(client: &Client, wanted: KeyAdd, mut output: Output<'_>) -> Result<(), Failure> {
-    let KeyAdd { account, description, expires_at, products, models, once } = wanted;
+    let KeyAdd { account, description, expires_at, products, models, project, tags, once } = wanted;
+    let tags = tags_of(tags)?;
     let (products, models) = (some_of(products), some_of(models));
     let path = path_of(&account, "/keys");
-    let body = AddKey { description, expires_at, products, models };
+    let body = AddKey { description, expires_at, products, models, project, tags };
     let added: AddedKey = client.ask(Ask::send(Method::POST, &path, once.idempotency_key.as_ref(), &body)?).await?;
     let id = &added.view.id;
     output.print(&added, || added.key.as_ref().map(|key| format!("{key}\n")).unwrap_or_default())?;
@@ -216,21 +221,27 @@ async fn add_key(client: &Client, wanted: KeyAdd, mut output: Output<'_>) -> Res
     Ok(())
 }
 
-fn key_change(wanted: KeyChange) -> ChangeKey {
-    ChangeKey {
+fn key_change(wanted: KeyChange) -> Result<ChangeKey, Failure> {
+    Ok(ChangeKey {
         description: wanted.description,
         disabled: (wanted.disable || wanted.enable).then_some(wanted.disable),
         expires_at: if wanted.never_expires { Some(None) } else { wanted.expires_at.map(Some) },
         products: if wanted.all_products { Some(None) } else { some_of(wanted.products).map(Some) },
         models: if wanted.all_models { Some(None) } else { some_of(wanted.models).map(Some) },
-    }
+        project: wanted.project,
+        tags: if wanted.no_tags { Some(Tags::default()) } else { some_of(wanted.tags).map(tags_of).transpose()? },
+    })
+}
+
+fn tags_of(given: Vec<(String, String)>) -> Result<Tags, Failure> {
+    Ok(Tags::new(given.into_iter().collect())?)
 }
 
 async fn packages(client: &Client, command: PackagesCommand, mut output: Output<'_>) -> Result<(), Failure> {
     match command {
-        PackagesCommand::Add { account, offer, valid_from, once } => {
+        PackagesCommand::Add { account, offer, valid_from, project, tags, once } => {
             let path = path_of(&account, "/packages");
-            let body = AddPackage { offer, valid_from };
+            let body = AddPackage { offer, valid_from, project, tags: tags_of(tags)? };
             let ask = Ask::send(Method::POST, &path, once.idempotency_key.as_ref(), &body)?;
             let added: PackageView = client.ask(ask).await?;
             output.print(&added, || packages_text(std::slice::from_ref(&added)))?;
@@ -278,7 +289,7 @@ fn account_text(view: &AccountView) -> String {
 }
 
 fn keys_text(keys: &[KeyView]) -> String {
-    let mut table = Table::new(["id", "key", "state", "expires", "products", "models", "description"]);
+    let mut table = Table::new(["id", "key", "state", "expires", "products", "models", "project", "description"]);
     for key in keys {
         let state = match key.state {
             KeyStateView::Usable => "usable",
@@ -294,6 +305,7 @@ fn keys_text(keys: &[KeyView]) -> String {
             key.expires_at.map_or_else(|| "never".to_owned(), |end| format!("{end:.0}")),
             products.unwrap_or_else(|| "all".to_owned()),
             key.models.as_ref().map_or_else(|| "all".to_owned(), |list| list.join(",")),
+            key.project.to_string(),
             key.description.clone(),
         ]);
     }

@@ -5,17 +5,15 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use super::args::SimulateArgs;
-use super::{EXIT_OK, EXIT_UNAVAILABLE};
+use super::{EXIT_DIFFERENT, EXIT_OK, EXIT_UNAVAILABLE};
 use crate::simulate::{self, Outcome, Plan};
 
-/// Some history went wrong, or a safeguard that was left out was not missed.
-const EXIT_WRONG: u8 = 1;
-
-/// Lives through the histories and says how it went; 0 if the books were always right.
+/// Lives through the histories and says how it went; 0 if the books were always right, and each safeguard that was left
+/// out was missed.
 pub fn simulate(args: &SimulateArgs, out: &mut dyn Write) -> ExitCode {
     match told(args, out) {
         Ok(true) => ExitCode::from(EXIT_OK),
-        Ok(false) => ExitCode::from(EXIT_WRONG),
+        Ok(false) => ExitCode::from(EXIT_DIFFERENT),
         Err(_) => ExitCode::from(EXIT_UNAVAILABLE),
     }
 }

@@ -37,11 +37,11 @@ pub struct Failure {
 }
 
 impl Failure {
-    fn away(what: impl std::fmt::Display) -> Self {
+    pub(super) fn away(what: impl std::fmt::Display) -> Self {
         Self { code: EXIT_UNAVAILABLE, text: what.to_string() }
     }
 
-    fn wrong(what: impl std::fmt::Display) -> Self {
+    pub(super) fn wrong(what: impl std::fmt::Display) -> Self {
         Self { code: EXIT_CONFIG, text: what.to_string() }
     }
 }
@@ -121,6 +121,20 @@ async fn open_to_restore(config: &Config) -> Result<Arc<dyn AccountStore>, Failu
             store.begin_another_life().await?;
             Ok(Arc::new(store))
         }
+    }
+}
+
+/// Opens a store to read it: beside the gateways that use it, which are not disturbed.
+///
+/// # Errors
+/// When it cannot be reached or read.
+pub(super) async fn open_to_read(config: &Config) -> Result<Arc<dyn AccountStore>, Failure> {
+    match &config.store {
+        Store::Embedded => {
+            let file = config.data_dir.join(STORE_FILE);
+            Ok(Arc::new(SqliteStore::open_to_read(&file, Arc::new(SystemClock))?))
+        }
+        Store::Redis(_) => open(config).await,
     }
 }
 

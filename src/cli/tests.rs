@@ -94,6 +94,18 @@ fn lines_are_understood_or_refused() {
     check("config schema", true);
     check("config print --config f", true);
     check("usage export --config f", true);
+    check("usage export --config f --since-mark --mark", true);
+    check("commands export --config f", true);
+    check("reconcile --config f --data-dir a --data-dir b --usage c --commands d --seller-log e --json", true);
+    check("replay --config f --usage c --without-books", true);
+    check("replay --config f --seller-log e", false);
+    check("usage report --config f", true);
+    check("usage report --config f --per day --by account --by model --time-zone Asia/Shanghai --json", true);
+    check("usage report --config f --by weather", false);
+    check("receipt keygen --out f", true);
+    check("receipt keys --config f", true);
+    check("receipt verify --key k r", true);
+    check("receipt verify r", false);
     check("completions bash", true);
     check("completions tcl", false);
     check("health", true);
@@ -102,6 +114,10 @@ fn lines_are_understood_or_refused() {
     check("keys change acme key-1 --disable --enable", false);
     check("keys change acme key-1 --all-models --model a", false);
     check("keys add no/id", false);
+    check("keys add acme --project search --tag team=a --tag empty=", true);
+    check("keys add acme --tag team", false);
+    check("keys change acme key-1 --no-tags --tag a=b", false);
+    check("packages add acme --offer x --project search --tag po=7", true);
     check("packages resolve acme p --units 1 --used", true);
     check("packages resolve acme p --units 1", false);
     check("packages resolve acme p --units 1 --used --returned", false);
@@ -135,6 +151,11 @@ fn accounts_keys_and_packages_from_first_to_last() {
     let changed =
         world.good(&format!("keys change acme {id} --disable --all-models --expires-at 2999-01-01T00:00:00Z"));
     assert!(changed.contains("disabled") && changed.contains("2999-01-01T00:00:00Z"), "{changed}");
+
+    let allotted = format!("keys change acme {id} --project search --tag team=a");
+    assert!(world.good(&allotted).contains("search"));
+    assert!(world.good("keys list acme --json").contains("\"team\": \"a\""));
+    assert!(world.bad(&format!("keys change acme {id} --tag a:b=c"), EXIT_USAGE).contains("is not such a name"));
 
     let added = world.good("packages add acme --offer calls-100 --idempotency-key order-1");
     assert_eq!(world.good("packages add acme --offer calls-100 --idempotency-key order-1"), added);

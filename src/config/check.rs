@@ -5,6 +5,7 @@ mod credentials;
 mod headers;
 mod offer;
 mod product;
+mod receipts;
 mod store;
 mod together;
 mod upstream;
@@ -19,11 +20,11 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::problem::{PlaceId, Report};
-use super::raw::{Raw, RawAdmin, RawLevel, RawLimits, RawListeners, RawLog, defaults};
+use super::raw::{Raw, RawAdmin, RawJournal, RawLevel, RawLimits, RawListeners, RawLog, RawRemove, defaults};
 use super::read::{At, Given};
 use super::scalar::{Count, Listen, Period, Secret, Size};
 use super::suggest::hint;
-use super::{AccessLog, Catalog, Config, Limits, Log, LogLevel};
+use super::{AccessLog, Catalog, Config, Journal, Limits, Log, LogLevel, Remove};
 use crate::domain::id::GatewayId;
 
 /// Most cores that serve calls.
@@ -36,6 +37,9 @@ const BUFFERED_BYTES: RangeInclusive<u64> = 1 << 20..=1 << 40;
 const SPOOL_ABOVE: RangeInclusive<u64> = 4 << 10..=1 << 30;
 /// Size of a journal file, in bytes: room for some thousand records, and a start that reads it in seconds.
 const SEGMENT_BYTES: RangeInclusive<u64> = 256 << 10..=1 << 30;
+/// Shortest time for which records are kept: a store's loss is repaired from the journals of the last 7 days, and for so
+/// long there are receipts.
+pub const KEEP_MIN: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// Shortest admin token on a loopback address, in characters.
 const TOKEN_CHARS_MIN: usize = 16;
 /// Shortest admin token on any other address, in characters.
@@ -71,8 +75,8 @@ pub(super) fn config(root: At<Raw>, folder: &Path, report: &Report<'_>) -> Optio
     let callers = raw.credentials.section(place).and_then(|at| credentials::credentials(at.value));
     let log = raw.log.section(place).and_then(|at| log(at.value, cx));
     let limits = raw.limits.section(place).and_then(|at| limits(at.value, cx));
-    let journal = raw.journal.section(place);
-    let segment = journal.and_then(|at| cx.size(at.value.segment_bytes, defaults::SEGMENT_BYTES, SEGMENT_BYTES));
+    let journal = raw.journal.section(place).and_then(|at| journal(at.value, cx));
+    let receipts = receipts::receipts(raw.receipts, cx);
     let drain_timeout = period(raw.drain_timeout, defaults::DRAIN_TIMEOUT);
     let sold = product::products(raw.products, place, cx);
     let buffered_bytes = limits.as_ref().map(|limits| limits.buffered_bytes);
@@ -94,7 +98,8 @@ pub(super) fn config(root: At<Raw>, folder: &Path, report: &Report<'_>) -> Optio
         credentials: callers?,
         log: log?,
         limits: limits?,
-        journal_segment_bytes: segment?,
+        journal: journal?,
+        receipts: receipts?,
         drain_timeout: drain_timeout?,
         catalog: Arc::new(Catalog { products: products?, offers: offers? }),
     })
@@ -176,6 +181,23 @@ fn log(raw: RawLog, cx: Cx<'_>) -> Option<Log> {
         }
     });
     Some(Log { level: level?, access: access? })
+}
+
+fn journal(raw: RawJournal, cx: Cx<'_>) -> Option<Journal> {
+    let segment_bytes = cx.size(raw.segment_bytes, defaults::SEGMENT_BYTES, SEGMENT_BYTES);
+    let keep = raw.keep.optional().and_then(|given| match given {
+        Some(at) if at.value.0 < KEEP_MIN => {
+            cx.report.note(at.place, "too short: a store's loss is repaired from these records; write at least `7d`");
+            None
+        }
+        given => Some(given.map_or(defaults::KEEP, |at| at.value.0)),
+    });
+    let remove = raw.remove.or(RawRemove::Exported).map(|remove| match remove {
+        RawRemove::Exported => Remove::Exported,
+        RawRemove::Settled => Remove::Settled,
+        RawRemove::Never => Remove::Never,
+    });
+    Some(Journal { segment_bytes: segment_bytes?, keep: keep?, remove: remove? })
 }
 
 fn limits(raw: RawLimits, cx: Cx<'_>) -> Option<Limits> {

@@ -30,7 +30,9 @@ use secrecy::SecretString;
 use crate::domain::credential::{Scheme, SignatureRule};
 use crate::domain::id::{GatewayId, OfferId, ProductId};
 use crate::domain::offer::Offer;
+use crate::domain::signing::{PublicKey, SigningKey};
 
+pub use check::KEEP_MIN;
 pub use load::{FILE_BYTES_MAX, json_schema, load, parse};
 pub use problem::{PROBLEMS_MAX, Problem, Problems};
 pub use store::{ClientCertificate, HostPort, Login, Redis, RedisAddress, RedisServers, RedisTls, Store};
@@ -62,12 +64,25 @@ pub struct Config {
     pub log: Log,
     /// Bounds of the data plane.
     pub limits: Limits,
-    /// Size of a journal file, in bytes.
-    pub journal_segment_bytes: u64,
+    /// The record of every metered call.
+    pub journal: Journal,
+    /// What signs receipts; `None`: there are none.
+    pub receipts: Option<Receipts>,
     /// How long open streams may go on after SIGTERM.
     pub drain_timeout: Duration,
     /// What is sold.
     pub catalog: Arc<Catalog>,
+}
+
+/// What signs receipts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Receipts {
+    /// The key's name.
+    pub key_id: String,
+    /// The key.
+    pub key: SigningKey,
+    /// Those that have signed earlier, by name.
+    pub earlier: Vec<(String, PublicKey)>,
 }
 
 /// What is written where.
@@ -99,6 +114,28 @@ pub enum AccessLog {
     Stdout,
     /// To a file, appended; opened anew on reload.
     File(PathBuf),
+}
+
+/// The record of every metered call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Journal {
+    /// Size of a file, in bytes.
+    pub segment_bytes: u64,
+    /// How long records are kept at least.
+    pub keep: Duration,
+    /// What must be done with older ones before they are removed.
+    pub remove: Remove,
+}
+
+/// What must be done with old records before they are removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remove {
+    /// They are in the books, and their usage was exported.
+    Exported,
+    /// They are in the books.
+    Settled,
+    /// None is ever removed.
+    Never,
 }
 
 /// Bounds of the data plane.
@@ -170,6 +207,8 @@ pub struct Product {
     pub on_seller_break: Option<BreakRule>,
     /// What a call waits for at its end.
     pub durability: Durability,
+    /// In which request header the buyer names its own user, if in any.
+    pub end_user_header: Option<HeaderName>,
     /// Which of the seller's headers reach the buyer.
     pub response_headers: HeaderRule,
 }

@@ -24,6 +24,7 @@ pub(super) mod defaults {
     pub(in super::super) const BODY_TIMEOUT: Duration = Duration::from_secs(30);
     pub(in super::super) const BUFFERED_BYTES: u64 = 512 << 20;
     pub(in super::super) const SEGMENT_BYTES: u64 = 64 << 20;
+    pub(in super::super) const KEEP: Duration = super::super::check::KEEP_MIN;
     pub(in super::super) const DRAIN_TIMEOUT: Duration = Duration::from_secs(600);
     pub(in super::super) const IDLE_CONNECTIONS: u64 = 256;
     pub(in super::super) const SELLER_CONNECT: Duration = Duration::from_secs(5);
@@ -67,6 +68,8 @@ pub(super) struct Raw {
     pub(super) limits: Given<RawLimits>,
     /// The record of every metered call.
     pub(super) journal: Given<RawJournal>,
+    /// Signed receipts for buyers. Default: none are given.
+    pub(super) receipts: Given<RawReceipts>,
     /// How long open streams may go on after SIGTERM.
     #[schemars(extend("default" = "600s"))]
     pub(super) drain_timeout: Given<Period>,
@@ -75,6 +78,31 @@ pub(super) struct Raw {
     /// What can be bought.
     #[schemars(extend("default" = []))]
     pub(super) offers: Given<Vec<Given<RawOffer>>>,
+}
+
+/// Signed receipts for buyers.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(extend("required" = ["key_id", "key"]))]
+pub(super) struct RawReceipts {
+    /// The name of the key in receipts; another key gets another name. 1 to 64 characters of a-z A-Z 0-9 - _ .
+    pub(super) key_id: Given<String>,
+    /// The private Ed25519 key in PEM, as `tollgate receipt keygen` makes it. Its file must be the owner's alone (chmod 600).
+    pub(super) key: Given<Secret>,
+    /// Public keys that have signed earlier, so that their receipts can still be verified.
+    #[schemars(extend("default" = []))]
+    pub(super) earlier: Given<Vec<Given<RawEarlierKey>>>,
+}
+
+/// A key that has signed earlier.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(extend("required" = ["id", "public_key"]))]
+pub(super) struct RawEarlierKey {
+    /// Its name in receipts.
+    pub(super) id: Given<String>,
+    /// The public Ed25519 key in PEM.
+    pub(super) public_key: Given<String>,
 }
 
 /// Where accounts are kept.
@@ -271,6 +299,24 @@ pub(super) struct RawJournal {
     /// Size of one of its files, 256KiB to 1GiB.
     #[schemars(extend("default" = "64MiB"))]
     pub(super) segment_bytes: Given<Size>,
+    /// How long records are kept at least after they were written, 7d to 30d: from them comes back what a store has
+    /// forgotten.
+    #[schemars(extend("default" = "7d"))]
+    pub(super) keep: Given<Period>,
+    /// What must be done with older records before they are removed. `exported`: they are in the books, and `tollgate
+    /// usage export --mark` has shown their usage; `settled`: they are in the books; `never`: none is removed.
+    #[schemars(extend("default" = "exported"))]
+    pub(super) remove: Given<RawRemove>,
+}
+
+/// What must be done with old records before they are removed.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub(super) enum RawRemove {
+    Exported,
+    Settled,
+    Never,
 }
 
 /// One product: its route, its seller, its meter.
@@ -328,6 +374,9 @@ pub(super) struct RawProduct {
     /// (`disk`, which makes the answer's end wait).
     #[schemars(extend("default" = "os"))]
     pub(super) durability: Given<RawDurability>,
+    /// Request header in which the buyer names its own user for the usage record. For an llm product it goes before the
+    /// body's `user`, which is read anyway.
+    pub(super) end_user_header: Given<String>,
     /// Seller's headers that reach the buyer besides the default ones: names, or prefixes that end in `*`.
     #[schemars(extend("default" = []))]
     pub(super) response_headers: Given<Vec<Given<String>>>,

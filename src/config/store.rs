@@ -15,6 +15,24 @@ pub enum Store {
     Redis(Box<Redis>),
 }
 
+/// One command to the embedded store takes at most so long, in the eyes of a call: a disk of our own is slow at times,
+/// and there is no other store to ask meanwhile.
+const EMBEDDED_TIMEOUT: Duration = Duration::from_millis(800);
+/// A call may wait for the store longer than one command does, since it needs more than one answer if its account is
+/// cold, and a recall. What is left of the 250 ms that are promised is for all else that a call does here.
+const PATIENCE_BEYOND_TIMEOUT: Duration = Duration::from_millis(200);
+
+impl Store {
+    /// The longest that one call waits for the store, everything it needs of it taken together.
+    pub fn patience(&self) -> Duration {
+        let timeout = match self {
+            Self::Embedded => EMBEDDED_TIMEOUT,
+            Self::Redis(redis) => redis.timeout,
+        };
+        timeout.saturating_add(PATIENCE_BEYOND_TIMEOUT)
+    }
+}
+
 /// A Redis or Valkey server, and how it is used.
 #[derive(Debug, Clone)]
 pub struct Redis {

@@ -61,6 +61,7 @@ products:
     body_max: 1MiB
     on_seller_break: void
     durability: disk
+    end_user_header: X-End-User
     response_headers: [x-seller-*]
   - id: weather
     kind: http
@@ -95,6 +96,12 @@ store:
     password: hunter2
     timeout: 300ms
     durable: true
+receipts:
+  key_id: 2026-11
+  key: \"-----BEGIN PRIVATE KEY-----\\nMC4CAQAwBQYDK2VwBCIEIAcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcH\\n-----END PRIVATE KEY-----\"
+  earlier:
+    - id: 2025-11
+      public_key: \"-----BEGIN PUBLIC KEY-----\\nMCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=\\n-----END PUBLIC KEY-----\"
 ";
 
 /// The least that a file can say.
@@ -147,7 +154,8 @@ fn fill(root: &Value, schema: &Value, value: &mut Value) {
         }
         let found = resolved(root, property);
         // Leaving out a section that cannot be empty says something too.
-        let section = found.get("properties").is_some() && found.get("oneOf").is_none();
+        let needs = ["oneOf", "required"].into_iter().any(|word| found.get(word).is_some());
+        let section = found.get("properties").is_some() && !needs;
         let required = schema["required"].as_array().is_some_and(|names| names.contains(&json!(key)));
         if section && !required {
             fields.entry(key.clone()).or_insert_with(|| json!({}));

@@ -6,11 +6,12 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::allocation::Tags;
 use super::amount::Units;
 use super::app::{self, App};
 use super::command::{Action, Command, KeyChange, Refusal};
 use super::event::Event;
-use super::id::{AccountId, CommandId, Incarnation, KeyId, PackageId, ProductId};
+use super::id::{AccountId, CommandId, Incarnation, KeyId, PackageId, ProductId, ProjectId};
 use super::key::{ApiKey, KEYS_PER_ACCOUNT_MAX, KeyHash};
 use super::lease::{Lease, Want};
 use super::offer::Offer;
@@ -108,9 +109,10 @@ pub fn apply(books: &Books, command: &Command, now: Timestamp) -> Result<Change,
         }
         Action::AddApp(app) => app::add(&mut head, app)?,
         Action::ChangeApp(id, wanted) => app::change(&mut head, id, wanted, now)?,
-        Action::AddPackage { package, offer, valid_from, spare_app } => {
+        Action::AddPackage { package, offer, valid_from, project, tags, spare_app } => {
             let from = valid_from.unwrap_or(now);
             let package = bought(package, offer, &command.id, (now, from))?;
+            let package = Package { project: project.clone(), tags: tags.clone(), ..package };
             change = add_package(books, offer.product.clone(), package, now);
             if let Some(spare) = spare_app {
                 app::bind_bought(&mut head, &offer.product, spare)?;
@@ -139,6 +141,8 @@ fn change_key(key: &mut ApiKey, wanted: &KeyChange) {
     key.expires_at = wanted.expires_at.unwrap_or(key.expires_at);
     key.products = wanted.products.unwrap_or(key.products.take());
     key.models = wanted.models.unwrap_or(key.models.take());
+    key.project = wanted.project.unwrap_or(key.project.clone());
+    key.tags = wanted.tags.unwrap_or(std::mem::take(&mut key.tags));
 }
 
 fn bought(
@@ -163,6 +167,8 @@ fn bought(
         valid_from: from,
         valid_until,
         billable: offer.billable.clone(),
+        project: ProjectId::default(),
+        tags: Tags::default(),
     })
 }
 
@@ -271,6 +277,8 @@ mod tests {
             disabled: false,
             products: None,
             models: None,
+            project: ProjectId::default(),
+            tags: Tags::default(),
         }
     }
 
@@ -292,7 +300,8 @@ mod tests {
             billable: BillableStatuses::default(),
             for_apps: false,
         };
-        Action::AddPackage { package: package(id), offer, valid_from, spare_app: None }
+        let (project, tags) = (ProjectId::default(), Tags::default());
+        Action::AddPackage { package: package(id), offer, valid_from, project, tags, spare_app: None }
     }
 
     /// Applies a command to the books, as a store would.
@@ -362,6 +371,34 @@ mod tests {
         let free = KeyChange { expires_at: Some(None), disabled: Some(true), ..KeyChange::default() };
         run(&mut books, "c-3", Action::ChangeKey(id(), free), start()).unwrap();
         assert_eq!(books.head.keys, [ApiKey { expires_at: None, disabled: true, ..limited }]);
+    }
+
+    #[test]
+    fn keys_and_packages_carry_a_project_and_tags_and_older_ones_the_default() {
+        let mut books = books();
+        run(&mut books, "c-1", Action::AddKey(key(1)), start()).unwrap();
+        let text = serde_json::to_string(&books.head.keys[0]).unwrap();
+        assert!(!text.contains("project") && !text.contains("tags"), "as before: {text}");
+        assert_eq!(serde_json::from_str::<ApiKey>(&text).unwrap(), key(1));
+        let tags = Tags::new([("team".to_owned(), "a".to_owned())].into()).unwrap();
+        let project = ProjectId::new("search").unwrap();
+        let change = KeyChange { project: Some(project.clone()), tags: Some(tags.clone()), ..KeyChange::default() };
+        run(&mut books, "c-2", Action::ChangeKey(KeyId::new("k-1").unwrap(), change), start()).unwrap();
+        assert_eq!(books.head.keys, [ApiKey { project: project.clone(), tags: tags.clone(), ..key(1) }]);
+        let Action::AddPackage { package, offer, valid_from, .. } = buy("p-1", 5, None) else { unreachable!() };
+        let wanted = Action::AddPackage {
+            package,
+            offer,
+            valid_from,
+            project: project.clone(),
+            tags: tags.clone(),
+            spare_app: None,
+        };
+        run(&mut books, "c-3", wanted, start()).unwrap();
+        let bought = &books.pools[&product()].packages[0];
+        assert_eq!((&bought.project, &bought.tags), (&project, &tags));
+        let read: Package = serde_json::from_str(&serde_json::to_string(bought).unwrap()).unwrap();
+        assert_eq!(read, *bought);
     }
 
     #[test]

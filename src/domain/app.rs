@@ -257,7 +257,8 @@ mod tests {
             };
             let package = PackageId::new(&format!("p-{}", self.commands)).unwrap();
             let spare_app = spare.map(|number| Box::new(app(number)));
-            self.run(Action::AddPackage { package, offer, valid_from: None, spare_app }, 0)
+            let (project, tags) = Default::default();
+            self.run(Action::AddPackage { package, offer, valid_from: None, project, tags, spare_app }, 0)
         }
     }
 

@@ -53,10 +53,10 @@ impl BillableStatuses {
         Self(rules)
     }
 
-    /// The rule in force at a moment.
-    pub fn in_force_at(&self, moment: Timestamp) -> StatusRule {
+    /// The rule in force at a moment, with its date.
+    pub fn in_force_at(&self, moment: Timestamp) -> DatedRule {
         let begun = |rule: &&DatedRule| rule.from.is_none_or(|from| from <= moment);
-        self.0.iter().rfind(begun).map_or(StatusRule::Success, |rule| rule.statuses)
+        self.0.iter().rfind(begun).copied().unwrap_or(DatedRule { from: None, statuses: StatusRule::Success })
     }
 }
 
@@ -64,7 +64,7 @@ impl BillableStatuses {
 /// `None` as status means that no seller answered: our own refusals are never billed.
 pub fn charge(rules: &BillableStatuses, arrived: Timestamp, status: Option<u16>) -> Units {
     match status {
-        Some(status) if rules.in_force_at(arrived).contains(status) => Units::ONE,
+        Some(status) if rules.in_force_at(arrived).statuses.contains(status) => Units::ONE,
         Some(_) | None => Units::ZERO,
     }
 }
@@ -92,6 +92,17 @@ mod tests {
         check(&per_call(), "2025-07-16T00:00:00+08:00", Some(500), 0);
         check(&per_call(), "2025-07-16T00:00:00+08:00", Some(299), 1);
         check(&per_call(), "2025-07-15T23:59:59+08:00", None, 0);
+    }
+
+    #[test]
+    fn the_rule_in_force_is_named_with_its_date() {
+        let rules = per_call();
+        let (before, after) =
+            ("2025-07-15T23:59:59+08:00".parse().unwrap(), "2025-07-16T00:00:00+08:00".parse().unwrap());
+        assert_eq!(rules.in_force_at(before), DatedRule { from: None, statuses: StatusRule::Any });
+        assert_eq!(rules.in_force_at(after), DatedRule { from: Some(after), statuses: StatusRule::Success });
+        let later = BillableStatuses::new(vec![DatedRule { from: Some(after), statuses: StatusRule::Any }]);
+        assert_eq!(later.in_force_at(before), DatedRule { from: None, statuses: StatusRule::Success });
     }
 
     #[test]

@@ -3,9 +3,10 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::allocation::Tags;
 use super::amount::Units;
 use super::app::{App, AppChange};
-use super::id::{AppCodeId, AppId, CommandId, KeyId, PackageId, ProductId};
+use super::id::{AppCodeId, AppId, CommandId, KeyId, PackageId, ProductId, ProjectId};
 use super::key::ApiKey;
 use super::offer::Offer;
 
@@ -37,6 +38,12 @@ pub enum Action {
         offer: Offer,
         /// First moment of use; `None`: now.
         valid_from: Option<Timestamp>,
+        /// To what its owner allots it.
+        #[serde(default, skip_serializing_if = "ProjectId::is_default")]
+        project: ProjectId,
+        /// Its owner's tags.
+        #[serde(default, skip_serializing_if = "Tags::is_empty")]
+        tags: Tags,
         /// For an offer [for apps](Offer::for_apps): the account's MARKETPLACE_APP, if it has none yet.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         spare_app: Option<Box<App>>,
@@ -75,6 +82,12 @@ pub struct KeyChange {
     /// A new list of models, or `Some(None)` for all.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
     pub models: Option<Option<Vec<String>>>,
+    /// Another project.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<ProjectId>,
+    /// Other tags, in place of all that there are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tags: Option<Tags>,
 }
 
 /// Tells `null`, which takes a limit away, from a field that is left out.

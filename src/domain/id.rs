@@ -65,8 +65,7 @@ id!(
     AccountId
 );
 id!(
-    /// An API key, as shown in listings; says nothing about the key's text. In records of calls, an app's id too: one
-    /// place says which credential was used, and the ids of keys and apps begin differently.
+    /// An API key, as shown in listings; says nothing about the key's text.
     KeyId
 );
 id!(
@@ -94,9 +93,29 @@ id!(
     CommandId
 );
 id!(
+    /// To what a buyer allots its costs.
+    ProjectId
+);
+id!(
     /// A Tollgate process's name, the same across its restarts.
     GatewayId
 );
+
+/// The project of what names none.
+const DEFAULT_PROJECT: &str = "default";
+
+impl Default for ProjectId {
+    fn default() -> Self {
+        Self(DEFAULT_PROJECT.into())
+    }
+}
+
+impl ProjectId {
+    /// Whether it is the project of what names none.
+    pub fn is_default(&self) -> bool {
+        self.as_str() == DEFAULT_PROJECT
+    }
+}
 
 /// One run of one gateway. Leases are numbered within it, so that two runs never share a number.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -5,7 +5,8 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::id::{KeyId, ProductId};
+use super::allocation::{Allocation, Tags};
+use super::id::{KeyId, ProductId, ProjectId};
 
 /// The marketplace's limit of API keys per account.
 pub const KEYS_PER_ACCOUNT_MAX: usize = 20;
@@ -75,6 +76,12 @@ pub struct ApiKey {
     /// The only models it opens, by the names that buyers use; `None`: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub models: Option<Vec<String>>,
+    /// To what its owner allots the calls that it makes.
+    #[serde(default, skip_serializing_if = "ProjectId::is_default")]
+    pub project: ProjectId,
+    /// Its owner's tags.
+    #[serde(default, skip_serializing_if = "Tags::is_empty")]
+    pub tags: Tags,
 }
 
 /// Why a known key opens nothing at the moment.
@@ -98,6 +105,11 @@ impl ApiKey {
         } else {
             KeyState::Usable
         }
+    }
+
+    /// To what its calls are allotted.
+    pub fn allocation(&self) -> Allocation {
+        Allocation { project: self.project.clone(), tags: self.tags.clone() }
     }
 
     /// Whether it opens a product.
@@ -126,6 +138,8 @@ mod tests {
             disabled,
             products: Some(vec![ProductId::new("chat").unwrap()]),
             models: None,
+            project: ProjectId::default(),
+            tags: Tags::default(),
         }
     }
 

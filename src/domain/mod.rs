@@ -4,6 +4,7 @@
 //! because the stored documents are these values.
 
 pub mod account;
+pub mod allocation;
 pub mod amount;
 pub mod app;
 pub mod billable;
@@ -17,5 +18,7 @@ pub mod moment;
 pub mod offer;
 pub mod package;
 pub mod pool;
+pub mod report;
 pub mod settle;
+pub mod signing;
 pub mod usage;

@@ -4,9 +4,10 @@
 use jiff::{Timestamp, ToSpan};
 use serde::{Deserialize, Serialize};
 
+use super::allocation::Tags;
 use super::amount::Units;
 use super::billable::BillableStatuses;
-use super::id::{CommandId, OfferId, PackageId};
+use super::id::{CommandId, OfferId, PackageId, ProjectId};
 
 /// A package as the pool's document keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +41,12 @@ pub struct Package {
     pub valid_until: Timestamp,
     /// Which answers count: the offer's rules at the time of purchase.
     pub billable: BillableStatuses,
+    /// To what its owner allots it.
+    #[serde(default, skip_serializing_if = "ProjectId::is_default")]
+    pub project: ProjectId,
+    /// Its owner's tags.
+    #[serde(default, skip_serializing_if = "Tags::is_empty")]
+    pub tags: Tags,
 }
 
 impl Package {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::amount::Units;
 use super::event::Event;
 use super::id::{AccountId, Incarnation, PackageId, ProductId};
-use super::lease::{HeldLeases, LEASE_DURATION_MAX, Lease, LeasePart, Want, block_size};
+use super::lease::{HeldLeases, LEASE_DURATION_MAX, LEASE_PARTS_MAX, Lease, LeasePart, Want, block_size};
 use super::package::Package;
 
 /// The document version that this program writes, and the newest that it reads.
@@ -223,6 +223,9 @@ impl Pool {
             package.leased.put(granted);
             deadline = deadline.min(package.expires_at());
             parts.push(LeasePart::new(package.id.clone(), granted));
+            if parts.len() >= LEASE_PARTS_MAX {
+                break; // the next lease goes on from there
+            }
         }
         if parts.is_empty() {
             return None;
@@ -284,8 +287,9 @@ mod tests {
     use jiff::ToSpan;
 
     use super::*;
+    use crate::domain::allocation::Tags;
     use crate::domain::billable::BillableStatuses;
-    use crate::domain::id::{CommandId, GatewayId, OfferId};
+    use crate::domain::id::{CommandId, GatewayId, OfferId, ProjectId};
 
     fn at(text: &str) -> Timestamp {
         text.parse().unwrap()
@@ -312,6 +316,8 @@ mod tests {
             valid_from: at("2026-03-01T00:00:00Z"),
             valid_until: at(valid_until),
             billable: BillableStatuses::default(),
+            project: ProjectId::default(),
+            tags: Tags::default(),
         }
     }
 
@@ -349,6 +355,17 @@ mod tests {
         check_order(vec![newer(), late()], 6, &[("late", 5), ("newer", 1)]);
         // Bought together: by their ids, so that every gateway does the same.
         check_order(vec![package("b", 5, 1, MAY), package("a", 5, 1, MAY)], 6, &[("a", 5), ("b", 1)]);
+    }
+
+    #[test]
+    fn one_lease_draws_on_a_dozen_packages_and_the_next_goes_on() {
+        let packages = (0..30).map(|number| package(&format!("p-{number:02}"), 1, 1, MAY)).collect();
+        let mut pool = pool(packages);
+        for (number, granted) in [(1, 12), (2, 12), (3, 6)] {
+            let lease = pool.grant(&gateway(1), number, want(30), noon()).unwrap();
+            assert_eq!(lease.parts.len(), granted);
+        }
+        assert_eq!(pool.grant(&gateway(1), 4, want(30), noon()), None);
     }
 
     #[test]

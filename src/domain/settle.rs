@@ -266,8 +266,9 @@ mod tests {
     use jiff::ToSpan;
 
     use super::*;
+    use crate::domain::allocation::Tags;
     use crate::domain::billable::BillableStatuses;
-    use crate::domain::id::{AccountId, CommandId, GatewayId, OfferId, PackageId, ProductId};
+    use crate::domain::id::{AccountId, CommandId, GatewayId, OfferId, PackageId, ProductId, ProjectId};
     use crate::domain::lease::Want;
 
     fn noon() -> Timestamp {
@@ -296,6 +297,8 @@ mod tests {
             valid_from: noon(),
             valid_until: "2026-03-01T23:59:59Z".parse().unwrap(),
             billable: BillableStatuses::default(),
+            project: ProjectId::default(),
+            tags: Tags::default(),
         });
         pool
     }

@@ -1,5 +1,7 @@
 //! The journal: a gateway's own append-only record, the truth of usage. Each core writes its own; grants have one more.
 
+mod stored;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -7,7 +9,8 @@ use super::BoxFuture;
 use super::gateways::Servers;
 use crate::domain::id::{AccountId, CommandId, Incarnation, ProductId};
 use crate::domain::lease::LeasePart;
-use crate::domain::usage::{Charge, Ending};
+use crate::domain::usage::{Charge, Ending, PackageTerms};
+use stored::Stored;
 
 /// Bytes that one call may need in the journal, for its charge and its end.
 pub const CALL_BYTES_MAX: usize = 2 * 1024;
@@ -26,6 +29,8 @@ pub struct Grant {
     /// Until when it admits calls.
     #[serde(with = "crate::domain::moment")]
     pub deadline: Timestamp,
+    /// What the packages say that it draws on; an earlier version of this program did not write it.
+    pub terms: Vec<PackageTerms>,
 }
 
 /// The end of a charged call.
@@ -75,8 +80,9 @@ pub struct CommandRefused {
     pub command: CommandId,
 }
 
-/// One record. New kinds are added at the end: the position is part of the format.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// One record. How it stands in a file, and which older forms are read, is in `stored`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(from = "Stored")]
 pub enum Record {
     /// Before a lease is used.
     Grant(Grant),
@@ -151,6 +157,22 @@ pub struct Damage {
     pub bytes: u64,
     /// Files that are missing from a writer's sequence.
     pub missing_files: u64,
+    /// Files at the front of writers' sequences that were removed on purpose, see [`Damage::is_whole`].
+    pub removed_files: u64,
+}
+
+impl Damage {
+    /// Whether nothing is missing that could still be needed: what is removed on purpose is in the books.
+    pub fn is_whole(&self) -> bool {
+        self.bytes == 0 && self.missing_files == 0
+    }
+
+    /// Adds another run's.
+    pub fn add(&mut self, other: Self) {
+        self.bytes = self.bytes.saturating_add(other.bytes);
+        self.missing_files = self.missing_files.saturating_add(other.missing_files);
+        self.removed_files = self.removed_files.saturating_add(other.removed_files);
+    }
 }
 
 /// The journals of this gateway's runs.

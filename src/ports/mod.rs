@@ -1,6 +1,7 @@
 //! What the services need of the outside world, as traits. The adapters implement them, one technology each.
 
 pub mod account_store;
+pub mod call_records;
 pub mod clock;
 pub mod gateways;
 pub mod journal;

@@ -16,6 +16,8 @@ pub struct ChatRequest<'a> {
     pub model: Option<ModelField<'a>>,
     /// The top-level `stream`; false if it is absent or null.
     pub stream: bool,
+    /// The top-level `user`, if it is a text: whom the buyer's own user is said to be. Nothing here depends on it.
+    pub user: Option<Cow<'a, str>>,
 }
 
 /// The `model` of a request body.
@@ -98,7 +100,7 @@ pub fn read_request(body: &[u8]) -> Result<ChatRequest<'_>, BodyFault> {
         Some("false" | "null") | None => false,
         Some(_) => return Err(BodyFault::StreamNotBoolean),
     };
-    Ok(ChatRequest { model, stream })
+    Ok(ChatRequest { model, stream, user: fields.user.and_then(|value| text_of(value.get())) })
 }
 
 /// Returns the body with the model's name replaced: only the value's own bytes change.
@@ -113,16 +115,17 @@ fn model_field<'a>(text: &'a str, value: &'a RawValue) -> Result<ModelField<'a>,
     let json = value.get();
     // A raw value borrows from the text it was read from: its address is its place there.
     let start = json.as_ptr().addr() - text.as_ptr().addr();
-    let Some(inner) = json.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {
+    if !json.starts_with('"') {
         return Err(BodyFault::ModelNotText);
-    };
-    let name = if inner.contains('\\') {
-        let name = serde_json::from_str(json).map_err(|_| BodyFault::ModelEscape { offset: start })?;
-        Cow::Owned(name)
-    } else {
-        Cow::Borrowed(inner)
-    };
+    }
+    let name = text_of(json).ok_or(BodyFault::ModelEscape { offset: start })?;
     Ok(ModelField { name, span: start..start + json.len() })
+}
+
+/// A JSON value's text, without escapes; `None`: it is no text, or holds half of a surrogate pair.
+fn text_of(json: &str) -> Option<Cow<'_, str>> {
+    let inner = json.strip_prefix('"')?.strip_suffix('"')?;
+    if inner.contains('\\') { serde_json::from_str(json).ok().map(Cow::Owned) } else { Some(Cow::Borrowed(inner)) }
 }
 
 /// The fields met so far, as they stand in the text.
@@ -130,6 +133,7 @@ fn model_field<'a>(text: &'a str, value: &'a RawValue) -> Result<ModelField<'a>,
 struct Fields<'a> {
     model: Option<&'a RawValue>,
     stream: Option<&'a RawValue>,
+    user: Option<&'a RawValue>,
     ambiguous: Option<&'static str>,
 }
 
@@ -150,6 +154,10 @@ impl<'a> Visitor<'a> for FieldsVisitor<'_, 'a> {
                     map.next_value::<IgnoredAny>()?;
                     continue;
                 }
+                Key::User => {
+                    fields.user = Some(map.next_value()?); // of two the last, as most readers have it
+                    continue;
+                }
                 Key::Variant(field) => {
                     map.next_value::<IgnoredAny>()?;
                     fields.ambiguous.get_or_insert(field);
@@ -168,10 +176,12 @@ impl<'a> Visitor<'a> for FieldsVisitor<'_, 'a> {
 
 const MODEL: &str = "model";
 const STREAM: &str = "stream";
+const USER: &str = "user";
 
 enum Key {
     Model,
     Stream,
+    User,
     /// The named field in another case.
     Variant(&'static str),
     Other,
@@ -199,6 +209,7 @@ impl Visitor<'_> for KeyReader {
         Ok(match key {
             MODEL => Key::Model,
             STREAM => Key::Stream,
+            USER => Key::User,
             _ if is_variant(key, MODEL) => Key::Variant(MODEL),
             _ if is_variant(key, STREAM) => Key::Variant(STREAM),
             _ => Key::Other,
@@ -330,6 +341,25 @@ mod tests {
             (r#"{"stream_options":{"include_usage":true},"model":"m","stream":true}"#, Some("m"), true),
         ] {
             read(body, model, stream);
+        }
+    }
+
+    #[test]
+    fn reads_whom_the_buyers_own_user_is_said_to_be_and_never_refuses_for_it() {
+        for (body, user) in [
+            ("{}", None),
+            (r#"{"user":"u-1","model":"m"}"#, Some("u-1")),
+            (r#"{"model":"m","user":"\u00fc \"x\""}"#, Some("ü \"x\"")),
+            (r#"{"user":""}"#, Some("")),
+            (r#"{"user":"a","user":"b"}"#, Some("b")),
+            (r#"{"messages":[{"role":"user","user":"x"}]}"#, None),
+            (r#"{"user":7}"#, None),
+            (r#"{"user":{"id":"u"}}"#, None),
+            (r#"{"user":null}"#, None),
+            (r#"{"user":"\ud800"}"#, None),
+            (r#"{"User":"u"}"#, None),
+        ] {
+            assert_eq!(read_request(body.as_bytes()).unwrap().user.as_deref(), user, "{body}");
         }
     }
 

@@ -11,6 +11,7 @@ pub mod credential;
 pub mod framing;
 pub mod head;
 pub mod keyring;
+pub mod receipt;
 pub mod request_id;
 pub mod signature;
 pub mod sse;

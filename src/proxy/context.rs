@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::HeaderValue;
 use jiff::Timestamp;
@@ -12,7 +12,7 @@ use super::conn::Conn;
 use super::server::Core;
 use crate::config::{BreakRule, ProductKind};
 use crate::domain::credential::Scheme;
-use crate::domain::usage::Ending;
+use crate::domain::usage::{CallFacts, Ending, Exactness, MODEL_BYTES_MAX, cut, kept};
 use crate::service::authenticate::Caller;
 use crate::service::ledger::Read;
 use crate::service::meter::OpenCall;
@@ -44,8 +44,12 @@ pub struct Call {
     pub caller: Option<Arc<Caller>>,
     /// What finding the caller has brought, until quota is set aside.
     pub read: Option<Box<Read>>,
+    /// How long the store was waited for to find the caller.
+    pub waited: Duration,
     /// As the buyer named it.
-    pub model: Option<String>,
+    pub model: Option<Arc<str>>,
+    /// Whom the buyer's own user is said to be; for the record alone.
+    pub end_user: Option<Arc<str>>,
     /// Quota, once it is set aside.
     pub open: Option<OpenCall>,
     /// How often the request was sent to the seller.
@@ -136,7 +140,7 @@ impl Call {
             path: &self.path,
             product: self.sold.as_ref().map(|sold| sold.product.id.as_str()),
             account: self.caller.as_ref().map(|caller| caller.account.as_str()),
-            key: self.caller.as_ref().map(|caller| caller.id.as_str()),
+            key: self.caller.as_ref().map(|caller| caller.reference.id()),
             model: self.model.as_deref(),
             status: self.status.unwrap_or(499),
             source: if self.code.is_some() { "gateway" } else { "seller" },
@@ -148,6 +152,18 @@ impl Call {
             first_byte_us: micros(first_byte),
             duration_us: micros(duration_us),
         });
+    }
+
+    /// What a usage record says besides.
+    pub fn facts(&self) -> CallFacts {
+        let allocation = self.caller.as_ref().map(|caller| Arc::clone(&caller.allocation)).unwrap_or_default();
+        CallFacts {
+            model: self.model.as_ref().map(|model| kept(model, MODEL_BYTES_MAX)),
+            sellers_model: self.sellers_model().map(|model| cut(model, MODEL_BYTES_MAX)),
+            end_user: self.end_user.clone(),
+            exactness: Exactness::Exact, // a call is one unit: nothing to guess
+            allocation,
+        }
     }
 
     /// The seller's own name for the model, if it differs from the buyer's.

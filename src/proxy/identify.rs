@@ -2,6 +2,7 @@
 //! one caller can be told of another's credentials is decided here: nothing.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::HeaderMap;
 use http::request::Parts;
@@ -35,6 +36,8 @@ pub async fn identify<'h>(
         Route::Product { sold, path } => (Some(sold), path.as_str()),
         Route::ByModel { path } => (None, path.as_str()),
         Route::Models { sold, .. } => (sold.as_ref(), ""),
+        Route::Receipts { .. } => (None, ""),
+        Route::ReceiptKeys => return Ok(None),
     };
     if sold.is_some_and(|sold| sold.product.access == Access::Open) {
         return Ok(None);
@@ -46,8 +49,12 @@ pub async fn identify<'h>(
         Places { x_api_key: llm && anthropic_shaped(path, &head.headers), query: parameter.map(|name| (query, name)) };
     let presented = find_credentials(&head.headers, places).map_err(|fault| malformed(&fault))?;
     let Some(strongest) = presented.strongest() else {
-        let open = sold.is_none() && route::callable(shelf, None).next().is_some();
-        return if open { Ok(None) } else { Err(missing(sold.map(|sold| &**sold))) };
+        return match (sold, route) {
+            (None, Route::Receipts { .. }) => Err(missing(&Scheme::ALL)),
+            (None, _) if route::callable(shelf, None).next().is_some() => Ok(None),
+            (None, _) => Err(missing(&[Scheme::ApiKey])),
+            (Some(sold), _) => Err(missing(&sold.product.accept)),
+        };
     };
     let scheme = strongest.scheme();
     if let Some(sold) = sold {
@@ -68,16 +75,16 @@ pub async fn identify<'h>(
         }
         Credential::Key(_) | Credential::AppCode(_) => None,
     };
-    let found = look_up(call, strongest).await;
+    let mut found = look_up(call, strongest, Duration::ZERO).await;
     for other in presented.iter().filter(|other| *other != strongest) {
-        check_same(call, found.as_ref(), scheme, other).await?;
+        check_same(call, found.as_mut(), scheme, other).await?;
     }
     call.scheme = Some(scheme);
     match (found, claim) {
         (Ok(found), Some(claim)) => Ok(Some(Pending { claim, found: Some(found) })),
         (Err(AuthError::Unknown), Some(claim)) => Ok(Some(Pending { claim, found: None })),
         (Ok(found), None) => {
-            (call.caller, call.read) = (Some(found.caller), found.read);
+            note(call, found);
             sold.map_or(Ok(None), |sold| check_product(call, sold).map(|()| None))
         }
         (Err(error), _) => Err(refused(scheme, &error)),
@@ -90,14 +97,20 @@ fn anthropic_shaped(path: &str, headers: &HeaderMap) -> bool {
     messages || headers.contains_key("anthropic-version")
 }
 
-async fn look_up(call: &Call, credential: &Credential<'_>) -> Result<Found, AuthError> {
+/// Notes who calls.
+fn note(call: &mut Call, Found { caller, read, waited }: Found) {
+    (call.caller, call.read, call.waited) = (Some(caller), read, waited);
+}
+
+/// Looks a credential up for a call that has `waited` for the store before.
+async fn look_up(call: &Call, credential: &Credential<'_>, waited: Duration) -> Result<Found, AuthError> {
     let text = match credential {
         Credential::Key(key) => key,
         Credential::AppCode(code) => code.as_ref(),
         Credential::Signature(value) => app_key(value),
     };
     let presented = Presented { scheme: credential.scheme(), text };
-    call.core.shared.authenticator.caller(presented, call.arrived, &call.conn.last_caller).await
+    call.core.shared.authenticator.caller(presented, (call.arrived, waited), &call.conn.last_caller).await
 }
 
 /// The AppKey of a signature that has been read before.
@@ -111,14 +124,19 @@ fn app_key(authorization: &[u8]) -> &str {
 /// kind, the same one. Whether it exists at all makes no difference to the answer.
 async fn check_same(
     call: &Call,
-    found: Result<&Found, &AuthError>,
+    found: Result<&mut Found, &mut AuthError>,
     scheme: Scheme,
     other: &Credential<'_>,
 ) -> Result<(), Rejection> {
-    let same = match (found, look_up(call, other).await) {
-        (Err(AuthError::Unavailable(_)), _) | (_, Err(AuthError::Unavailable(_))) => return Err(Rejection::store()),
+    if let Err(AuthError::Unavailable(_)) = found {
+        return Err(Rejection::store()); // not asked a second time
+    }
+    let waited = found.as_ref().map_or(Duration::ZERO, |found| found.waited);
+    let same = match (found, look_up(call, other, waited).await) {
+        (_, Err(AuthError::Unavailable(_))) => return Err(Rejection::store()),
         (Ok(found), Ok(second)) => {
-            let alike = scheme != other.scheme() || found.caller.id == second.caller.id;
+            found.waited = found.waited.saturating_add(second.waited);
+            let alike = scheme != other.scheme() || found.caller.reference == second.caller.reference;
             found.caller.account == second.caller.account && alike
         }
         (_, _) => false,
@@ -162,7 +180,7 @@ pub fn verify(
     match (verified, found) {
         (Some(rule), Some(found)) if opens(&found.caller) => {
             shared.metrics.signatures(rule).inc();
-            (call.caller, call.read) = (Some(found.caller), found.read);
+            note(call, found);
             Ok(())
         }
         (_, _) => {
@@ -180,7 +198,7 @@ pub fn check_product(call: &Call, sold: &Sold) -> Result<(), Rejection> {
     let caller = call.caller.as_deref();
     match caller {
         _ if route::may_call(sold, caller) => Ok(()),
-        None => Err(missing(Some(sold))),
+        None => Err(missing(&sold.product.accept)),
         // Of an app that is not bound nobody is told more than of one that is not there.
         Some(caller) if caller.is_app() => Err(match call.scheme {
             Some(Scheme::Signature) => Rejection::wrong_signature(None),
@@ -216,8 +234,7 @@ fn what_to_send(accept: &[Scheme]) -> String {
     accept.iter().map(way).collect::<Vec<_>>().join(", or ")
 }
 
-fn missing(sold: Option<&Sold>) -> Rejection {
-    let accept = sold.map_or(&[Scheme::ApiKey][..], |sold| &sold.product.accept);
+fn missing(accept: &[Scheme]) -> Rejection {
     let what = if accept == [Scheme::ApiKey] { "API key" } else { "credential" };
     Rejection::new(Code::MissingApiKey, format!("no {what} was sent; {}", what_to_send(accept)))
 }

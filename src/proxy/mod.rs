@@ -12,6 +12,7 @@ pub mod headers;
 pub mod identify;
 pub mod models;
 pub mod phases;
+pub mod receipts;
 pub mod rejection;
 pub mod request_body;
 pub mod route;

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{self, HeaderName};
@@ -26,9 +26,9 @@ use super::route::{self, Route};
 use super::seller::{Link, Seller};
 use super::server::Core;
 use super::whole_body::{Hashed, InMemory, Reading};
-use super::{cors, headers, models};
+use super::{cors, headers, models, receipts};
 use crate::config::{Durability, Meter};
-use crate::domain::usage::Ending;
+use crate::domain::usage::{END_USER_BYTES_MAX, Ending, cut};
 use crate::protocol::chat::{read_request, replace_model};
 use crate::protocol::credential::without_parameter;
 use crate::protocol::request_id::valid_request_id;
@@ -73,7 +73,9 @@ fn begin(core: Rc<Core>, conn: Rc<Conn>, request: &Request<Incoming>) -> Call {
         scheme: None,
         caller: None,
         read: None,
+        waited: Duration::ZERO,
         model: None,
+        end_user: None,
         open: None,
         attempts: 0,
         status: None,
@@ -107,6 +109,17 @@ async fn serve_checked(guard: &mut CallGuard, request: Request<Incoming>) -> Res
                 arrive(call, (sold.as_deref(), max), &parts, incoming, pending).await?;
             }
             let answer = models::answer(&shelf, call.caller.as_deref(), sold.as_deref(), model.as_deref())?;
+            return Ok(own_answer(call, answer));
+        }
+        Route::Receipts { request_id } => {
+            if pending.is_some() {
+                arrive(call, (None, 0), &parts, incoming, pending).await?;
+            }
+            let answer = Box::pin(receipts::answer(call, &request_id)).await?;
+            return Ok(own_answer(call, answer));
+        }
+        Route::ReceiptKeys => {
+            let answer = receipts::keys(&call.core)?;
             return Ok(own_answer(call, answer));
         }
         Route::Product { sold, path } => (Some(sold), path),
@@ -198,6 +211,7 @@ async fn read_body(
         None => route::by_model(shelf, call.caller.as_deref(), None)?,
     };
     settle_product(call, &sold, has_body && llm)?;
+    name_end_user(call, &sold, &head.headers);
     Ok(match arrived {
         Arrived::Read(Hashed { body, share, .. }) => ReadyBody { body, upload: None, held: share },
         Arrived::Waiting(incoming) => unread(call, &sold, incoming, has_body),
@@ -229,8 +243,9 @@ async fn read_model(
         Err(_) if !says_json(&head.headers) => None, // some other format: handed on as it is
         Err(fault) => return Err(Rejection::new(Code::InvalidRequest, fault.to_string())),
     };
-    let field = read.and_then(|read| read.model);
-    call.model = field.as_ref().map(|field| field.name.to_string());
+    let (field, user) = read.map_or((None, None), |read| (read.model, read.user));
+    call.model = field.as_ref().map(|field| Arc::from(&*field.name));
+    call.end_user = user.as_deref().and_then(end_user);
     let sold = match sold {
         Some(sold) => sold,
         None => route::by_model(shelf, call.caller.as_deref(), call.model.as_deref())?,
@@ -240,11 +255,26 @@ async fn read_model(
         return Err(Rejection::new(Code::RequestTooLarge, message));
     }
     settle_product(call, &sold, true)?;
+    name_end_user(call, &sold, &head.headers);
     let bytes = match (&field, call.sellers_model()) {
         (Some(field), Some(sellers)) => Bytes::from(replace_model(&bytes, field, sellers)),
         (_, _) => bytes,
     };
     Ok(ReadyBody { body: RequestBody::whole(bytes), upload: None, held: Some(held) })
+}
+
+/// A tag of the buyer's own user, as a record keeps it.
+fn end_user(text: &str) -> Option<Arc<str>> {
+    (!text.is_empty()).then(|| cut(text, END_USER_BYTES_MAX))
+}
+
+/// Notes whom the product's header names.
+fn name_end_user(call: &mut Call, sold: &Sold, head: &HeaderMap) {
+    let Some(name) = &sold.product.end_user_header else { return };
+    let named = head.get(name).and_then(|value| std::str::from_utf8(value.as_bytes()).ok()).and_then(end_user);
+    if named.is_some() {
+        call.end_user = named;
+    }
 }
 
 /// A body that is handed on unread.
@@ -306,7 +336,7 @@ async fn admit(call: &mut Call, sold: &Sold) -> Result<(), Rejection> {
         ledger.introduce(&pool, *read);
     }
     let refused = |error| Rejection::quota(&error, &sold.product.id, sold.product.buy_url.as_deref());
-    call.open = Some(call.core.meter.admit(&pool).await.map_err(refused)?);
+    call.open = Some(call.core.meter.admit(&pool, call.waited).await.map_err(refused)?);
     Ok(())
 }
 
@@ -413,18 +443,23 @@ impl Metered {
 /// Writes the charge down, if the status is billable; gives the quota back, if not. From here on the buyer may see the
 /// head. `None`: the call is not metered.
 async fn charge(call: &mut Call, status: StatusCode, streamed: bool) -> Result<Option<Metered>, Rejection> {
+    if call.open.is_none() {
+        return Ok(None);
+    }
+    let facts = call.facts();
     let Call { core, request_id, arrived, caller, attempts, open: quota, .. } = call;
     // It stays with the call while the charge is written: a client that hangs up then does not take it away.
     let Some(open) = quota else { return Ok(None) };
     let answered = Answered {
         request_id: request_id.to_str().unwrap_or_default(),
         arrived: *arrived,
-        key: caller.as_ref().map(|caller| &caller.id),
+        caller: caller.as_ref().map(|caller| caller.reference.clone()),
         status: status.as_u16(),
         streamed,
         attempts: *attempts,
+        facts,
     };
-    let charged = core.meter.charge(open, &answered).await;
+    let charged = core.meter.charge(open, answered).await;
     let expires = open.pool().expires().and_then(|expires| HeaderValue::from_str(&expires).ok());
     let remaining = open.pool().remaining();
     if let Ok(Some(charged)) = charged {

@@ -37,6 +37,7 @@ pub enum Code {
     ModelNotAllowed,
     ModelNotFound,
     PathNotFound,
+    ReceiptNotFound,
     RequestTooLarge,
     NoPackage,
     PackageExhausted,
@@ -45,6 +46,7 @@ pub enum Code {
     MeteringUnavailable,
     StoreUnavailable,
     Overloaded,
+    ReceiptUnavailable,
     UpstreamConnect,
     UpstreamBroke,
     SellerAuth,
@@ -99,6 +101,7 @@ impl Code {
             Self::ModelNotAllowed => "model_not_allowed",
             Self::ModelNotFound => "model_not_found",
             Self::PathNotFound => "path_not_found",
+            Self::ReceiptNotFound => "receipt_not_found",
             Self::RequestTooLarge => "request_too_large",
             Self::NoPackage => "no_package",
             Self::PackageExhausted => "package_exhausted",
@@ -107,6 +110,7 @@ impl Code {
             Self::MeteringUnavailable => "metering_unavailable",
             Self::StoreUnavailable => "store_unavailable",
             Self::Overloaded => "overloaded",
+            Self::ReceiptUnavailable => "receipt_unavailable",
             Self::UpstreamConnect => "upstream_connect",
             Self::UpstreamBroke => "upstream_broke",
             Self::SellerAuth => "seller_auth",
@@ -134,10 +138,12 @@ impl Code {
             Self::ProductNotAllowed | Self::ModelNotAllowed => {
                 facts(StatusCode::FORBIDDEN, "permission_error", "APIG.0304")
             }
-            Self::ModelNotFound | Self::PathNotFound => facts(StatusCode::NOT_FOUND, INVALID, "APIG.0101"),
+            Self::ModelNotFound | Self::PathNotFound | Self::ReceiptNotFound => {
+                facts(StatusCode::NOT_FOUND, INVALID, "APIG.0101")
+            }
             Self::RequestTooLarge => facts(StatusCode::PAYLOAD_TOO_LARGE, INVALID, "APIG.0201"),
             Self::NoPackage | Self::PackageExhausted | Self::PackageExpired | Self::PackageNotYetValid => quota(),
-            Self::MeteringUnavailable | Self::StoreUnavailable | Self::Overloaded => {
+            Self::MeteringUnavailable | Self::StoreUnavailable | Self::Overloaded | Self::ReceiptUnavailable => {
                 facts(StatusCode::SERVICE_UNAVAILABLE, SERVER, "APIG.0601")
             }
             Self::UpstreamConnect | Self::UpstreamBroke | Self::SellerAuth => {

@@ -5,9 +5,12 @@ use std::sync::Arc;
 use super::catalog::{Shelf, Sold};
 use super::rejection::{Code, Rejection};
 use crate::config::ProductKind;
+use crate::protocol::request_id::valid_request_id;
 use crate::protocol::target::{Target, TargetFault, collapsed, has_path_prefix, read_target};
 use crate::service::authenticate::Caller;
 
+/// What the gateway answers itself on any host, before products are looked at.
+const OWN: &str = "/.well-known/tollgate/";
 /// Where the marketplace publishes LLM products.
 const INFERS: &str = "/v1/infers/";
 /// The base that SDKs are set to.
@@ -28,6 +31,13 @@ pub enum Route {
         /// See above.
         path: String,
     },
+    /// The receipts of calls.
+    Receipts {
+        /// Their request id.
+        request_id: String,
+    },
+    /// The public keys of receipts.
+    ReceiptKeys,
     /// The list of models: of one product, or of all that the key may call. `model` asks for one of them.
     Models {
         /// The product, if the path names it.
@@ -41,6 +51,9 @@ pub enum Route {
 pub fn find(shelf: &Shelf, host: &str, target: &str, get: bool) -> Result<Route, Rejection> {
     let read =
         read_target(target).map_err(|fault: TargetFault| Rejection::new(Code::InvalidRequest, fault.to_string()))?;
+    if let Some(rest) = read.path.strip_prefix(OWN) {
+        return own(rest, get);
+    }
     if let Some(sold) = find_api(shelf, host, &read.path) {
         let path = forwarded_api_path(&sold, target, &read);
         return Ok(Route::Product { sold, path });
@@ -73,6 +86,20 @@ pub fn find(shelf: &Shelf, host: &str, target: &str, get: bool) -> Result<Route,
             Err(Rejection::new(Code::PathNotFound, format!("nothing is sold at this path; {}", right_paths(shelf))))
         }
     }
+}
+
+/// A path of ours.
+fn own(rest: &str, get: bool) -> Result<Route, Rejection> {
+    match rest.strip_prefix("receipts/") {
+        _ if !get => {}
+        Some(request_id) if valid_request_id(request_id.as_bytes()) => {
+            return Ok(Route::Receipts { request_id: request_id.to_owned() });
+        }
+        None if rest == "receipt-keys" => return Ok(Route::ReceiptKeys),
+        Some(_) | None => {}
+    }
+    let right = format!("GET {OWN}receipts/REQUEST_ID and GET {OWN}receipt-keys are answered here");
+    Err(Rejection::new(Code::PathNotFound, right))
 }
 
 /// What follows `/v1`, if the path lies under it.

@@ -36,6 +36,7 @@ use crate::ports::clock::Clock;
 use crate::service::authenticate::Authenticator;
 use crate::service::ledger::Ledger;
 use crate::service::meter::Meter;
+use crate::service::receipts::ReceiptDesk;
 use crate::telemetry::access::AccessBuffer;
 use crate::telemetry::metrics::Metrics;
 
@@ -62,6 +63,8 @@ pub struct Shared {
     pub spool: Spool,
     /// Request bodies in memory.
     pub held: Arc<Held>,
+    /// Makes receipts, if there are any.
+    pub receipts: Option<ReceiptDesk>,
     /// The first half of every request id that we make: unique to this run.
     pub run_id: u64,
 }

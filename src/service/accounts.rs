@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use super::commands::{CommandLog, Told, books, commit_of, opening};
 use super::desk::{BUSY_WAIT, Desk};
 use crate::domain::account::{Account, Change, apply};
+use crate::domain::allocation::Allocation;
 use crate::domain::amount::Units;
 use crate::domain::command::{Action, Command, KeyChange, Refusal};
 use crate::domain::id::{AccountId, CommandId, KeyId, PackageId, ProductId};
@@ -69,6 +70,26 @@ pub struct NewKey {
     pub products: Option<Vec<ProductId>>,
     /// The only models it opens; `None`: all.
     pub models: Option<Vec<String>>,
+    /// To what its calls are allotted.
+    pub allocation: Allocation,
+}
+
+/// What a package is to be.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewPackage<'a> {
+    /// What was bought.
+    pub offer: &'a Offer,
+    /// First moment of use; `None`: now.
+    pub valid_from: Option<Timestamp>,
+    /// To what it is allotted.
+    pub allocation: Allocation,
+}
+
+impl<'a> NewPackage<'a> {
+    /// One that begins now and is allotted to nothing in particular.
+    pub fn of(offer: &'a Offer) -> Self {
+        Self { offer, valid_from: None, allocation: Allocation::default() }
+    }
 }
 
 /// An operator's decision on units in suspense.
@@ -312,6 +333,8 @@ impl Accounts {
             disabled: false,
             products: new.products,
             models: new.models,
+            project: new.allocation.project,
+            tags: new.allocation.tags,
         };
         let command = Command { id: command, action: Action::AddKey(key.clone()) };
         match self.apply(account, &command).await? {
@@ -359,9 +382,9 @@ impl Accounts {
         &self,
         account: &AccountId,
         command: Option<CommandId>,
-        offer: &Offer,
-        valid_from: Option<Timestamp>,
+        new: NewPackage<'_>,
     ) -> Result<Done<(ProductId, Package)>, ChangeError> {
+        let NewPackage { offer, valid_from, allocation: Allocation { project, tags } } = new;
         let now = self.desk.now();
         let end = offer.validity.end(valid_from.unwrap_or(now), &offer.zone);
         if let Some(end) = end.filter(|end| *end < now) {
@@ -370,7 +393,8 @@ impl Accounts {
         let package = ids::package_from(self.desk.entropy.as_ref());
         let id = self.command_id(command);
         let spare_app = if offer.for_apps { Some(Box::new(self.spare_app(account, &id)?)) } else { None };
-        let action = Action::AddPackage { package: package.clone(), offer: offer.clone(), valid_from, spare_app };
+        let (bought, offered) = (package.clone(), offer.clone());
+        let action = Action::AddPackage { package: bought, offer: offered, valid_from, project, tags, spare_app };
         let command = Command { id, action };
         match self.apply(account, &command).await? {
             Applied::Now(change) => {
@@ -432,7 +456,7 @@ impl Accounts {
             };
             let Some(commit) = commit_of(&self.desk, &loaded, &change) else { return Ok(Applied::Before(loaded)) };
             if record.is_none() {
-                record = Some(self.log.write(account, &Told::Change(command.clone()), at).await?);
+                record = Some(self.log.write(account, &Told::Change(Box::new(command.clone())), at).await?);
             }
             match self.desk.commit(commit).await {
                 Ok(()) => return Ok(Applied::Now(change)),

@@ -1,5 +1,5 @@
-//! Who calls? Finds the caller behind an API key, an AppCode or an AppKey, from memory if it has called lately, and forgets within a moment
-//! what a command has changed.
+//! Who calls? Finds the caller behind an API key, an AppCode or an AppKey, from memory if it has called lately, and
+//! forgets within a moment what a command has changed.
 
 pub mod caller;
 #[cfg(test)]
@@ -29,6 +29,7 @@ pub use self::caller::Caller;
 
 /// Keys that are remembered; above it, the least lucky are forgotten.
 const CALLERS_MAX: usize = 100_000;
+
 /// A credential as it is presented. No `Debug` shows it.
 #[derive(Clone, Copy)]
 pub struct Presented<'a> {
@@ -45,11 +46,13 @@ pub struct Found {
     pub caller: Arc<Caller>,
     /// The account's documents, if the store was asked just now: the caller's first call need not ask for them again.
     pub read: Option<Box<Read>>,
+    /// How long the store was waited for.
+    pub waited: Duration,
 }
 
 impl From<Arc<Caller>> for Found {
     fn from(caller: Arc<Caller>) -> Self {
-        Self { caller, read: None }
+        Self { caller, read: None, waited: Duration::ZERO }
     }
 }
 
@@ -84,14 +87,13 @@ pub struct LastCaller {
     /// [`Authenticator::changes`] before the caller was found.
     changes: u64,
 }
+
 /// While notices of changes are not heard, what is remembered is believed for this long.
 const CONFIRMED_FOR: Duration = Duration::from_secs(1);
 /// Notices are heard if the last one came within this time; heartbeats make some every second.
 const HEARD_WITHIN: Duration = Duration::from_secs(5);
 /// How often that is looked at.
 const LISTEN_EVERY: Duration = Duration::from_millis(500);
-/// A call waits at most this long for the store to say whose key it is.
-const LOOK_UP_MAX: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 enum Remembered {
@@ -108,6 +110,8 @@ pub struct Authenticator {
     keyring: Keyring,
     /// Checks the signatures of those who are not known, so that they take as long as others.
     nobody: SigningKey,
+    /// One call waits at most this long for the store in all.
+    patience: Duration,
     callers: DashMap<KeyHash, Remembered>,
     /// Counts changes, once before what they touch is forgotten and once after: an answer that was read before a change
     /// is not remembered after it, here or by a connection.
@@ -117,19 +121,20 @@ pub struct Authenticator {
 }
 
 impl Authenticator {
-    /// Remembers nobody yet.
-    pub fn new(store: Arc<dyn AccountStore>, keyring: Keyring) -> Self {
-        let (changes, deaf) = (AtomicU64::new(0), AtomicBool::new(false));
+    /// Remembers nobody yet. A call waits at most for `patience` for the store.
+    pub fn new(store: Arc<dyn AccountStore>, keyring: Keyring, patience: Duration) -> Self {
+        let (callers, changes, deaf) = (DashMap::new(), AtomicU64::new(0), AtomicBool::new(false));
         // Its signatures open nothing: nobody's are refused even if they fit.
         let nobody = SigningKey::new(&keyring.of_app_key("").0);
-        Self { store, keyring, nobody, callers: DashMap::new(), changes, deaf }
+        Self { store, keyring, nobody, patience, callers, changes, deaf }
     }
 
-    /// The caller behind what is presented, if it can be used now. `last` is the connection's.
+    /// The caller behind what is presented, if it can be used now. `waited` is how long the call has waited for the store
+    /// before: of its patience the rest is left. `last` is the connection's.
     pub async fn caller(
         &self,
         presented: Presented<'_>,
-        now: Timestamp,
+        (now, waited): (Timestamp, Duration),
         last: &RefCell<Option<LastCaller>>,
     ) -> Result<Found, AuthError> {
         let Presented { scheme, text } = presented;
@@ -139,7 +144,7 @@ impl Authenticator {
         let known = last.borrow().as_ref().filter(same).map(|last| last.caller.clone());
         let found = match known {
             Some(caller) => caller.ok_or(AuthError::Unknown)?.into(),
-            None => self.find_noting(presented, changes, last).await?,
+            None => self.find_noting(presented, waited, (changes, last)).await?,
         };
         match found.caller.state_at(now) {
             KeyState::Usable => Ok(found),
@@ -158,10 +163,10 @@ impl Authenticator {
     async fn find_noting(
         &self,
         presented: Presented<'_>,
-        changes: u64,
-        last: &RefCell<Option<LastCaller>>,
+        waited: Duration,
+        (changes, last): (u64, &RefCell<Option<LastCaller>>),
     ) -> Result<Found, AuthError> {
-        let found = self.find(presented).await;
+        let found = self.find(presented, waited).await;
         let caller = match &found {
             Ok(found) => Some(Arc::clone(&found.caller)),
             Err(AuthError::Unknown) => None,
@@ -172,7 +177,7 @@ impl Authenticator {
         found
     }
 
-    async fn find(&self, Presented { scheme, text }: Presented<'_>) -> Result<Found, AuthError> {
+    async fn find(&self, Presented { scheme, text }: Presented<'_>, waited: Duration) -> Result<Found, AuthError> {
         let hash = match scheme {
             Scheme::ApiKey => self.keyring.of_api_key(ApiKeyText::parse(text).map_err(AuthError::Malformed)?.expose()),
             Scheme::AppCode => self.keyring.of_app_code(text),
@@ -180,7 +185,7 @@ impl Authenticator {
         };
         match self.remembered(hash) {
             Some(found) => found.map(Found::from),
-            None => Box::pin(self.ask(hash)).await, // boxed, as it is rare: warm calls keep no room for it
+            None => Box::pin(self.ask(hash, self.patience.saturating_sub(waited))).await, // boxed, as it is rare: warm calls keep no room for it
         }
     }
 
@@ -195,17 +200,19 @@ impl Authenticator {
 
     /// Asks the store. If it does not answer, one who was known a moment ago still is: until the leases end, there is
     /// something to sell.
-    async fn ask(&self, hash: KeyHash) -> Result<Found, AuthError> {
+    async fn ask(&self, hash: KeyHash, patience: Duration) -> Result<Found, AuthError> {
         let silent = || AuthError::Unavailable("no answer in time".to_owned());
-        let answer = tokio::time::timeout(LOOK_UP_MAX, self.look_up(hash)).await.unwrap_or_else(|_| Err(silent()));
+        let asked = Instant::now();
+        let answer = tokio::time::timeout(patience, self.look_up(hash)).await.unwrap_or_else(|_| Err(silent()));
+        let waited = asked.elapsed();
         if let Err(AuthError::Unavailable(_)) = &answer
             && let Some(mut kept) = self.callers.get_mut(&hash)
             && let Remembered::Known(caller, at) = kept.value_mut()
         {
             *at = Instant::now();
-            return Ok(Arc::clone(caller).into());
+            return Ok(Found { waited, ..Arc::clone(caller).into() });
         }
-        answer
+        answer.map(|found| Found { waited, ..found })
     }
 
     async fn look_up(&self, hash: KeyHash) -> Result<Found, AuthError> {
@@ -215,7 +222,7 @@ impl Authenticator {
         let loaded = loaded.map_err(|error: StoreError| AuthError::Unavailable(error.to_string()))?;
         let found = loaded.and_then(|loaded| {
             let caller = Arc::new(Caller::find(&loaded.head.value, hash, &self.keyring)?);
-            Some(Found { caller, read: Some(Box::new(Read { loaded, asked })) })
+            Some(Found { read: Some(Box::new(Read { loaded, asked })), ..caller.into() })
         });
         let remembered = match &found {
             Some(found) => Remembered::Known(Arc::clone(&found.caller), Instant::now()),

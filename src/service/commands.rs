@@ -36,7 +36,7 @@ pub(super) enum Told {
         name: String,
     },
     /// Changes one.
-    Change(Command),
+    Change(Box<Command>),
 }
 
 impl Told {

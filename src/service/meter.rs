@@ -11,14 +11,10 @@ use super::ledger::Ledger;
 use super::supply::{Dry, Hold, LocalPool};
 use crate::domain::amount::Units;
 use crate::domain::billable;
-use crate::domain::id::KeyId;
 use crate::domain::pool::Shortage;
-use crate::domain::usage::{Charge, ChargePart, Ending};
+use crate::domain::usage::{CallFacts, CallerRef, Charge, ChargePart, Ending, UnitClass};
 use crate::ports::BoxFuture;
 use crate::ports::journal::{CallEnd, Journal, JournalError, Position, Record};
-
-/// A call waits at most this long for the store to say whether there is quota.
-const ADMIT_WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// Why a call got no quota.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -38,6 +34,8 @@ pub enum AdmitError {
 pub struct Meter {
     ledger: Arc<Ledger>,
     journal: Arc<dyn Journal>,
+    /// One call waits at most this long for the store in all.
+    patience: Duration,
     calls: Cell<u64>,
     /// The charges that the next write takes.
     batch: RefCell<Arc<Batch>>,
@@ -69,14 +67,16 @@ pub struct Answered<'a> {
     pub request_id: &'a str,
     /// When the call came.
     pub arrived: Timestamp,
-    /// With which key.
-    pub key: Option<&'a KeyId>,
+    /// With what it was made.
+    pub caller: Option<CallerRef>,
     /// The seller's status.
     pub status: u16,
     /// Whether an event stream follows.
     pub streamed: bool,
     /// How often the request was sent.
     pub attempts: u8,
+    /// What else the record says.
+    pub facts: CallFacts,
 }
 
 /// A call with quota set aside. It ends in exactly one way: [`Meter::end`] or [`Meter::give_back`].
@@ -101,21 +101,23 @@ pub struct Charged {
 }
 
 impl Meter {
-    /// A meter that writes to this core's journal.
-    pub fn new(ledger: Arc<Ledger>, journal: Arc<dyn Journal>) -> Self {
-        Self { ledger, journal, calls: Cell::new(0), batch: RefCell::default(), any_staged: Notify::new() }
+    /// A meter that writes to this core's journal, for calls that wait at most for `patience` in all for the store.
+    pub fn new(ledger: Arc<Ledger>, journal: Arc<dyn Journal>, patience: Duration) -> Self {
+        Self { ledger, journal, patience, calls: Cell::new(0), batch: RefCell::default(), any_staged: Notify::new() }
     }
 
-    /// Sets one unit aside. Waits only if this gateway has none at hand.
-    pub async fn admit(&self, pool: &Arc<LocalPool>) -> Result<OpenCall, AdmitError> {
+    /// Sets one unit aside. Waits only if this gateway has none at hand, and for what is left of a call's patience that
+    /// has `waited` for the store already.
+    pub async fn admit(&self, pool: &Arc<LocalPool>, waited: Duration) -> Result<OpenCall, AdmitError> {
         // Room for the charge first: what cannot be written down must not be forwarded.
         self.journal.reserve().map_err(|_| AdmitError::Journal)?;
         let taken = match self.take(pool) {
             Some(hold) => Ok(hold),
             None => {
                 // Boxed, as it is rare: warm calls keep no room for it.
-                let waited = Box::pin(tokio::time::timeout(ADMIT_WAIT_MAX, self.wait(pool))).await;
-                waited.unwrap_or(Err(AdmitError::Unavailable))
+                let left = self.patience.saturating_sub(waited);
+                let answer = Box::pin(tokio::time::timeout(left, self.wait(pool))).await;
+                answer.unwrap_or(Err(AdmitError::Unavailable))
             }
         };
         match taken {
@@ -155,7 +157,7 @@ impl Meter {
     /// The seller has answered: charges the call if its package's terms say so. The charge is in the journal when this
     /// returns; only then may the head go to the client. `None`: the status is not billable. If it is dropped before, the
     /// call is charged all the same, until its end says otherwise.
-    pub async fn charge(&self, call: &mut OpenCall, answered: &Answered<'_>) -> Result<Option<Charged>, JournalError> {
+    pub async fn charge(&self, call: &mut OpenCall, answered: Answered<'_>) -> Result<Option<Charged>, JournalError> {
         let Some(part) = call.hold.part() else { return Ok(None) };
         let units = billable::charge(&part.billable, answered.arrived, Some(answered.status));
         if units.is_zero() {
@@ -168,12 +170,18 @@ impl Meter {
             request_id: answered.request_id.to_owned(),
             arrived: answered.arrived,
             account: call.pool.account.clone(),
-            key: answered.key.cloned(),
+            caller: answered.caller,
             product: call.pool.product.clone(),
-            parts: vec![ChargePart { lease: call.hold.lease(), package: part.package.clone(), units }],
+            parts: vec![ChargePart {
+                lease: call.hold.lease(),
+                package: part.package.clone(),
+                class: UnitClass::Calls,
+                units,
+            }],
             status: answered.status,
             streamed: answered.streamed,
             attempts: answered.attempts,
+            facts: answered.facts,
         }))?;
         let mut charged = Charged { call: number, units, remaining: call.pool.charge(), position: None };
         call.charged = Some(charged);

@@ -2,6 +2,7 @@
 
 pub mod accounts;
 pub mod attendance;
+pub mod audit;
 pub mod authenticate;
 pub mod commands;
 pub mod desk;
@@ -10,6 +11,7 @@ pub mod dump;
 mod interleavings;
 pub mod ledger;
 pub mod meter;
+pub mod receipts;
 pub mod recovery;
 pub mod supply;
 mod sync;

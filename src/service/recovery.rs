@@ -102,6 +102,10 @@ async fn add_up(runs: &Arc<dyn EarlierRuns>, run: &Incarnation) -> Result<(Tally
         let mut tally = Tally::default();
         let damage = runs.read(&run, &mut |writer, record| tally.add(writer, record))?;
         let interrupted = tally.count_open();
+        if tally.unknown() > 0 && damage.removed_files == 0 {
+            let charges = tally.unknown();
+            tracing::error!(%run, charges, "charges draw on leases that the journal does not know");
+        }
         Ok((tally, damage, interrupted))
     });
     read.await.map_err(|error| JournalError::Io(error.to_string()))?
@@ -115,8 +119,7 @@ async fn book_run(
 ) -> Result<(), RecoveryError> {
     let (tally, damage, interrupted) = add_up(runs, &run.incarnation).await?;
     found.interrupted = found.interrupted.saturating_add(interrupted);
-    let undamaged = damage.bytes == 0 && damage.missing_files == 0;
-    let whole = undamaged && (run.same_boot || tally.closed());
+    let whole = damage.is_whole() && (run.same_boot || tally.closed());
     let end = if whole { RunEnd::Whole } else { RunEnd::Lost };
     let reports = stream::iter(tally.reports(&run.incarnation, end));
     let mut booked = reports.map(|(pool, asked)| book_pool(desk, pool, asked)).buffer_unordered(BOOKED_AT_ONCE);

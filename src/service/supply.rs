@@ -351,6 +351,11 @@ impl LocalPool {
         held.values().map(report).collect()
     }
 
+    /// The earliest deadline of the leases that the store has not acknowledged as closed.
+    pub fn earliest_deadline(&self) -> Option<Timestamp> {
+        locked(&self.held).values().map(|lease| lease.deadline).min()
+    }
+
     /// Takes in what an exchange brought: a lease perhaps, the acknowledged reports, how the pool stands.
     pub fn accept(&self, granted: Option<Granted>, reported: &[LeaseReport], standing: Standing) {
         let closed = |report: &&LeaseReport| report.parts.iter().all(|part| part.outstanding().is_zero());

@@ -20,6 +20,8 @@ pub struct Tally {
     /// Charges whose end has not been seen, by core and call.
     open: HashMap<(u16, u64), (PoolKey, Vec<ChargePart>)>,
     closed: bool,
+    /// Charges on leases that the journal does not know.
+    unknown: u64,
 }
 
 impl Tally {
@@ -57,6 +59,12 @@ impl Tally {
         calls
     }
 
+    /// How many charges draw on leases that the journal does not know. Their leases are in the books if the journal's old
+    /// files were removed on purpose; else something is wrong.
+    pub fn unknown(&self) -> u64 {
+        self.unknown
+    }
+
     /// Whether the run stopped in order: then nothing is missing.
     pub fn closed(&self) -> bool {
         self.closed
@@ -78,9 +86,7 @@ impl Tally {
             let part = lease.and_then(|lease| lease.parts.iter_mut().find(|part| part.package == charged.package));
             match part {
                 Some(part) => part.used.put(charged.units),
-                None => {
-                    tracing::error!(lease = charged.lease, package = %charged.package, "a charge draws on a lease that the journal does not know")
-                }
+                None => self.unknown = self.unknown.saturating_add(1),
             }
         }
     }

@@ -5,7 +5,7 @@ use super::run::{Call, State};
 use super::store::moment;
 use super::world::{Checked, World};
 use crate::domain::amount::Units;
-use crate::domain::usage::{Charge, ChargePart, Ending};
+use crate::domain::usage::{CallFacts, Charge, ChargePart, Ending, UnitClass};
 use crate::ports::journal::{CallEnd, Record};
 
 impl World {
@@ -62,19 +62,21 @@ impl World {
         let arrived = moment(self.now);
         let this = &mut self.runs[run];
         let call = &this.calls[at];
-        let part = ChargePart { lease: call.lease, package: call.package.clone(), units: Units::ONE };
+        let (class, units) = (UnitClass::Calls, Units::ONE);
+        let part = ChargePart { lease: call.lease, package: call.package.clone(), class, units };
         self.truth.of(&call.package)?.written += 1;
         this.records.push(Record::Charge(Charge {
             call: call.charged.unwrap_or(0),
             request_id: String::new(),
             arrived,
             account,
-            key: None,
+            caller: None,
             product,
             parts: vec![part],
             status: 200,
             streamed: false,
             attempts: 1,
+            facts: CallFacts::default(),
         }));
         Ok(())
     }

@@ -313,7 +313,8 @@ impl World {
             held.lawful_until = held.parts.iter().map(ends).collect();
             side.leases.insert(number, held);
             let (parts, deadline) = (lease.parts, lease.deadline);
-            let grant = Grant { account, product: name, number, parts, deadline };
+            let terms = Vec::new(); // they explain, and no balance depends on them
+            let grant = Grant { account, product: name, number, parts, deadline, terms };
             self.runs[run].records.push(Record::Grant(grant));
             self.counts.grants += 1;
         }

@@ -14,10 +14,11 @@ use super::run::{Run, State};
 use super::store::{Store, moment};
 use super::truth::{Key, Sold, Truth};
 use crate::domain::account::Account;
+use crate::domain::allocation::Tags;
 use crate::domain::amount::Units;
 use crate::domain::billable::BillableStatuses;
 use crate::domain::command::{Action, Command, KeyChange};
-use crate::domain::id::{AccountId, CommandId, GatewayId, IdFault, KeyId, OfferId, PackageId, ProductId};
+use crate::domain::id::{AccountId, CommandId, GatewayId, IdFault, KeyId, OfferId, PackageId, ProductId, ProjectId};
 use crate::domain::key::{ApiKey, KeyHash};
 use crate::domain::lease::Want;
 use crate::domain::offer::{Offer, Validity};
@@ -353,7 +354,8 @@ impl World {
         let later = if !first && self.rng.percent(15) { self.rng.between(1, 300_000) } else { 0 };
         let from = self.believed(run).checked_add(SignedDuration::from_millis(later)).unwrap_or(Timestamp::MAX);
         let valid_until = offer.validity.end(from, &offer.zone);
-        let action = Action::AddPackage { package: id.clone(), offer, valid_from: Some(from), spare_app: None };
+        let (project, tags, valid_from) = (ProjectId::default(), Tags::default(), Some(from));
+        let action = Action::AddPackage { package: id.clone(), offer, valid_from, project, tags, spare_app: None };
         let command = self.command_of("buy", action)?;
         self.truth.packages.push(Sold {
             id,
@@ -386,6 +388,8 @@ impl World {
                 disabled: false,
                 products: None,
                 models: None,
+                project: ProjectId::default(),
+                tags: Tags::default(),
             };
             let command = self.command_of("key", Action::AddKey(key))?;
             self.truth.keys.push(Key { id, added: false, revoking: false, revoked: false });

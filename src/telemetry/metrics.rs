@@ -34,10 +34,8 @@ pub struct Metrics {
     pub ledger: LedgerMetrics,
     /// Commits to the store, by result.
     pub commits: CommitMetrics,
-    /// 1 while calls are refused because the journal's disk has no room.
-    pub journal_full: IntGauge,
-    /// Bytes of earlier journals that were no valid record.
-    pub journal_damaged_bytes: IntGauge,
+    /// Of the journal.
+    pub journal: JournalMetrics,
     /// Access log lines that were dropped because their sink was too slow.
     pub access_dropped: IntCounter,
     /// 1 if the last reload of the configuration succeeded.
@@ -65,6 +63,39 @@ pub struct LedgerMetrics {
     pub check_ins: IntCounter,
     /// Times that other gateways were asked for units.
     pub recalls: IntCounter,
+}
+
+/// What the journal needs of the disk, and how whole it is.
+#[derive(Debug, Clone)]
+pub struct JournalMetrics {
+    /// 1 while calls are refused because its disk has no room.
+    pub full: IntGauge,
+    /// Bytes of earlier runs that were no valid record.
+    pub damaged_bytes: IntGauge,
+    /// What all runs take on the disk.
+    pub disk_bytes: IntGauge,
+    /// Files that were removed because nobody needs them.
+    pub removed_files: IntCounter,
+}
+
+impl JournalMetrics {
+    fn new(declare: &Declare<'_>) -> prometheus::Result<Self> {
+        Ok(Self {
+            full: declare.gauge("tollgate_journal_full", "1 while the journal's disk has no room.")?,
+            damaged_bytes: declare.gauge(
+                "tollgate_journal_damaged_bytes",
+                "Bytes of earlier journals that were no valid record, as found at start.",
+            )?,
+            disk_bytes: declare.gauge(
+                "tollgate_journal_disk_bytes",
+                "What the journals of all runs in the data directory take on the disk.",
+            )?,
+            removed_files: declare.counter(
+                "tollgate_journal_removed_files_total",
+                "Journal files removed because nobody needs them any more.",
+            )?,
+        })
+    }
 }
 
 /// The store's commits by result.
@@ -229,11 +260,7 @@ impl Metrics {
                 conflict: commits.with_label_values(&["conflict"]),
                 failed: commits.with_label_values(&["failed"]),
             },
-            journal_full: declare.gauge("tollgate_journal_full", "1 while the journal's disk has no room.")?,
-            journal_damaged_bytes: declare.gauge(
-                "tollgate_journal_damaged_bytes",
-                "Bytes of earlier journals that were no valid record, as found at start.",
-            )?,
+            journal: JournalMetrics::new(&declare)?,
             access_dropped: declare.counter(
                 "tollgate_access_log_dropped_total",
                 "Access log lines dropped because their sink was too slow.",

@@ -4,6 +4,7 @@
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use redis::{ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, Value};
@@ -37,9 +38,21 @@ pub(crate) fn valkey_binary() -> Option<PathBuf> {
     std::env::var_os("TOLLGATE_VALKEY_SERVER").map(PathBuf::from)
 }
 
-/// A port that nobody listened on a moment ago.
+/// Ports that systems give to nobody who does not ask for them: connections of others do not take them away.
+const PORTS: std::ops::Range<u16> = 12_000..32_000;
+
+/// A port that nobody listened on a moment ago, and that no other caller in this process gets.
 pub(crate) fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let ports = u32::from(PORTS.end - PORTS.start);
+    // Another process begins elsewhere.
+    let first = std::process::id().wrapping_mul(257);
+    let candidates = (0..ports).map(|_| {
+        let offset = first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % ports;
+        PORTS.start + u16::try_from(offset).unwrap()
+    });
+    let mut free = candidates.filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    free.next().unwrap_or_else(|| panic!("no port is free"))
 }
 
 /// One running server.

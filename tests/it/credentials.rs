@@ -168,7 +168,7 @@ async fn two_credentials_are_one_callers_or_the_request_is_refused() {
     // Which one counted: the signature over the key.
     let app = mine.app.as_str();
     world.settles(&mine.buyer.account, 5).await;
-    assert!(world.usage().iter().any(|record| record["key"] == app));
+    assert!(world.usage().iter().any(|record| record["app"] == app));
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ mod harness;
 mod chaos_oracle;
 
 mod apps;
+mod audit;
 mod bounds;
 mod credentials;
 mod forgeries;
@@ -24,3 +25,4 @@ mod seller;
 mod signature;
 mod sse;
 mod tidy;
+mod usage;

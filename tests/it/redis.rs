@@ -44,6 +44,9 @@ async fn a_server_that_restarts_keeps_what_was_bought_and_used() {
     server.restart();
     let served = async || (world.call(&Request::chat(&buyer.key)).await.status() == 200).then_some(());
     until("calls are served again", served).await;
+    // On a lease at hand, perhaps: the gateway may not have reached the server again yet.
+    let books = format!("/admin/v1/accounts/{}/packages", buyer.account);
+    until("the books are read again", async || (world.admin.get(&books).await.status() == 200).then_some(())).await;
     world.settles(&buyer.account, 2).await;
 }
 

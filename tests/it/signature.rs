@@ -42,7 +42,7 @@ async fn a_signed_call_is_forwarded_without_its_signature_and_charged_once() {
         client.call(&signer.sign(request)).await.expect(200);
     }
     world.settles(&buyer.account, 4).await;
-    assert!(world.usage().iter().all(|record| record["key"] == app.as_str()));
+    assert!(world.usage().iter().all(|record| record["app"] == app.as_str()));
     let metrics = world.admin.metrics().await;
     assert_eq!(metrics.sum("tollgate_signatures_total", &[("rule", "base")]), 4.0);
     // The key of before works beside it.

@@ -21,11 +21,14 @@ use crate::adapter::redis::tests::{Place, redis_binary};
 use crate::adapter::sqlite::SqliteStore;
 use crate::domain::account::{Account, Change, apply};
 use crate::domain::account::{Books, Sync, sync};
+use crate::domain::allocation::Tags;
 use crate::domain::amount::Units;
 use crate::domain::billable::BillableStatuses;
 use crate::domain::command::{Action, Command};
 use crate::domain::event::Event;
-use crate::domain::id::{AccountId, CommandId, GatewayId, Incarnation, KeyId, OfferId, PackageId, ProductId};
+use crate::domain::id::{
+    AccountId, CommandId, GatewayId, Incarnation, KeyId, OfferId, PackageId, ProductId, ProjectId,
+};
 use crate::domain::key::{ApiKey, KeyHash};
 use crate::domain::lease::Want;
 use crate::domain::offer::{Offer, Validity};
@@ -135,6 +138,8 @@ fn key(id: &str, hash: u8) -> ApiKey {
         disabled: false,
         products: None,
         models: None,
+        project: ProjectId::default(),
+        tags: Tags::default(),
     }
 }
 
@@ -148,7 +153,9 @@ fn add_package(id: &str, quantity: u64) -> Action {
         billable: BillableStatuses::default(),
         for_apps: false,
     };
-    Action::AddPackage { package: PackageId::new(id).unwrap(), offer, valid_from: None, spare_app: None }
+    let (project, tags) = (ProjectId::default(), Tags::default());
+    let package = PackageId::new(id).unwrap();
+    Action::AddPackage { package, offer, valid_from: None, project, tags, spare_app: None }
 }
 
 fn books(loaded: &Loaded) -> Books {

@@ -20,6 +20,8 @@ const NUMBER_LOCK: &str = "incarnation.lock";
 const JOURNAL: &str = "journal";
 const RUN: &str = "run.json";
 const SETTLED: &str = "settled";
+/// Held by those who read the journal of a data directory, and alone by whoever removes what is no longer needed.
+const REMOVAL_LOCK: &str = "removal.lock";
 /// A run's directory until it is complete.
 const UNFINISHED: &str = "new";
 /// Where Linux says which boot this is.
@@ -274,6 +276,29 @@ pub(super) fn is_settled(dir: &Path) -> bool {
 pub(super) fn mark_settled(dir: &Path) -> io::Result<()> {
     write_synced(&dir.join(SETTLED), b"")?;
     sync_dir(dir)
+}
+
+/// Keeps runs from being removed while they are read. `None` where no lock can be had, as on a directory that is open for
+/// reading only: then a removal shows as a file that cannot be read.
+pub(super) fn begin_reading(journal: &Path) -> Option<Held> {
+    let file = open_lock(&journal.join(REMOVAL_LOCK)).ok()?;
+    file.lock_shared().ok()?;
+    Some(Held(file))
+}
+
+/// Waits for nobody: `None` while someone reads, or another run of the gateway removes.
+pub(super) fn begin_removal(journal: &Path) -> io::Result<Option<Held>> {
+    let file = open_lock(&journal.join(REMOVAL_LOCK))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(Held(file))),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// When a file was last written. A time outside the calendar counts as later than any.
+pub(super) fn modified(path: &Path) -> io::Result<Timestamp> {
+    Ok(Timestamp::try_from(std::fs::metadata(path)?.modified()?).unwrap_or(Timestamp::MAX))
 }
 
 /// Where a data directory has its runs.

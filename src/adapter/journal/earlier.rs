@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::data_dir::{self, RunInfo, UNKNOWN_BOOT};
 use super::disk::release_zeros;
-use super::reader;
+use super::reader::{self, Wanted};
 use crate::domain::id::{GatewayId, Incarnation};
 use crate::ports::gateways::Servers;
 use crate::ports::journal::{Damage, EarlierRun, EarlierRuns, JournalError, Record};
@@ -60,7 +60,9 @@ impl Earlier {
         only: Option<u16>,
         each: &mut dyn FnMut(u16, Record),
     ) -> Result<Damage, JournalError> {
-        let damage = reader::read_run(&self.dir(run), only, each).map_err(JournalError::Io)?;
+        let wanted = Wanted { only, ..Wanted::default() };
+        let shown = reader::read_run(&self.dir(run), wanted, &mut |at, record| each(at.file.writer, record));
+        let damage = shown.map_err(JournalError::Io)?;
         self.damaged_bytes.fetch_add(damage.bytes, Ordering::Relaxed);
         Ok(damage)
     }
@@ -69,8 +71,7 @@ impl Earlier {
 /// Whether a run wrote to any of its files since a moment.
 fn written_since(dir: &Path, since: Timestamp) -> io::Result<bool> {
     for id in reader::files(dir)? {
-        let modified = std::fs::metadata(dir.join(id.name()))?.modified()?;
-        if Timestamp::try_from(modified).is_ok_and(|modified| modified >= since) {
+        if data_dir::modified(&dir.join(id.name()))? >= since {
             return Ok(true);
         }
     }

@@ -14,7 +14,7 @@ const FRAME_HEAD: usize = 8;
 /// The header's length.
 pub(super) const HEADER_BYTES: usize = 20;
 /// Grows when an older program could no longer read the files.
-pub(super) const FORMAT_VERSION: u16 = 1;
+pub(super) const FORMAT_VERSION: u16 = 3;
 
 const MAGIC: [u8; 8] = *b"tollgate";
 
@@ -79,6 +79,11 @@ impl FileId {
         self.header_of(FORMAT_VERSION)
     }
 
+    /// Whether a file of this program, or of an earlier version of it, begins so.
+    pub(super) fn is_header(self, header: &[u8]) -> bool {
+        (1..=FORMAT_VERSION).any(|version| header == self.header_of(version))
+    }
+
     /// Whether this header was written by a program too new for this one.
     pub(super) fn is_newer(self, header: &[u8]) -> bool {
         let version = header.get(MAGIC.len()..MAGIC.len() + 2).and_then(|bytes| bytes.try_into().ok());
@@ -101,8 +106,11 @@ impl FileId {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::usage::Ending;
-    use crate::ports::journal::CallEnd;
+    use crate::domain::amount::Units;
+    use crate::domain::id::{AccountId, AppId, KeyId, PackageId, ProductId};
+    use crate::domain::lease::LeasePart;
+    use crate::domain::usage::{CallFacts, CallerRef, Charge, ChargePart, Ending, UnitClass};
+    use crate::ports::journal::{CallEnd, Grant};
 
     #[test]
     fn a_file_reads_back_from_its_name() {
@@ -118,7 +126,9 @@ mod tests {
     #[test]
     fn only_a_whole_header_with_a_higher_version_is_newer() {
         let id = FileId { writer: 3, sequence: 4 };
-        assert!(!id.is_newer(&id.header()));
+        assert!(!id.is_newer(&id.header()) && !id.is_newer(&id.header_of(1)));
+        assert!(id.is_header(&id.header()) && id.is_header(&id.header_of(1)));
+        assert!(!id.is_header(&id.header_of(FORMAT_VERSION + 1)) && !id.is_header(&[0; HEADER_BYTES]));
         let newer = id.header_of(FORMAT_VERSION + 1);
         assert!(id.is_newer(&newer));
         for at in 0..newer.len() {
@@ -126,6 +136,76 @@ mod tests {
             flipped[at] ^= 0x40;
             assert!(!id.is_newer(&flipped), "byte {at}");
         }
+    }
+
+    // Frames as version 0.1.0 wrote them, out of a journal of its demo.
+    const EARLIER_GRANT: &str = "3f0000002f565d750015616363742d637572697579356336646b6c733773620464656d6f020114706b672d616d\
+        37357973663666337476616b746c0a0000d6c9b9b00da885b837";
+    const EARLIER_CHARGE: &str = "790000003d864e3601022032303234373832333065653462383464303030303030303030303030303030329ac9\
+        b9b00dd2f9963715616363742d637572697579356336646b6c7337736201146b65792d65747a667971356e6862\
+        3676713663370464656d6f010214706b672d616d37357973663666337476616b746c01c8010101";
+    const EARLIER_END: &str = "0e0000002cdac1d8020200019ac9b9b00d9ac599e004";
+
+    fn decoded(hex: &str) -> Record {
+        let digits: Vec<u32> = hex.chars().map(|digit| digit.to_digit(16).unwrap()).collect();
+        let bytes: Vec<u8> = digits.chunks(2).map(|pair| u8::try_from(pair[0] * 16 + pair[1]).unwrap()).collect();
+        let (record, length) = decode(&bytes).unwrap();
+        assert_eq!(length, bytes.len());
+        record
+    }
+
+    #[test]
+    fn what_an_earlier_version_wrote_is_read() {
+        let account = AccountId::new("acct-curiuy5c6dkls7sb").unwrap();
+        let (product, package) = (ProductId::new("demo").unwrap(), PackageId::new("pkg-am75ysf6f3tvaktl").unwrap());
+        let grant = Grant {
+            account: account.clone(),
+            product: product.clone(),
+            number: 2,
+            parts: vec![LeasePart::new(package.clone(), Units::new(10))],
+            deadline: "2026-11-25T19:09:31.058130772Z".parse().unwrap(),
+            terms: Vec::new(),
+        };
+        assert_eq!(decoded(EARLIER_GRANT), Record::Grant(grant));
+        let charge = Charge {
+            call: 2,
+            request_id: "202478230ee4b84d0000000000000002".to_owned(),
+            arrived: "2026-11-25T19:09:01.057859689Z".parse().unwrap(),
+            account,
+            caller: Some(CallerRef::Key(KeyId::new("key-etzfyq5nhb6vq6c7").unwrap())),
+            product,
+            parts: vec![ChargePart { lease: 2, package, class: UnitClass::Calls, units: Units::ONE }],
+            status: 200,
+            streamed: true,
+            attempts: 1,
+            facts: CallFacts::default(),
+        };
+        assert_eq!(decoded(EARLIER_CHARGE), Record::Charge(charge));
+        let at = "2026-11-25T19:09:01.637743437Z".parse().unwrap();
+        assert_eq!(decoded(EARLIER_END), Record::End(CallEnd { call: 2, ending: Ending::Complete, billed: true, at }));
+    }
+
+    /// What is in files stays readable: a kind of caller keeps its number.
+    #[test]
+    fn a_call_of_an_app_keeps_its_form() {
+        let charge = Charge {
+            call: 2,
+            request_id: "r-1".to_owned(),
+            arrived: "2026-11-25T19:09:01.057859689Z".parse().unwrap(),
+            account: AccountId::new("a-1").unwrap(),
+            caller: Some(CallerRef::App(AppId::new("app-1").unwrap())),
+            product: ProductId::new("api").unwrap(),
+            parts: Vec::new(),
+            status: 200,
+            streamed: false,
+            attempts: 1,
+            facts: CallFacts::default(),
+        };
+        let mut buffer = [0; 128];
+        let length = encode(&Record::Charge(charge.clone()), &mut buffer).unwrap();
+        let named = b"\x03a-1\x01\x01\x05app-1\x03api"; // an option, and the second kind in it
+        assert!(buffer[..length].windows(named.len()).any(|bytes| bytes == named), "{:02x?}", &buffer[..length]);
+        assert_eq!(decode(&buffer), Some((Record::Charge(charge), length)));
     }
 
     #[test]

@@ -6,7 +6,11 @@
 //! incarnation.lock                       held while a number is given out
 //! journal/<run>/run.json                 whose run, on which boot; locked while the run lives
 //! journal/<run>/<writer>-<number>.journal  frames of records, then zeros
+//! journal/<run>/<writer>-<number>.<part>.index  for receipts: where a journal file has which request id
 //! journal/<run>/settled                  all of the run's use is in the books
+//! journal/<run>/exported.json            how far its usage was exported
+//! journal/<run>/removed.json             which of its files were removed because nobody needs them
+//! journal/removal.lock                   held by those who read, and by whoever removes
 //! journal/servers.json                   the servers of the store that the gateway has last checked in with
 //! ```
 //!
@@ -17,8 +21,12 @@ mod alarm;
 mod data_dir;
 mod disk;
 mod earlier;
+mod exported;
 mod frame;
+mod index;
+mod on_disk;
 mod reader;
+mod retention;
 mod run;
 mod synced;
 #[cfg(test)]
@@ -27,6 +35,10 @@ mod usage;
 mod writer;
 
 pub use data_dir::{DataDir, OpenError};
+pub use exported::ExportMark;
+pub use index::CallIndex;
+pub use on_disk::{RunOnDisk, RunsOnDisk};
+pub use retention::{Retention, Tidied, Tidier};
 pub use run::{JournalStats, Run, RunOptions};
 pub use usage::{UsageSummary, read_usage};
 

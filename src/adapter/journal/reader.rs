@@ -1,35 +1,90 @@
 //! Reads the records of one run. Damage costs the records that it hit, never those behind them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use super::frame::{self, FRAME_BYTES_MAX, FileId, HEADER_BYTES};
 use crate::ports::journal::{Damage, Record};
 
+/// Says which files of a run were removed on purpose.
+pub(super) const REMOVED: &str = "removed.json";
+
 /// How much of a file is in memory: files may have a gigabyte, and several large ones would strain a small host.
 const WINDOW_BYTES: usize = 1024 * 1024;
 
-/// Shows all records of a run, or those of one writer, writer by writer, file by file. Errors name the file.
-pub(super) fn read_run(dir: &Path, only: Option<u16>, each: &mut dyn FnMut(u16, Record)) -> Result<Damage, String> {
+/// Which records of a run are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Wanted<'a> {
+    /// Of one writer alone.
+    pub(super) only: Option<u16>,
+    /// Not from files before these, by writer.
+    pub(super) from: Option<&'a BTreeMap<u16, u32>>,
+    /// Whether the run may still be written by another process. Then the file that is written last is read up to its
+    /// first gap: what lies beyond may be the later half of something whose first half is on its way.
+    pub(super) live: bool,
+}
+
+/// Where a record ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    /// In which file.
+    pub(super) file: FileId,
+    /// The offset behind it.
+    pub(super) end: u64,
+}
+
+/// Shows the wanted records of a run, writer by writer, file by file. Errors name the file.
+pub(super) fn read_run(dir: &Path, wanted: Wanted<'_>, each: &mut dyn FnMut(Place, Record)) -> Result<Damage, String> {
     let named = |path: &Path, error: io::Error| format!("{} cannot be read: {error}", path.display());
-    let mut damage = Damage::default();
+    let removed = removed(dir).map_err(|error| named(dir, error))?;
+    let mut damage = Damage { removed_files: removed.values().map(|last| u64::from(*last)).sum(), ..Damage::default() };
+    let mut files = files(dir).map_err(|error| named(dir, error))?;
+    let from = |writer: u16| wanted.from.and_then(|from| from.get(&writer)).copied().unwrap_or(1);
+    files.retain(|id| wanted.only.is_none_or(|only| id.writer == only) && id.sequence >= from(id.writer));
+    let last = if wanted.live { last_written(dir, &files) } else { BTreeMap::new() };
     let mut before: Option<FileId> = None;
-    let files = files(dir).map_err(|error| named(dir, error))?;
-    for id in files.into_iter().filter(|id| only.is_none_or(|only| id.writer == only)) {
-        let expected = before.filter(|before| before.writer == id.writer).map_or(1, |before| before.sequence + 1);
+    for id in files {
+        let last = last.get(&id.writer).copied();
+        if wanted.live && last.is_none_or(|last| id.sequence > last) {
+            continue; // nothing was in it when it was looked at
+        }
+        let first = removed.get(&id.writer).map_or(1, |last| last.saturating_add(1)).max(from(id.writer));
+        let expected = before.filter(|before| before.writer == id.writer).map_or(first, |before| before.sequence + 1);
         damage.missing_files += u64::from(id.sequence.saturating_sub(expected));
         before = Some(id);
         let path = dir.join(id.name());
-        damage.bytes +=
-            read_file(&path, id, &mut |record| each(id.writer, record)).map_err(|error| named(&path, error))?;
+        let to_gap = last == Some(id.sequence);
+        damage.bytes += read_file(&path, id, to_gap, each).map_err(|error| named(&path, error))?;
     }
     Ok(damage)
 }
 
-/// The journal files of a run, writer by writer, in order.
+/// The last file of each writer that has a record. Those before it are not written any more.
+pub(super) fn last_written(dir: &Path, files: &BTreeSet<FileId>) -> BTreeMap<u16, u32> {
+    let has_record = |id: &&FileId| begins_with_record(&dir.join(id.name()), **id).unwrap_or(false);
+    files.iter().filter(has_record).map(|id| (id.writer, id.sequence)).collect()
+}
+
+fn begins_with_record(path: &Path, id: FileId) -> io::Result<bool> {
+    let mut window = Window::open(path)?;
+    let begins = window.look()?.get(..HEADER_BYTES).is_some_and(|header| id.is_header(header));
+    window.skip(HEADER_BYTES);
+    Ok(begins && frame::decode(window.look()?).is_some())
+}
+
+/// The journal files of a run, writer by writer, in order; without those that were removed because nobody needs them.
 pub(super) fn files(dir: &Path) -> io::Result<BTreeSet<FileId>> {
+    let removed = removed(dir)?;
+    let mut files = all_files(dir)?;
+    files.retain(|id| removed.get(&id.writer).is_none_or(|last| id.sequence > *last));
+    Ok(files)
+}
+
+/// Also those whose removal was interrupted.
+pub(super) fn all_files(dir: &Path) -> io::Result<BTreeSet<FileId>> {
     let mut files = BTreeSet::new();
     for entry in std::fs::read_dir(dir)? {
         files.extend(entry?.file_name().to_str().and_then(FileId::from_name));
@@ -37,14 +92,23 @@ pub(super) fn files(dir: &Path) -> io::Result<BTreeSet<FileId>> {
     Ok(files)
 }
 
+/// Up to which number each writer's files were removed on purpose: they are not missing.
+pub(super) fn removed(dir: &Path) -> io::Result<BTreeMap<u16, u32>> {
+    match std::fs::read(dir.join(REMOVED)) {
+        Ok(text) => Ok(serde_json::from_slice(&text)?),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(BTreeMap::new()),
+        Err(error) => Err(error),
+    }
+}
+
 /// Shows a file's records and counts the bytes that are none, other than the zeros at its end.
-fn read_file(path: &Path, id: FileId, each: &mut dyn FnMut(Record)) -> io::Result<u64> {
-    let mut window = Window { file: File::open(path)?, bytes: Vec::new(), start: 0, ended: false };
+fn read_file(path: &Path, id: FileId, to_gap: bool, each: &mut dyn FnMut(Place, Record)) -> io::Result<u64> {
+    let mut window = Window::open(path)?;
     let header = window.look()?.get(..HEADER_BYTES).unwrap_or_default();
     if id.is_newer(header) {
         return Err(io::Error::other("a newer version of this program wrote it"));
     }
-    if header == id.header() {
+    if id.is_header(header) {
         window.skip(HEADER_BYTES);
     }
     let mut damaged = 0;
@@ -53,14 +117,17 @@ fn read_file(path: &Path, id: FileId, each: &mut dyn FnMut(Record)) -> io::Resul
     loop {
         let bytes = window.look()?;
         let Some(first) = bytes.first() else { return Ok(damaged + meant) };
-        // No client can forge a frame inside a damaged one: what clients choose is printable, and a length that is
-        // made of printable characters is too large.
+        // No client can forge a frame inside a damaged one: what clients choose holds no control characters and is not
+        // followed by two zeros, and a length that is made of other characters is too large.
         if let Some((record, length)) = frame::decode(bytes) {
-            each(record);
             window.skip(length);
+            each(Place { file: id, end: window.offset() }, record);
             damaged += unclear;
             (unclear, meant) = (0, 0);
             continue;
+        }
+        if to_gap {
+            return Ok(damaged);
         }
         // A frame's length may begin with up to three zeros, so that many are looked at again.
         let zeros = zeros_in_front(bytes);
@@ -69,6 +136,41 @@ fn read_file(path: &Path, id: FileId, each: &mut dyn FnMut(Record)) -> io::Resul
         if *first != 0 {
             meant = unclear;
         }
+        window.skip(passed);
+    }
+}
+
+/// Shows the records of a file from an offset on, each with its own, until `each` breaks off. Of a file that is still
+/// growing only up to the first byte that is no record. Returns where to go on, and whether all was shown.
+pub(super) fn scan(
+    path: &Path,
+    (id, from): (FileId, u64),
+    growing: bool,
+    each: &mut dyn FnMut(u64, Record) -> ControlFlow<()>,
+) -> io::Result<(u64, bool)> {
+    let mut file = File::open(path)?;
+    let base = file.seek(SeekFrom::Start(from))?;
+    let mut window = Window { file, bytes: Vec::new(), start: 0, base, ended: false };
+    if base == 0 && window.look()?.get(..HEADER_BYTES).is_some_and(|header| id.is_header(header)) {
+        window.skip(HEADER_BYTES);
+    }
+    loop {
+        let at = window.offset();
+        let bytes = window.look()?;
+        if bytes.is_empty() {
+            return Ok((at, true));
+        }
+        let passed = match frame::decode(bytes) {
+            Some((record, length)) => {
+                let more = each(at, record);
+                if more.is_break() {
+                    return Ok((at + length as u64, false));
+                }
+                length
+            }
+            None if growing => return Ok((at, true)),
+            None => zeros_in_front(bytes).saturating_sub(3).max(1), // as above
+        };
         window.skip(passed);
     }
 }
@@ -87,13 +189,25 @@ struct Window {
     file: File,
     bytes: Vec<u8>,
     start: usize,
+    /// Where `bytes` begin in the file.
+    base: u64,
     ended: bool,
 }
 
 impl Window {
+    fn open(path: &Path) -> io::Result<Self> {
+        Ok(Self { file: File::open(path)?, bytes: Vec::new(), start: 0, base: 0, ended: false })
+    }
+
+    /// How much of the file is passed.
+    fn offset(&self) -> u64 {
+        self.base + self.start as u64
+    }
+
     /// What comes next: at least the largest frame, or all that is left.
     fn look(&mut self) -> io::Result<&[u8]> {
         if self.bytes.len() - self.start < FRAME_BYTES_MAX && !self.ended {
+            self.base += self.start as u64;
             self.bytes.drain(..self.start);
             self.start = 0;
             let read = (&mut self.file).take(WINDOW_BYTES as u64).read_to_end(&mut self.bytes)?;

@@ -1,5 +1,6 @@
 //! One run of a gateway: its writers and the thread that does the slow part of their work.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -10,6 +11,7 @@ use super::alarm::Alarm;
 use super::data_dir::{self, DataDir, Held, NewRun, OpenError, unusable};
 use super::disk::{Disk, RealDisk};
 use super::earlier::Earlier;
+use super::retention::Tidier;
 use super::writer::{Shared, Writer};
 use crate::domain::id::Incarnation;
 use crate::ports::journal::{EarlierRuns, Journal, JournalError};
@@ -107,6 +109,11 @@ impl Run {
         Arc::clone(&self.earlier) as Arc<dyn EarlierRuns>
     }
 
+    /// Where the runs are, and which one this is.
+    pub(super) fn place(&self) -> (PathBuf, Incarnation) {
+        (self.earlier.journal.clone(), self.incarnation.clone())
+    }
+
     /// Figures for metrics.
     pub fn stats(&self) -> JournalStats {
         let damaged_bytes = self.earlier.damaged_bytes.load(Ordering::Relaxed);
@@ -115,6 +122,12 @@ impl Run {
             writer.add_to(&mut stats);
         }
         stats
+    }
+
+    /// Whoever removes what is no longer needed.
+    pub fn tidier(&self) -> Tidier {
+        let journal = self.earlier.journal.clone();
+        Tidier::new(journal, self.incarnation.number, Arc::clone(&self.writers))
     }
 
     /// Ends the run in order: all that was written is on disk, and files are as short as their records.

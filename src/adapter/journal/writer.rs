@@ -133,6 +133,11 @@ impl Writer {
         self.lock().trouble.clone()
     }
 
+    /// How many files were made; the last two may be in use.
+    pub(super) fn files_made(&self) -> u32 {
+        self.lock().sequence
+    }
+
     /// Adds this writer's figures.
     pub(super) fn add_to(&self, stats: &mut JournalStats) {
         let state = self.lock();

@@ -49,8 +49,8 @@ pub struct SqliteStore {
     questions: Option<mpsc::Sender<Question>>,
     writing: Option<JoinHandle<()>>,
     reading: Option<JoinHandle<()>>,
-    /// Released after the threads have ended: the fields' own destructors run last.
-    _lock: std::fs::File,
+    /// Released after the threads have ended; `None`: opened to be read.
+    lock: Option<std::fs::File>,
 }
 
 impl SqliteStore {
@@ -61,6 +61,21 @@ impl SqliteStore {
         let (commits, queued) = mpsc::channel(COMMITS_QUEUED_MAX);
         let writer = Writer::new(writer, server.clone(), clock.clone(), notices.clone());
         let writing = spawn("store-write", path, move || writer.run(queued))?;
+        let mut store = Self::reading(path, clock, (reader, server))?;
+        (store.notices, store.commits, store.writing, store.lock) = (notices, Some(commits), Some(writing), Some(lock));
+        Ok(store)
+    }
+
+    /// Opens a store to read it, beside the process that it belongs to, if there is one. Every commit is refused.
+    pub fn open_to_read(path: &Path, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+        Self::reading(path, clock, open::open_to_read(path)?)
+    }
+
+    fn reading(
+        path: &Path,
+        clock: Arc<dyn Clock>,
+        (reader, server): (Connection, ServerId),
+    ) -> Result<Self, OpenError> {
         let (questions, mut asked) = mpsc::channel::<Question>(QUESTIONS_QUEUED_MAX);
         let reading = spawn("store-read", path, move || {
             while let Some(question) = asked.blocking_recv() {
@@ -71,12 +86,12 @@ impl SqliteStore {
             clock,
             server,
             heartbeats: Mutex::default(),
-            notices,
-            commits: Some(commits),
+            notices: broadcast::Sender::new(NOTICES_KEPT),
+            commits: None,
             questions: Some(questions),
-            writing: Some(writing),
+            writing: None,
             reading: Some(reading),
-            _lock: lock,
+            lock: None,
         })
     }
 
@@ -100,7 +115,7 @@ impl SqliteStore {
 
     async fn send(&self, commit: Commit) -> Result<Timestamp, CommitError> {
         let (sender, answer) = oneshot::channel();
-        let commits = self.commits.as_ref().ok_or_else(ended)?;
+        let commits = self.commits.as_ref().ok_or_else(only_read)?;
         commits.send(Job { commit, answer: sender }).await.map_err(|_| ended())?;
         answer.await.map_err(|_| ended())?
     }
@@ -114,6 +129,7 @@ impl Drop for SqliteStore {
         for thread in [self.reading.take(), self.writing.take()].into_iter().flatten() {
             let _ = thread.join(); // a panic in it has been reported already
         }
+        drop(self.lock.take());
     }
 }
 
@@ -190,6 +206,11 @@ impl AccountStore for SqliteStore {
         let known = servers.0 == [self.server.clone()];
         Box::pin(std::future::ready(Ok(if known { CheckIn::Open } else { CheckIn::Stranger })))
     }
+}
+
+/// Nothing is written through a store that was opened to be read.
+fn only_read() -> StoreError {
+    StoreError::Unavailable("it was opened to be read only".to_owned())
 }
 
 /// A thread of the store ends before the store does only if it has panicked.

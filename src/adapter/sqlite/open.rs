@@ -159,9 +159,28 @@ pub(super) fn open(path: &Path) -> Result<Opened, OpenError> {
     prepare(&mut writer).map_err(fault)?;
     let reader = Connection::open_with_flags(path, flags(OpenFlags::SQLITE_OPEN_READ_ONLY)).map_err(fault)?;
     reader.busy_timeout(BUSY_WAIT).map_err(fault)?;
+    let server = epoch(&reader).map_err(fault)?;
+    Ok(Opened { lock, writer, reader, server })
+}
+
+/// Opens a store that another process may be writing: takes no lock, and writes nothing.
+pub(super) fn open_to_read(path: &Path) -> Result<(Connection, ServerId), OpenError> {
+    if !path.exists() {
+        let reason = "there is no such file".to_owned();
+        return Err(OpenError::Unusable { path: path.to_owned(), reason });
+    }
+    let fault = |error| fault(path, &error);
+    let reader = Connection::open_with_flags(path, flags(OpenFlags::SQLITE_OPEN_READ_ONLY)).map_err(fault)?;
+    reader.busy_timeout(BUSY_WAIT).map_err(fault)?;
+    check_identity(&reader, path)?;
+    let server = epoch(&reader).map_err(fault)?;
+    Ok((reader, server))
+}
+
+fn epoch(db: &Connection) -> rusqlite::Result<ServerId> {
     let epoch = |row: &Row<'_>| row.get::<_, String>(0);
-    let epoch = reader.query_row("SELECT value FROM meta WHERE name = 'epoch'", [], epoch).map_err(fault)?;
-    Ok(Opened { lock, writer, reader, server: ServerId::new(&epoch) })
+    let epoch = db.query_row("SELECT value FROM meta WHERE name = 'epoch'", [], epoch)?;
+    Ok(ServerId::new(&epoch))
 }
 
 /// Opens a file for writing, or makes it for the eyes of this program's user only. SQLite gives its own files beside

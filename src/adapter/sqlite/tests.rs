@@ -119,6 +119,24 @@ async fn another_process_can_read_the_books_as_text_while_the_store_is_open() {
 }
 
 #[tokio::test]
+async fn a_store_can_be_read_beside_its_process_and_after_its_end() {
+    let world = World::new();
+    let read = || SqliteStore::open_to_read(&world.path, Arc::new(SystemClock));
+    assert!(matches!(read(), Err(OpenError::Unusable { .. })), "reading makes no store");
+    let store = world.open();
+    store.commit(opening("a", "First")).await.unwrap();
+    let reader = read().unwrap();
+    assert_eq!(reader.list(None).await.unwrap().len(), 1);
+    store.commit(opening("b", "Second")).await.unwrap();
+    assert_eq!(reader.list(None).await.unwrap().len(), 2);
+    let refused = reader.commit(opening("c", "Never")).await;
+    assert!(matches!(refused, Err(CommitError::Store(StoreError::Unavailable(_)))));
+    drop((reader, store));
+    assert_eq!(read().unwrap().list(None).await.unwrap().len(), 2);
+    drop(world.open());
+}
+
+#[tokio::test]
 async fn what_was_sent_is_written_although_nobody_waits() {
     let world = World::new();
     let store = world.open();

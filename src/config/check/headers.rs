@@ -81,6 +81,22 @@ pub(super) fn refusal(name: &str) -> Option<&'static str> {
     }
 }
 
+/// What carries a credential, and so must stand in no record.
+const CREDENTIALS: [&str; 6] =
+    ["authorization", "cookie", "proxy-authorization", "x-api-key", "api-key", "x-apig-appcode"];
+
+/// The request header that names the buyer's own user.
+pub(super) fn end_user(text: &str) -> Result<http::HeaderName, String> {
+    let name = http::HeaderName::from_bytes(text.as_bytes())
+        .map_err(|_| format!("`{text}` is not the name of a header; write one, as in `x-end-user`"))?;
+    if CREDENTIALS.contains(&name.as_str()) {
+        return Err(format!(
+            "`{name}` carries a credential, which must not be recorded; write another, as in `x-end-user`"
+        ));
+    }
+    Ok(name)
+}
+
 /// One entry of `response_headers`, in lower case.
 pub(super) fn pattern(text: &str) -> Result<String, String> {
     const RIGHT: &str = "write a header's name, or the beginning of names and `*`, as in `x-seller-*`";
@@ -158,6 +174,14 @@ mod tests {
         check(&http(), &["set-cookie"], "set-cookie2", true);
         check(&http(), &["*"], "x-tollgate-charge", false);
         check(&http(), &["x-toll*"], "x-tollgate-charge", false);
+    }
+
+    #[test]
+    fn no_credential_passes_for_an_end_user() {
+        assert_eq!(end_user("X-End-User").unwrap(), "x-end-user");
+        for bad in ["", "x y", "é", "Authorization", "cookie", "X-Api-Key"] {
+            assert!(end_user(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -17,6 +17,8 @@ const PRODUCTS_MAX: usize = 10_000;
 const MODELS_MAX: usize = 1000;
 /// The longest model name, in bytes.
 const MODEL_BYTES_MAX: usize = 256;
+/// What the gateway answers itself on every host: receipts.
+const OWN: &str = "/.well-known/tollgate";
 /// The longest deployment name, in bytes.
 const DEPLOYMENT_BYTES_MAX: usize = 64;
 /// The largest request body that a product may hold in memory, in bytes.
@@ -106,6 +108,7 @@ fn product(at: At<RawProduct>, cx: Cx<'_>) -> Sold {
         RawDurability::Os => Durability::Os,
         RawDurability::Disk => Durability::Disk,
     });
+    let end_user_header = cx.text(raw.end_user_header, headers::end_user);
     let more_headers = response_headers(raw.response_headers, cx);
     let build = || {
         let kind = route.as_ref()?.kind.clone();
@@ -128,6 +131,7 @@ fn product(at: At<RawProduct>, cx: Cx<'_>) -> Sold {
             body_max: body_max?,
             on_seller_break: on_seller_break?,
             durability: durability?,
+            end_user_header: end_user_header?.map(|at| at.value),
         })
     };
     let product = build();
@@ -219,7 +223,13 @@ fn http(raw: &mut RawProduct, product: PlaceId, cx: Cx<'_>) -> Option<Route> {
     let path = cx.text(std::mem::take(&mut raw.path), |text| {
         let path = plain_path(text).map(str::to_owned);
         path.map_err(|why| format!("{why}; write a plain prefix, as in `/weather`")).and_then(|path| {
-            if text.is_empty() { Err("the path is empty; write `/` for every path".to_owned()) } else { Ok(path) }
+            if text.is_empty() {
+                return Err("the path is empty; write `/` for every path".to_owned());
+            }
+            if path == OWN || path.strip_prefix(OWN).is_some_and(|rest| rest.starts_with('/')) {
+                return Err(format!("`{OWN}` is the gateway's own; write another path"));
+            }
+            Ok(path)
         })
     });
     let strip_path = std::mem::take(&mut raw.strip_path).or(false);

@@ -25,6 +25,14 @@ fn value(from: &str, to: &str, path: &str, words: &str) {
 }
 
 #[test]
+fn what_signs_receipts() {
+    value("key_id: 2026-11", "\"a b\"", "receipts.key_id", "is no key id");
+    check("BEGIN PRIVATE KEY", "BEGIN A PRIVATE KEY", "A PRIVATE", "receipts.key", "no private Ed25519 key");
+    check("BEGIN PUBLIC KEY", "BEGIN A PUBLIC KEY", "A PUBLIC", "receipts.earlier[0].public_key", "no public Ed25519");
+    check("- id: 2025-11", "- id: 2026-11", "- id: 2026-11", "receipts.earlier[0].id", "a second key");
+}
+
+#[test]
 fn the_gateway_itself() {
     value("gateway: gw-7", "gw 7", "gateway", "begins with a letter or a digit");
     value("gateway: gw-7", "\"\"", "gateway", "1 to 64 characters");
@@ -64,6 +72,14 @@ fn logs_limits_and_the_journal() {
     value("buffered_bytes: 64MiB", "lots", "limits.buffered_bytes", "not a size");
     value("segment_bytes: 1MiB", "255KiB", "journal.segment_bytes", "from 256KiB to 1GiB");
     value("segment_bytes: 1MiB", "1073741825", "journal.segment_bytes", "1073741825 bytes is out of range");
+    check("segment_bytes: 1MiB", "keep: 6d", "keep: 6d", "journal.keep", "at least `7d`");
+    check(
+        "segment_bytes: 1MiB",
+        "remove: always",
+        "remove: always",
+        "journal.remove",
+        "`exported`, `settled`, `never`",
+    );
 }
 
 #[test]
@@ -119,6 +135,8 @@ fn products() {
     value("path: /weather/", "weather", "products[1].path", "does not begin with `/`");
     value("path: /weather/", "\"\"", "products[1].path", "the path is empty");
     value("path: /weather/", "//weather", "products[1].path", "two slashes");
+    value("path: /weather/", "/.well-known/tollgate/x", "products[1].path", "the gateway's own");
+    value("end_user_header: X-End-User", "Authorization", "products[0].end_user_header", "carries a credential");
     value("path: /weather/", "/a/../b", "products[1].path", "`..`");
     value("path: /weather/", "/a?b", "products[1].path", "a character other than");
     value("strip_path: true", "yes", "products[1].strip_path", "neither `true` nor `false`");

@@ -134,11 +134,11 @@ async fn a_keys_text_finds_its_account_and_is_given_once() {
 #[tokio::test]
 async fn a_command_that_made_something_else_makes_no_key() {
     let (world, id) = World::with_account().await;
-    world.accounts.add_package(&id, command("c-1"), &offer(5), None).await.unwrap();
+    world.accounts.add_package(&id, command("c-1"), NewPackage::of(&offer(5))).await.unwrap();
     let reused = world.accounts.add_key(&id, command("c-1"), NewKey::default()).await;
     assert!(matches!(reused, Err(ChangeError::CommandReused(_))));
     world.accounts.add_key(&id, command("c-2"), NewKey::default()).await.unwrap();
-    let reused = world.accounts.add_package(&id, command("c-2"), &offer(5), None).await;
+    let reused = world.accounts.add_package(&id, command("c-2"), NewPackage::of(&offer(5))).await;
     assert!(matches!(reused, Err(ChangeError::CommandReused(_))));
 }
 
@@ -190,11 +190,11 @@ async fn a_key_changes_in_what_is_given() {
 #[tokio::test]
 async fn a_package_is_bought_once_per_command() {
     let (world, id) = World::with_account().await;
-    let first = world.accounts.add_package(&id, command("order-1"), &offer(100), None).await.unwrap();
-    let again = world.accounts.add_package(&id, command("order-1"), &offer(100), None).await.unwrap();
+    let first = world.accounts.add_package(&id, command("order-1"), NewPackage::of(&offer(100))).await.unwrap();
+    let again = world.accounts.add_package(&id, command("order-1"), NewPackage::of(&offer(100))).await.unwrap();
     assert!(!first.repeated && again.repeated);
     assert_eq!(first.value, again.value);
-    world.accounts.add_package(&id, command("order-2"), &offer(50), None).await.unwrap();
+    world.accounts.add_package(&id, command("order-2"), NewPackage::of(&offer(50))).await.unwrap();
     let shown = world.accounts.show(&id).await.unwrap();
     let pool = &shown.loaded.pools.values().next().unwrap().value;
     assert_eq!(pool.remaining(shown.loaded.now), Units::new(150));
@@ -204,12 +204,12 @@ async fn a_package_is_bought_once_per_command() {
 #[tokio::test]
 async fn a_package_that_has_ended_still_answers_for_its_command() {
     let (world, id) = World::with_account().await;
-    let first = world.accounts.add_package(&id, command("order-1"), &offer(100), None).await.unwrap();
+    let first = world.accounts.add_package(&id, command("order-1"), NewPackage::of(&offer(100))).await.unwrap();
     world.pass(SignedDuration::from_hours(12 * 24));
-    world.accounts.add_package(&id, command("order-2"), &offer(1), None).await.unwrap();
+    world.accounts.add_package(&id, command("order-2"), NewPackage::of(&offer(1))).await.unwrap();
     let shown = world.accounts.show(&id).await.unwrap();
     assert_eq!(shown.ended.iter().map(|(_, package)| &package.id).collect::<Vec<_>>(), [&first.value.1.id]);
-    let again = world.accounts.add_package(&id, command("order-1"), &offer(100), None).await.unwrap();
+    let again = world.accounts.add_package(&id, command("order-1"), NewPackage::of(&offer(100))).await.unwrap();
     assert!(again.repeated);
     assert_eq!(again.value.1.forfeited, Units::new(100));
 }
@@ -219,7 +219,8 @@ async fn a_package_that_would_be_over_is_not_sold() {
     let (world, id) = World::with_account().await;
     let check = async |from: &str, good: bool| {
         let from = Some(from.parse().unwrap());
-        let added = world.accounts.add_package(&id, None, &offer(1), from).await;
+        let added =
+            world.accounts.add_package(&id, None, NewPackage { valid_from: from, ..NewPackage::of(&offer(1)) }).await;
         assert_eq!(added.is_ok(), good, "{from:?}: {added:?}");
         assert!(good || matches!(added, Err(ChangeError::Input(InputFault::Over { field: "valid_from", .. }))));
     };
@@ -231,7 +232,8 @@ async fn a_package_that_would_be_over_is_not_sold() {
 #[tokio::test]
 async fn suspense_is_resolved_once_per_command() {
     let (world, id) = World::with_account().await;
-    let package = world.accounts.add_package(&id, command("order-1"), &offer(8), None).await.unwrap().value.1.id;
+    let package =
+        world.accounts.add_package(&id, command("order-1"), NewPackage::of(&offer(8))).await.unwrap().value.1.id;
     suspend(&world, &id).await;
     let decide = async |name: &str, units, used| {
         let resolution = Resolution { package: package.clone(), units: Units::new(units), used };
@@ -283,9 +285,9 @@ async fn a_lost_reply_books_nothing_twice() {
     for fault in [Fault::NotWritten, Fault::ReplyLost] {
         world.store.fail_commits([fault]);
         let name = format!("order-{fault:?}");
-        let failed = world.accounts.add_package(&id, command(&name), &offer(10), None).await;
+        let failed = world.accounts.add_package(&id, command(&name), NewPackage::of(&offer(10))).await;
         assert!(matches!(failed, Err(ChangeError::Store(_))));
-        let done = world.accounts.add_package(&id, command(&name), &offer(10), None).await.unwrap();
+        let done = world.accounts.add_package(&id, command(&name), NewPackage::of(&offer(10))).await.unwrap();
         assert_eq!(done.repeated, fault == Fault::ReplyLost);
     }
     let shown = world.accounts.show(&id).await.unwrap();
@@ -297,7 +299,7 @@ async fn an_unknown_account_is_named() {
     let (world, nobody) = (World::new(), account("nobody"));
     let shown = world.accounts.show(&nobody).await;
     assert!(matches!(shown, Err(ShowError::UnknownAccount(id)) if id == nobody));
-    let changed = world.accounts.add_package(&nobody, None, &offer(1), None).await;
+    let changed = world.accounts.add_package(&nobody, None, NewPackage::of(&offer(1))).await;
     assert!(matches!(changed, Err(ChangeError::UnknownAccount(id)) if id == nobody));
 }
 
@@ -306,7 +308,7 @@ async fn a_conflict_is_tried_again_a_bounded_number_of_times() {
     for (conflicts, good) in [(1, true), (COMMIT_ATTEMPTS_MAX - 1, true), (COMMIT_ATTEMPTS_MAX, false)] {
         let (world, id) = World::with_account().await;
         world.store.fail_commits(std::iter::repeat_n(Fault::Conflict, conflicts));
-        let added = world.accounts.add_package(&id, None, &offer(1), None).await;
+        let added = world.accounts.add_package(&id, None, NewPackage::of(&offer(1))).await;
         assert_eq!(added.is_ok(), good, "{conflicts}");
         assert!(good || matches!(added, Err(ChangeError::Busy)));
     }

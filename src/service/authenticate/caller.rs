@@ -6,9 +6,11 @@ use jiff::Timestamp;
 use secrecy::ExposeSecret;
 
 use crate::domain::account::Account;
+use crate::domain::allocation::Allocation;
 use crate::domain::app::App;
-use crate::domain::id::{AccountId, KeyId, ProductId};
+use crate::domain::id::{AccountId, ProductId};
 use crate::domain::key::{ApiKey, KeyHash, KeyState};
+use crate::domain::usage::CallerRef;
 use crate::protocol::keyring::Keyring;
 use crate::protocol::signature::SigningKey;
 use crate::service::accounts::apps::seal_owner;
@@ -20,8 +22,10 @@ use crate::service::supply::LocalPool;
 pub struct Caller {
     /// Whose it is.
     pub account: AccountId,
-    /// The key's id, or the app's.
-    pub id: KeyId,
+    /// The key or the app, as records name it.
+    pub reference: CallerRef,
+    /// To what its calls are allotted; those of apps to nothing in particular.
+    pub allocation: Arc<Allocation>,
     opens: Opens,
     /// The pools it has drawn on, so that a warm call finds its own without hashing two names.
     pools: RwLock<Vec<Arc<LocalPool>>>,
@@ -42,15 +46,17 @@ impl Caller {
     /// The caller whose credential an account keeps under a hash.
     pub(super) fn find(head: &Account, hash: KeyHash, keyring: &Keyring) -> Option<Self> {
         let has = |app: &&App| app.hash == hash || app.codes.iter().any(|code| code.hash == hash);
-        let (id, opens) = match head.keys.iter().find(|key| key.hash == hash) {
-            Some(key) => (key.id.clone(), Opens::Key(key.clone())),
+        let (reference, allocation, opens) = match head.keys.iter().find(|key| key.hash == hash) {
+            Some(key) => (CallerRef::Key(key.id.clone()), key.allocation(), Opens::Key(key.clone())),
             None => {
                 let app = head.apps.iter().find(has)?;
                 let secrets = signing_keys(head, app, keyring);
-                (KeyId::new(app.id.as_str()).ok()?, Opens::App { products: app.products.clone(), secrets })
+                let opens = Opens::App { products: app.products.clone(), secrets };
+                (CallerRef::App(app.id.clone()), Allocation::default(), opens)
             }
         };
-        Some(Self { account: head.id.clone(), id, opens, pools: RwLock::default() })
+        let (account, allocation) = (head.id.clone(), Arc::new(allocation));
+        Some(Self { account, reference, allocation, opens, pools: RwLock::default() })
     }
 
     /// Whether the credential can be used at a moment.

@@ -44,7 +44,8 @@ impl World {
             billable: BillableStatuses::default(),
             for_apps: false,
         };
-        let action = Action::AddPackage { package, offer, valid_from: None, spare_app: None };
+        let (project, tags) = Default::default();
+        let action = Action::AddPackage { package, offer, valid_from: None, project, tags, spare_app: None };
         let command = Command { id: CommandId::new("first").unwrap(), action };
         let books = Books { head, pools: std::collections::BTreeMap::new() };
         let change = apply(&books, &command, now).unwrap();

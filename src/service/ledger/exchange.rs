@@ -12,8 +12,10 @@ use crate::domain::amount::Units;
 use crate::domain::event::Event;
 use crate::domain::id::{Incarnation, PackageId};
 use crate::domain::lease::{Lease, LeasePart, Want};
+use crate::domain::package::Package;
 use crate::domain::pool::{Pool, Shortage};
 use crate::domain::settle::{LeaseReport, REPORT_OPEN_EVERY};
+use crate::domain::usage::PackageTerms;
 use crate::ports::account_store::{Commit, CommitError, Stamped, StoreError};
 use crate::ports::journal::{Ask, Grant, JournalError, Record};
 use crate::service::desk::BUSY_WAIT;
@@ -23,6 +25,10 @@ use crate::service::supply::{Dry, Granted, LocalPool, Standing};
 const COMMIT_ATTEMPTS_MAX: usize = 12;
 /// Rates are measured over at least this long.
 const RATE_WINDOW_MIN: Duration = Duration::from_millis(100);
+
+/// That a run draws on a pool is written down again after this time: old files of the journal are removed one day, but
+/// never one that is younger than a week.
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Why an exchange brought nothing.
 #[derive(Debug, thiserror::Error)]
@@ -111,11 +117,11 @@ impl Ledger {
                 return Ok(Outcome::Answer(Some(Dry::Short(Shortage::NoPackage))));
             };
             let grants = wants && self.is_open();
-            if grants && !memory.asked {
-                memory.asked = self.write(&ask(pool)).is_ok();
-                if !memory.asked {
+            if grants && memory.asked_at.is_none_or(|at| asked.duration_since(at) >= ASK_AGAIN_AFTER) {
+                if self.write(&ask(pool)).is_err() {
                     return Ok(Outcome::Answer(Some(Dry::Unavailable)));
                 }
+                memory.asked_at = Some(asked);
             }
             let round = self.round(pool, memory, &known.pool.value, (grants.then_some(want), turn));
             let (change, lease) = sync(&known.pool.value, &round.sync, round.now);
@@ -179,7 +185,7 @@ impl Ledger {
         let granted = lease.as_ref().and_then(|lease| {
             memory.last_number = number;
             // What cannot be written down is not used: it is reported as such next time.
-            let written = self.write(&grant_record(pool, number, lease));
+            let written = self.write(&grant_record(pool, number, lease, next));
             let admits_until = asked + Duration::try_from(next.lasts(lease)).unwrap_or_default();
             written.map(|()| granted(number, lease, next, admits_until)).map_err(|_| memory.burnt.push(number)).ok()
         });
@@ -319,9 +325,12 @@ fn nothing_new(seen: &Pool, next: &Pool, by: &Incarnation) -> bool {
     same == *seen
 }
 
-fn grant_record(pool: &LocalPool, number: u64, lease: &Lease) -> Record {
+/// A lease with what its packages say: calls that draw on it need not repeat it.
+fn grant_record(pool: &LocalPool, number: u64, lease: &Lease, document: &Pool) -> Record {
     let (account, product) = (pool.account.clone(), pool.product.clone());
-    Record::Grant(Grant { account, product, number, parts: lease.parts.clone(), deadline: lease.deadline })
+    let drawn = |package: &&Package| lease.parts.iter().any(|part| part.package == package.id);
+    let terms = document.packages.iter().filter(drawn).map(PackageTerms::of).collect();
+    Record::Grant(Grant { account, product, number, parts: lease.parts.clone(), deadline: lease.deadline, terms })
 }
 
 /// A lease with the terms of the packages that it draws on.
@@ -335,7 +344,7 @@ fn granted(number: u64, lease: &Lease, document: &Pool, admits_until: Instant) -
     Granted { number, parts, deadline: lease.deadline, admits_until }
 }
 
-/// Says, before the first lease, that this run draws on the pool.
+/// Says, before a lease is asked for, that this run draws on the pool.
 fn ask(pool: &LocalPool) -> Record {
     Record::Ask(Ask { account: pool.account.clone(), product: pool.product.clone() })
 }

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use jiff::Timestamp;
 use tokio::sync::{Mutex, Notify, broadcast, mpsc};
 
 use self::again::{Closed, Witness};
@@ -20,6 +21,7 @@ pub use self::again::{Loss, Reported};
 use super::desk::Desk;
 use super::supply::LocalPool;
 use crate::domain::id::{AccountId, Incarnation, ProductId};
+use crate::domain::lease::LEASE_DURATION_MAX;
 use crate::domain::pool::Pool;
 use crate::domain::settle::REPORT_OPEN_EVERY;
 use crate::ports::BoxFuture;
@@ -48,8 +50,8 @@ type PoolKey = (AccountId, ProductId);
 struct Memory {
     /// The document as last seen.
     known: Option<Known>,
-    /// Whether the journal says that this run draws on the pool.
-    asked: bool,
+    /// When it was last written down that this run draws on the pool.
+    asked_at: Option<Instant>,
     /// The last lease number used.
     last_number: u64,
     /// Numbers whose grant may not have come through, or could not be written down.
@@ -252,6 +254,13 @@ impl Ledger {
                 let _ = self.nudges.send(entry.key().clone()); // as above
             }
         }
+    }
+
+    /// Since when charges may draw on leases that the store has not acknowledged as closed; `None`: there are none.
+    pub fn held_since(&self) -> Option<Timestamp> {
+        let earliest = self.pools.iter().filter_map(|entry| entry.pool.earliest_deadline()).min();
+        // A lease was granted this long before its deadline at most.
+        earliest.map(|deadline| deadline.checked_sub(LEASE_DURATION_MAX).unwrap_or(Timestamp::MIN))
     }
 
     /// Whether new leases may be asked for.

@@ -14,7 +14,7 @@ use crate::ports::BoxFuture;
 use crate::ports::account_store::{AccountSummary, Commit, CommitError, Loaded, StoreError};
 use crate::ports::gateways::{CheckIn, Heartbeat, Notice, Servers};
 use crate::protocol::api_key::ApiKeyText;
-use crate::service::accounts::NewKey;
+use crate::service::accounts::{NewKey, NewPackage};
 use crate::service::authenticate::{Authenticator, Presented};
 
 const ACCOUNTS: usize = 200;
@@ -96,16 +96,16 @@ impl AccountStore for Counting {
 }
 
 /// An account with a package of a thousand calls, and its key.
-async fn opened(gateway: &Gateway, number: usize) -> (AccountId, ApiKeyText) {
+pub(super) async fn opened(gateway: &Gateway, number: usize) -> (AccountId, ApiKeyText) {
     let id = AccountId::new(&format!("account-{number}")).unwrap();
     gateway.accounts.open(None, Some(id.clone()), "Cold").await.unwrap();
     let order = Some(CommandId::new(&format!("order-{number}")).unwrap());
-    gateway.accounts.add_package(&id, order, &offer(1_000), None).await.unwrap();
+    gateway.accounts.add_package(&id, order, NewPackage::of(&offer(1_000))).await.unwrap();
     let key = gateway.accounts.add_key(&id, None, NewKey::default()).await.unwrap();
     (id, key.text.unwrap())
 }
 
-fn api_key(key: &ApiKeyText) -> Presented<'_> {
+pub(super) fn api_key(key: &ApiKeyText) -> Presented<'_> {
     Presented { scheme: Scheme::ApiKey, text: key.expose() }
 }
 
@@ -121,13 +121,15 @@ async fn the_first_call_of_an_account_waits_twice_for_the_store_and_costs_it_thr
     let one = World::start_on(store.clone(), "gw-2", 1, &Arc::new(MemoryDisk::default())).await;
     eventually("the check-in", || one.ledger.is_open()).await;
     let asked = || store.asked.load(Ordering::Relaxed);
-    let (authenticator, before) = (Authenticator::new(store.clone(), Keyring::new(HASH_KEY, &[]).unwrap()), asked());
+    let keyring = Keyring::new(HASH_KEY, &[]).unwrap();
+    let (authenticator, before) = (Authenticator::new(store.clone(), keyring, CALL_PATIENCE), asked());
     let mut calls = Vec::new();
     for key in &keys {
-        let found = authenticator.caller(api_key(key), Timestamp::now(), &RefCell::default()).await.unwrap();
+        let found =
+            authenticator.caller(api_key(key), (Timestamp::now(), Duration::ZERO), &RefCell::default()).await.unwrap();
         let pool = found.caller.pool(&chat(), &one.ledger);
         one.ledger.introduce(&pool, *found.read.unwrap());
-        calls.push(one.meter.admit(&pool).await.unwrap());
+        calls.push(one.meter.admit(&pool, Duration::ZERO).await.unwrap());
     }
     assert_eq!(asked() - before, 2 * ACCOUNTS, "while a call is open nothing is reported");
     for call in calls {
@@ -144,13 +146,15 @@ async fn what_was_read_for_a_call_and_has_changed_since_is_read_again() {
     let world = World::new();
     let (one, other) = (world.gateway("gw-1").await, world.gateway("gw-2").await);
     let (id, key) = opened(&other, 1).await;
-    let authenticator = Authenticator::new(world.store.clone(), Keyring::new(HASH_KEY, &[]).unwrap());
-    let found = authenticator.caller(api_key(&key), Timestamp::now(), &RefCell::default()).await.unwrap();
+    let keyring = Keyring::new(HASH_KEY, &[]).unwrap();
+    let authenticator = Authenticator::new(world.store.clone(), keyring, CALL_PATIENCE);
+    let found =
+        authenticator.caller(api_key(&key), (Timestamp::now(), Duration::ZERO), &RefCell::default()).await.unwrap();
     let theirs = other.ledger.pool(&id, &chat());
-    let sold = other.meter.admit(&theirs).await.unwrap();
+    let sold = other.meter.admit(&theirs, Duration::ZERO).await.unwrap();
     let pool = found.caller.pool(&chat(), &one.ledger);
     one.ledger.introduce(&pool, *found.read.unwrap());
-    let call = one.meter.admit(&pool).await.unwrap();
+    let call = one.meter.admit(&pool, Duration::ZERO).await.unwrap();
     assert_eq!(one.metrics.commits.conflict.get(), 1);
     for (gateway, call) in [(&other, sold), (&one, call)] {
         let call = gateway.charged(call).await;

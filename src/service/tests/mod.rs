@@ -2,6 +2,7 @@
 
 mod cold;
 mod faults;
+mod patience;
 mod several;
 
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 use jiff::tz::TimeZone;
 use tokio::task::JoinHandle;
 
-use super::accounts::{Accounts, ChangeError, Done};
+use super::accounts::{Accounts, ChangeError, Done, NewPackage};
 use super::attendance::Attendance;
 use super::commands::CommandLog;
 use super::desk::Desk;
@@ -26,7 +27,7 @@ use crate::domain::billable::BillableStatuses;
 use crate::domain::id::{AccountId, CommandId, GatewayId, Incarnation, OfferId, ProductId};
 use crate::domain::offer::{Offer, Validity};
 use crate::domain::package::Package;
-use crate::domain::usage::Ending;
+use crate::domain::usage::{CallFacts, Ending};
 use crate::ports::account_store::AccountStore;
 use crate::ports::clock::Clock;
 use crate::ports::journal::EarlierRuns;
@@ -35,6 +36,8 @@ use crate::telemetry::metrics::Metrics;
 
 /// Far more than a slow machine needs; a test that waits longer fails.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a call waits for the store.
+const CALL_PATIENCE: Duration = Duration::from_secs(1);
 
 const HASH_KEY: &[u8] = b"a secret of the tests";
 
@@ -120,7 +123,7 @@ impl World {
         ];
         let keyring = Keyring::new(HASH_KEY, &[]).unwrap();
         let accounts = Accounts::new(desk, commands, keyring);
-        let meter = Meter::new(ledger.clone(), journal.writer(1));
+        let meter = Meter::new(ledger.clone(), journal.writer(1), CALL_PATIENCE);
         Gateway { by, disk: disk.clone(), journal, ledger, accounts, meter, metrics, tasks }
     }
 
@@ -173,7 +176,7 @@ impl Gateway {
 
     async fn try_to_buy(&self, order: &str, units: u64) -> Result<Done<(ProductId, Package)>, ChangeError> {
         let order = Some(CommandId::new(order).unwrap());
-        self.accounts.add_package(&account(), order, &offer(units), None).await
+        self.accounts.add_package(&account(), order, NewPackage::of(&offer(units))).await
     }
 
     fn pool(&self) -> Arc<LocalPool> {
@@ -182,7 +185,7 @@ impl Gateway {
 
     /// Admits a call that is not charged yet.
     async fn admit(&self) -> Result<OpenCall, AdmitError> {
-        self.meter.admit(&self.pool()).await
+        self.meter.admit(&self.pool(), Duration::ZERO).await
     }
 
     /// Admits a call and charges it; it stays open.
@@ -192,9 +195,11 @@ impl Gateway {
 
     async fn charged(&self, mut call: OpenCall) -> OpenCall {
         let arrived = SystemClock.now();
-        let answered = Answered { request_id: "r", arrived, key: None, status: 200, streamed: false, attempts: 1 };
+        let (caller, facts) = (None, CallFacts::default());
+        let (status, streamed, attempts) = (200, false, 1);
+        let answered = Answered { request_id: "r", arrived, caller, status, streamed, attempts, facts };
         let charged = tokio::select! {
-            charged = self.meter.charge(&mut call, &answered) => charged.unwrap(),
+            charged = self.meter.charge(&mut call, answered) => charged.unwrap(),
             () = self.meter.write_charges() => None, // never ends
         };
         assert!(charged.is_some());

@@ -20,7 +20,9 @@ fn three() -> [Record; 3] {
 fn read_bytes(path: &Path, file: &Path, bytes: &[u8]) -> (Vec<Record>, u64) {
     std::fs::write(file, bytes).unwrap();
     let mut records = Vec::new();
-    let damage = reader::read_run(&path.join("journal/1"), None, &mut |_, record| records.push(record)).unwrap();
+    let damage =
+        reader::read_run(&path.join("journal/1"), reader::Wanted::default(), &mut |_, record| records.push(record))
+            .unwrap();
     assert_eq!(damage.missing_files, 0);
     (records, damage.bytes)
 }
@@ -135,15 +137,15 @@ fn a_missing_file_is_counted_and_a_newer_one_refused() {
     let files = files(dir.path(), 1);
     std::fs::remove_file(&files[1]).unwrap();
     let run_dir = dir.path().join("journal/1");
-    let damage = reader::read_run(&run_dir, None, &mut |_, _| {}).unwrap();
-    assert_eq!(damage, Damage { bytes: 0, missing_files: 1 });
+    let damage = reader::read_run(&run_dir, reader::Wanted::default(), &mut |_, _| {}).unwrap();
+    assert_eq!(damage, Damage { missing_files: 1, ..Damage::default() });
 
     let mut bytes = std::fs::read(&files[0]).unwrap();
     bytes[8] = 9;
     let crc = crc32fast::hash(&bytes[..16]).to_le_bytes();
     bytes[16..20].copy_from_slice(&crc);
     std::fs::write(&files[0], bytes).unwrap();
-    let refusal = reader::read_run(&run_dir, None, &mut |_, _| {}).unwrap_err();
+    let refusal = reader::read_run(&run_dir, reader::Wanted::default(), &mut |_, _| {}).unwrap_err();
     assert!(refusal.contains(files[0].to_str().unwrap()) && refusal.contains("newer version"), "{refusal}");
 }
 
@@ -157,6 +159,6 @@ fn damage_is_reported_and_counted() {
     let run = begin(dir.path());
     let earlier = run.earlier();
     let (records, damage) = read(&*earlier, &earlier.unsettled().unwrap()[0]);
-    assert_eq!((records.len(), damage), (3, Damage { bytes: 4, missing_files: 0 }));
+    assert_eq!((records.len(), damage), (3, Damage { bytes: 4, ..Damage::default() }));
     assert_eq!(run.stats().damaged_bytes, 4);
 }

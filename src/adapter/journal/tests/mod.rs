@@ -1,6 +1,7 @@
 //! The journal as its users see it, on real files in a directory of each test's own.
 
 mod damage;
+mod removal;
 mod space;
 mod whole;
 
@@ -19,7 +20,7 @@ use super::*;
 use crate::domain::amount::Units;
 use crate::domain::id::{AccountId, GatewayId, KeyId, PackageId, ProductId};
 use crate::domain::lease::LeasePart;
-use crate::domain::usage::{Charge, ChargePart, Ending};
+use crate::domain::usage::{CallFacts, CallerRef, Charge, ChargePart, Ending, UnitClass};
 use crate::ports::journal::{CallEnd, Damage, EarlierRun, EarlierRuns, Grant, Record};
 
 /// Far more than a slow machine needs; a test that waits longer fails.
@@ -53,13 +54,18 @@ fn charge(call: u64) -> Charge {
         request_id: format!("request-{call}"),
         arrived: now(),
         account: AccountId::new("acct-1").unwrap(),
-        key: Some(KeyId::new("key-1").unwrap()),
+        caller: Some(CallerRef::Key(KeyId::new("key-1").unwrap())),
         product: ProductId::new("chat").unwrap(),
-        parts: vec![ChargePart { lease: 3, package: PackageId::new("pkg-1").unwrap(), units: Units::ONE }],
+        parts: vec![part(3, "pkg-1")],
         status: 200,
         streamed: call.is_multiple_of(2),
         attempts: 1,
+        facts: CallFacts { model: Some("m".into()), ..CallFacts::default() },
     }
+}
+
+fn part(lease: u64, package: &str) -> ChargePart {
+    ChargePart { lease, package: PackageId::new(package).unwrap(), class: UnitClass::Calls, units: Units::ONE }
 }
 
 fn end(call: u64) -> CallEnd {
@@ -74,6 +80,7 @@ fn grant(parts: usize) -> Record {
         number: 1,
         parts: vec![part; parts],
         deadline: now(),
+        terms: Vec::new(),
     })
 }
 

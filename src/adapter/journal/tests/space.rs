@@ -1,13 +1,19 @@
 //! Full and failing disks: what was promised is kept, the rest is refused, and service resumes by itself.
 
+use std::collections::BTreeMap;
 use std::process::Command;
 
 use super::*;
+use crate::domain::allocation::{Allocation, TAGS_BYTES_MAX, TAGS_MAX, Tags};
+use crate::domain::billable::{BillableStatuses, DatedRule, StatusRule};
+use crate::domain::id::{ID_BYTES_MAX, OfferId, ProjectId};
+use crate::domain::lease::LEASE_PARTS_MAX;
+use crate::domain::usage::{END_USER_BYTES_MAX, Exactness, MODEL_BYTES_MAX, PackageTerms};
 use crate::ports::journal::{CALL_BYTES_MAX, Journal, JournalError};
 
 /// A charge and an end that need nearly all that a call may.
 fn large_call(call: u64) -> (Record, Record) {
-    let part = ChargePart { lease: u64::MAX, package: PackageId::new(&"p".repeat(64)).unwrap(), units: Units::ONE };
+    let part = part(u64::MAX, &"p".repeat(64));
     let mut charge = charge(call);
     charge.parts = vec![part; 25];
     let records = (Record::Charge(charge), Record::End(end(call)));
@@ -15,6 +21,70 @@ fn large_call(call: u64) -> (Record, Record) {
     let bytes = frame::encode(&records.0, &mut buffer).unwrap() + frame::encode(&records.1, &mut buffer).unwrap();
     assert!((CALL_BYTES_MAX - 100..=CALL_BYTES_MAX).contains(&bytes), "{bytes}");
     records
+}
+
+/// Everything as long as it may be.
+#[test]
+fn the_longest_call_fits_into_what_is_set_aside_for_one() {
+    let id = "i".repeat(ID_BYTES_MAX);
+    let tags = (0..TAGS_MAX).map(|number| (format!("tag-{number:02}"), "v".repeat(TAGS_BYTES_MAX / TAGS_MAX - 6)));
+    let allocation = Allocation { project: ProjectId::new(&id).unwrap(), tags: Tags::new(tags.collect()).unwrap() };
+    let text = |bytes| -> Option<Arc<str>> { Some("t".repeat(bytes).into()) };
+    let longest = Charge {
+        call: u64::MAX,
+        request_id: "r".repeat(128), // what `protocol::request_id` lets through
+        arrived: Timestamp::MAX,
+        account: AccountId::new(&id).unwrap(),
+        caller: Some(CallerRef::Key(KeyId::new(&id).unwrap())),
+        product: ProductId::new(&id).unwrap(),
+        parts: vec![part(u64::MAX, &id)],
+        status: u16::MAX,
+        streamed: true,
+        attempts: u8::MAX,
+        facts: CallFacts {
+            model: text(MODEL_BYTES_MAX),
+            sellers_model: text(MODEL_BYTES_MAX),
+            end_user: text(END_USER_BYTES_MAX),
+            exactness: Exactness::Estimated,
+            allocation: Arc::new(allocation),
+        },
+    };
+    let end = CallEnd { call: u64::MAX, at: Timestamp::MAX, ..end(1) };
+    let mut buffer = [0; CALL_BYTES_MAX];
+    let charge = frame::encode(&Record::Charge(longest.clone()), &mut buffer).unwrap();
+    assert_eq!(frame::decode(&buffer).unwrap().0, Record::Charge(longest));
+    let end = frame::encode(&Record::End(end), &mut buffer).unwrap();
+    assert!(charge + end <= CALL_BYTES_MAX, "{charge} + {end}");
+}
+
+/// As many packages as a lease may draw on, with as many rules and tags as each may have.
+#[test]
+fn the_longest_grant_fits_into_a_record() {
+    let id = "i".repeat(ID_BYTES_MAX);
+    let rule = |second: i64| DatedRule {
+        from: Some(Timestamp::new(253_000_000_000 + second, 999_999_999).unwrap()),
+        statuses: StatusRule::Success,
+    };
+    let tags = BTreeMap::from([("t".repeat(32), "v".repeat(TAGS_BYTES_MAX - 32))]);
+    let terms = PackageTerms {
+        package: PackageId::new(&id).unwrap(),
+        offer: OfferId::new(&id).unwrap(),
+        billable: BillableStatuses::new((0..100).map(rule).collect()), // as many as a configuration may have
+        allocation: Allocation { project: ProjectId::new(&id).unwrap(), tags: Tags::new(tags).unwrap() },
+    };
+    let many = Units::new(u64::MAX);
+    let lease_part = LeasePart { used: many, returned: many, ..LeasePart::new(PackageId::new(&id).unwrap(), many) };
+    let grant = Record::Grant(Grant {
+        account: AccountId::new(&id).unwrap(),
+        product: ProductId::new(&id).unwrap(),
+        number: u64::MAX,
+        parts: vec![lease_part; LEASE_PARTS_MAX],
+        deadline: Timestamp::MAX,
+        terms: vec![terms; LEASE_PARTS_MAX],
+    });
+    let mut buffer = vec![0; frame::FRAME_BYTES_MAX];
+    assert!(frame::encode(&grant, &mut buffer).is_some());
+    assert_eq!(frame::decode(&buffer).unwrap().0, grant);
 }
 
 /// Reserves until it is refused, and says how often that went well.
@@ -56,7 +126,9 @@ fn check_full_disk(path: &Path, run: Run, set_full: &dyn Fn(bool)) {
     let mut expected: Vec<_> = (0..reserved).map(large_call).collect();
     expected.push((Record::Charge(charge(reserved)), Record::End(end(reserved))));
     let mut records = Vec::new();
-    let damage = reader::read_run(&path.join("journal/1"), None, &mut |_, record| records.push(record)).unwrap();
+    let damage =
+        reader::read_run(&path.join("journal/1"), reader::Wanted::default(), &mut |_, record| records.push(record))
+            .unwrap();
     assert_eq!(damage, Damage::default());
     assert_eq!(records, expected.into_iter().flat_map(|(charge, end)| [charge, end]).collect::<Vec<_>>());
 }

@@ -269,7 +269,7 @@ fn a_new_data_directory_is_closed_to_others() {
 
 fn usage(path: &Path) -> (Vec<UsageRecord>, UsageSummary) {
     let mut records = Vec::new();
-    let summary = read_usage(path, &mut |record| records.push(record)).unwrap();
+    let (summary, _) = read_usage(path, false, &mut |record| records.push(record)).unwrap();
     (records, summary)
 }
 

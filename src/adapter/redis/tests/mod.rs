@@ -13,7 +13,8 @@ use super::*;
 use crate::adapter::clock::SystemEntropy;
 use crate::config::{HostPort, Login, RedisAddress, RedisServers};
 use crate::domain::account::Account;
-use crate::domain::id::KeyId;
+use crate::domain::allocation::Tags;
+use crate::domain::id::{KeyId, ProjectId};
 use crate::domain::key::ApiKey;
 use crate::ports::account_store::{Believed, Stamp, Write};
 use crate::ports::clock::Clock;
@@ -180,6 +181,8 @@ fn key(hash: u8) -> ApiKey {
         disabled: false,
         products: None,
         models: None,
+        project: ProjectId::default(),
+        tags: Tags::default(),
     }
 }
 
