@@ -27,11 +27,13 @@ use crate::ports::BoxFuture;
 use crate::ports::clock::{Clock, Entropy};
 use crate::ports::gateways::Notice;
 use crate::ports::journal::{Journal, JournalError, Record};
-use crate::protocol::api_key::{KeyHasher, SecretTooShort};
+use crate::protocol::api_key::SecretTooShort;
+use crate::protocol::keyring::Keyring;
 use crate::protocol::receipt::KeySet;
 use crate::proxy::catalog::{Shelf, ShelfError};
 use crate::proxy::request_body::Held;
 use crate::proxy::server::{OwnParts, Server, Shared};
+use crate::proxy::spool::Spool;
 use crate::service::accounts::Accounts;
 use crate::service::attendance::Attendance;
 use crate::service::authenticate::Authenticator;
@@ -48,6 +50,8 @@ use crate::telemetry::metrics::Metrics;
 const BACKLOG: i32 = 1_024;
 /// The store's file in the data directory.
 pub const STORE_FILE: &str = "store.sqlite3";
+/// The folder of the data directory for bodies that are too large to be held in memory.
+const SPOOL_DIR: &str = "spool";
 /// How often the journal is looked through for what can be removed.
 const TIDY_EVERY: Duration = Duration::from_secs(60);
 /// How often the journal and the store are looked at, for readiness.
@@ -75,8 +79,8 @@ pub enum StartError {
     AccessLog { target: String, error: io::Error },
     #[error("{0}")]
     Catalog(#[from] ShelfError),
-    #[error("secrets.hash_key: {0}")]
-    HashKey(SecretTooShort),
+    #[error("secrets: {0}")]
+    Secret(SecretTooShort),
     #[error("{0}")]
     Os(#[from] io::Error),
     #[error("the journal has no writer for grants, which is a bug")]
@@ -117,7 +121,7 @@ pub struct Gateway {
 impl Gateway {
     /// Starts everything; returns once calls are served. Must run on the control runtime.
     pub async fn start(config: Config, load: LoadConfig) -> Result<Self, StartError> {
-        let Ground { clock, metrics, desk, run, found, hasher, data_listener, admin_listener } =
+        let Ground { clock, metrics, desk, run, found, keyring, data_listener, admin_listener } =
             Ground::prepare(&config).await?;
         let store = Arc::clone(&desk.store);
         let addresses = (data_listener.local_addr()?, admin_listener.local_addr()?);
@@ -129,7 +133,7 @@ impl Gateway {
             Keepers::new(&config, &desk, grants, (&run, &metrics));
         found.suspense.iter().for_each(|((account, product), units)| ledger.note_suspense(account, product, *units));
         let patience = config.store.patience();
-        let authenticator = Arc::new(Authenticator::new(Arc::clone(&store), hasher.clone(), patience));
+        let authenticator = Arc::new(Authenticator::new(Arc::clone(&store), keyring.clone(), patience));
         let own = own_parts(writers, (&ledger, patience), access.as_ref(), &metrics);
         let shared = Shared {
             authenticator: Arc::clone(&authenticator),
@@ -137,6 +141,8 @@ impl Gateway {
             clock: Arc::clone(&clock),
             metrics: metrics.clone(),
             limits: config.limits.clone(),
+            credentials: config.credentials.clone(),
+            spool: Spool::new(config.data_dir.join(SPOOL_DIR), config.limits.spooled_bytes)?,
             held: Arc::new(Held::new(config.limits.buffered_bytes)),
             run_id: random_id(&*desk.entropy),
             receipts: config.receipts.as_ref().map(|receipts| receipt_desk(receipts, &run)).transpose()?,
@@ -147,7 +153,7 @@ impl Gateway {
         let (token, drain_timeout) = (AdminToken::new(&config.admin_token), config.drain_timeout);
         let reloader = Arc::new(Reloader::new(load, config, Arc::clone(&server), metrics.clone()));
         let state = AdminState {
-            accounts: Accounts::new(desk, commands, hasher),
+            accounts: Accounts::new(desk, commands, keyring),
             catalog: Arc::clone(&reloader.catalog),
             readiness: Arc::clone(&readiness),
             registry: metrics.registry.clone(),
@@ -277,7 +283,7 @@ struct Ground {
     run: Run,
     /// What the journals of earlier runs held.
     found: Recovered,
-    hasher: KeyHasher,
+    keyring: Keyring,
     data_listener: TcpListener,
     admin_listener: TcpListener,
 }
@@ -288,7 +294,9 @@ impl Ground {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
         let metrics = Metrics::new()?;
-        let hasher = KeyHasher::new(config.hash_key.expose_secret().as_bytes()).map_err(StartError::HashKey)?;
+        let seal_keys: Vec<&[u8]> = config.seal_keys.iter().map(|key| key.expose_secret().as_bytes()).collect();
+        let keyring =
+            Keyring::new(config.hash_key.expose_secret().as_bytes(), &seal_keys).map_err(StartError::Secret)?;
         let dir = open_data_dir(config, clock.now())?;
         let admin_listener = listen("admin", config.admin_listener)?;
         let (store, admin_listener) = store::open(config, &clock, &entropy, admin_listener).await?;
@@ -297,7 +305,7 @@ impl Ground {
         let run = begin_run(dir, config)?;
         let desk = Desk::new(store, Arc::clone(&clock), entropy, run.incarnation().clone());
         let found = settle_earlier(&run, &desk, &metrics).await?;
-        Ok(Self { clock, metrics, desk, run, found, hasher, data_listener, admin_listener })
+        Ok(Self { clock, metrics, desk, run, found, keyring, data_listener, admin_listener })
     }
 }
 
@@ -509,6 +517,9 @@ impl Reloader {
     fn fixed_that_differ(&self, next: &Config) -> Vec<&'static str> {
         let now = &self.running;
         let secret = |a: &SecretString, b: &SecretString| a.expose_secret() != b.expose_secret();
+        let secrets = |keys: &'_ [SecretString]| -> Vec<String> {
+            keys.iter().map(|key| key.expose_secret().to_owned()).collect()
+        };
         [
             ("gateway", now.gateway != next.gateway),
             ("workers", now.workers != next.workers),
@@ -518,6 +529,8 @@ impl Reloader {
             ("listeners.admin", now.admin_listener != next.admin_listener),
             ("admin.token", secret(&now.admin_token, &next.admin_token)),
             ("secrets.hash_key", secret(&now.hash_key, &next.hash_key)),
+            ("secrets.seal_key", secrets(&now.seal_keys) != secrets(&next.seal_keys)),
+            ("credentials", now.credentials != next.credentials),
             ("log", now.log != next.log),
             ("limits", now.limits != next.limits),
             ("receipts", now.receipts != next.receipts),

@@ -46,6 +46,16 @@ fn main() -> ExitCode {
             let done = cli::store::run(command, &mut io::stdout()).await;
             done.map_err(|failure| complain(&failure, failure.code))
         }),
+        Command::Sign(args) => {
+            let secret = std::env::var(cli::signature::SECRET_VARIABLE).ok();
+            let done = cli::signature::sign_request(&args, secret, &mut io::stdout(), &mut io::stderr());
+            done.map_or_else(|failure| complain(&failure, failure.exit()), |()| ExitCode::from(EXIT_OK))
+        }
+        Command::Verify(args) => {
+            let secret = std::env::var(cli::signature::SECRET_VARIABLE).ok();
+            let done = cli::signature::verify_request(&args, secret, &mut io::stdout());
+            done.map_or_else(|failure| complain(&failure, failure.exit()), |()| ExitCode::from(EXIT_OK))
+        }
         Command::Remote(command) => cli::run(command, &mut io::stdout(), &mut io::stderr()),
         Command::Simulate(args) => cli::simulate(&args, &mut io::stdout()),
         Command::Completions { shell } => match cli::completions(shell, &mut io::stdout()) {
@@ -150,7 +160,7 @@ fn start_code(error: &StartError) -> u8 {
         | StartError::Journal(_)
         | StartError::Os(_) => EXIT_UNAVAILABLE,
         StartError::Catalog(_)
-        | StartError::HashKey(_)
+        | StartError::Secret(_)
         | StartError::Redis(OpenError::Refused(Refusal::Login(_)) | OpenError::Unusable(_)) => EXIT_CONFIG,
         StartError::NoWriter | StartError::Metrics(_) => EXIT_BUG,
     }

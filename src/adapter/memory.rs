@@ -259,7 +259,7 @@ impl Contents {
         // Nothing below fails: all or nothing.
         if let Some(write) = &commit.head {
             self.keys.retain(|_, owner| owner != account);
-            self.keys.extend(write.value.keys.iter().map(|key| (key.hash, account.clone())));
+            self.keys.extend(write.value.hashes().map(|hash| (hash, account.clone())));
         }
         let known = self.documents.entry(account.clone()).or_default();
         known.extend(written.into_iter().map(|document| (document.name.clone(), document)));
@@ -278,8 +278,8 @@ impl Contents {
     }
 
     fn check_keys(&self, head: &Account) -> Result<(), CommitError> {
-        let taken = |hash| self.keys.get(hash).is_some_and(|owner| *owner != head.id);
-        if head.keys.iter().any(|key| taken(&key.hash)) { Err(CommitError::KeyTaken) } else { Ok(()) }
+        let taken = |hash| self.keys.get(&hash).is_some_and(|owner| *owner != head.id);
+        if head.hashes().any(taken) { Err(CommitError::KeyTaken) } else { Ok(()) }
     }
 
     fn present(&self, account: &AccountId, name: &str) -> Option<Present> {

@@ -96,6 +96,7 @@ pub(super) async fn show(
     });
     Ok(Json(AccountView {
         pools: pools.collect(),
+        apps: head.apps.into_iter().map(Into::into).collect(),
         keys: head.keys.into_iter().map(|key| KeyView::at(key, now)).collect(),
         ended: super::packages::views(ended),
         id: head.id,

@@ -105,7 +105,7 @@ pub(super) async fn revoke(
 }
 
 /// A product that is not sold is a typo more often than a plan.
-fn check_products(admin: &Shared, wanted: Option<&[ProductId]>) -> Result<(), Refusal> {
+pub(super) fn check_products(admin: &Shared, wanted: Option<&[ProductId]>) -> Result<(), Refusal> {
     let catalog = admin.catalog.load();
     let unknown = wanted.unwrap_or_default().iter().find(|product| !catalog.products.contains_key(*product));
     let Some(unknown) = unknown else { return Ok(()) };

@@ -2,6 +2,7 @@
 //! rule is decided here: requests become calls of `service`, its answers become bodies.
 
 mod accounts;
+mod apps;
 mod auth;
 mod catalog;
 pub mod health;
@@ -22,7 +23,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::from_fn_with_state;
-use axum::routing::{get, patch, post};
+use axum::routing::{delete, get, patch, post, put};
 use prometheus::Registry;
 
 pub use auth::AdminToken;
@@ -64,6 +65,12 @@ pub fn router(state: AdminState) -> Router {
         .route("/admin/v1/accounts/{account}", get(accounts::show))
         .route("/admin/v1/accounts/{account}/keys", post(keys::add).get(keys::list))
         .route("/admin/v1/accounts/{account}/keys/{key}", patch(keys::change).delete(keys::revoke))
+        .route("/admin/v1/accounts/{account}/apps", post(apps::add).get(apps::list))
+        .route("/admin/v1/accounts/{account}/apps/{app}", delete(apps::delete))
+        .route("/admin/v1/accounts/{account}/apps/{app}/secret", get(apps::show_secret).post(apps::rotate_secret))
+        .route("/admin/v1/accounts/{account}/apps/{app}/codes", post(apps::add_code))
+        .route("/admin/v1/accounts/{account}/apps/{app}/codes/{code}", delete(apps::remove_code))
+        .route("/admin/v1/accounts/{account}/apps/{app}/products/{product}", put(apps::bind).delete(apps::unbind))
         .route("/admin/v1/accounts/{account}/packages", post(packages::add).get(packages::list))
         .route("/admin/v1/accounts/{account}/packages/{package}/resolve", post(packages::resolve))
         .route("/admin/v1/products", get(catalog::products))

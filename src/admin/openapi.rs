@@ -6,7 +6,7 @@ use utoipa::openapi::{Components, OpenApi as Document};
 use utoipa::{IntoParams, IntoResponses, Modify, OpenApi};
 
 use super::wire::ErrorBody;
-use super::{accounts, catalog, health, keys, packages};
+use super::{accounts, apps, catalog, health, keys, packages};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -14,6 +14,8 @@ use super::{accounts, catalog, health, keys, packages};
     paths(
         accounts::open, accounts::list, accounts::show,
         keys::add, keys::list, keys::change, keys::revoke,
+        apps::add, apps::list, apps::delete, apps::show_secret, apps::rotate_secret,
+        apps::add_code, apps::remove_code, apps::bind, apps::unbind,
         packages::add, packages::list, packages::resolve,
         catalog::products, catalog::offers, catalog::reload,
         health::livez, health::readyz, health::metrics,

@@ -102,6 +102,11 @@ impl From<ChangeError> for Refusal {
             ChangeError::CommandReused(_) => (StatusCode::CONFLICT, "idempotency_key_reused"),
             ChangeError::TooLarge { .. } => (StatusCode::CONFLICT, "account_full"),
             ChangeError::Busy => (StatusCode::SERVICE_UNAVAILABLE, "account_busy"),
+            ChangeError::Taken => (StatusCode::CONFLICT, "credential_taken"),
+            ChangeError::Sealed(error) => {
+                tracing::error!(%error, "an app's secret cannot be read");
+                (StatusCode::INTERNAL_SERVER_ERROR, "secret_sealed")
+            }
             ChangeError::NotRandom => (StatusCode::INTERNAL_SERVER_ERROR, "not_random"),
             ChangeError::Journal(error) => return error.into(),
             ChangeError::Store(error) => return error.into(),
@@ -116,6 +121,12 @@ fn of_command(refusal: &CommandRefusal) -> (StatusCode, &'static str) {
         CommandRefusal::UnknownKey(_) => (StatusCode::NOT_FOUND, "unknown_key"),
         CommandRefusal::UnknownPackage(_) => (StatusCode::NOT_FOUND, "unknown_package"),
         CommandRefusal::OutsideCalendar => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_value"),
+        CommandRefusal::TooManyApps { .. } => (StatusCode::CONFLICT, "too_many_apps"),
+        CommandRefusal::UnknownApp(_) => (StatusCode::NOT_FOUND, "unknown_app"),
+        CommandRefusal::TooManyCodes { .. } => (StatusCode::CONFLICT, "too_many_codes"),
+        CommandRefusal::UnknownCode(_) => (StatusCode::NOT_FOUND, "unknown_code"),
+        CommandRefusal::TooManyBindings { .. } => (StatusCode::CONFLICT, "too_many_bindings"),
+        CommandRefusal::CredentialTaken => (StatusCode::CONFLICT, "credential_taken"),
         CommandRefusal::NotInSuspense { .. } => (StatusCode::CONFLICT, "not_in_suspense"),
     }
 }

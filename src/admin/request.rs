@@ -73,6 +73,26 @@ where
     }
 }
 
+/// Three ids of the path.
+pub(super) struct ThreeIds<A, B, C>(pub(super) A, pub(super) B, pub(super) C);
+
+impl<A, B, C, S> FromRequestParts<S> for ThreeIds<A, B, C>
+where
+    A: TryFrom<String, Error = IdFault>,
+    B: TryFrom<String, Error = IdFault>,
+    C: TryFrom<String, Error = IdFault>,
+    S: Send + Sync,
+{
+    type Rejection = Refusal;
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        let Path((first, second, third)) = path::<(String, String, String), S>(parts, state).await?;
+        let first = A::try_from(first).map_err(|fault| bad_path_id(&fault))?;
+        let second = B::try_from(second).map_err(|fault| bad_path_id(&fault))?;
+        let third = C::try_from(third).map_err(|fault| bad_path_id(&fault))?;
+        Ok(Self(first, second, third))
+    }
+}
+
 async fn path<T, S>(parts: &mut Parts, state: &S) -> Result<Path<T>, Refusal>
 where
     T: DeserializeOwned + Send,

@@ -21,10 +21,11 @@ use crate::adapter::memory_journal::MemoryDisk;
 use crate::config::{Access, Durability, HeaderRule, Meter, Product, ProductKind, Timeouts, Upstream};
 use crate::domain::amount::Units;
 use crate::domain::billable::BillableStatuses;
+use crate::domain::credential::Scheme;
 use crate::domain::id::Incarnation;
 use crate::domain::id::{OfferId, ProductId};
 use crate::domain::offer::{Offer, Validity};
-use crate::protocol::api_key::KeyHasher;
+use crate::protocol::keyring::Keyring;
 use crate::service::commands::CommandLog;
 use crate::service::desk::Desk;
 
@@ -41,12 +42,12 @@ struct World {
 impl World {
     fn new() -> Self {
         let store = Arc::new(MemoryStore::new(Arc::new(SystemClock)));
-        let hasher = KeyHasher::new(b"a secret of the tests").unwrap();
+        let keyring = Keyring::new(b"a secret of the tests", &[]).unwrap();
         let by = Incarnation::try_from("gw#1".to_owned()).unwrap();
         let desk = Desk::new(store.clone(), Arc::new(SystemClock), Arc::new(SystemEntropy), by);
         let journal = Arc::new(MemoryDisk::default()).begin(desk.by.clone());
         let log = Arc::new(CommandLog::new(desk.clone(), journal.writer(0), journal));
-        let accounts = Accounts::new(desk, log, hasher);
+        let accounts = Accounts::new(desk, log, keyring);
         let registry = Registry::new();
         registry.register(Box::new(IntCounter::new("tollgate_tests", "Tests.").unwrap())).unwrap();
         let problems = Arc::new(Mutex::new(Vec::new()));
@@ -120,6 +121,10 @@ fn catalog() -> Catalog {
         id: ProductId::new("chat").unwrap(),
         kind: ProductKind::Llm { deployment: "chat".into(), models: [("m".into(), "theirs".into())].into() },
         access: Access::Keys,
+        accept: vec![Scheme::ApiKey],
+        unsigned_payload: false,
+        signature_debug: false,
+        app_code_query: None,
         meter: Meter::Calls,
         buy_url: None,
         upstream: Arc::new(Upstream {
@@ -145,6 +150,7 @@ fn catalog() -> Catalog {
         validity: Validity::Years(1),
         zone: TimeZone::UTC,
         billable: BillableStatuses::default(),
+        for_apps: false,
     };
     Catalog {
         products: [(chat.id.clone(), Arc::new(chat))].into(),
@@ -160,6 +166,7 @@ fn guarded_routes() -> Vec<(String, String)> {
         for (method, operation) in item.as_object().unwrap() {
             if operation.get("security").is_some() {
                 let path = path.replace("{account}", "acme").replace("{key}", "key-x").replace("{package}", "pkg-x");
+                let path = path.replace("{app}", "app-x").replace("{code}", "code-x").replace("{product}", "chat");
                 routes.push((method.to_uppercase(), path));
             }
         }
@@ -170,7 +177,7 @@ fn guarded_routes() -> Vec<(String, String)> {
 #[tokio::test]
 async fn every_call_needs_the_token() {
     let world = World::with_account().await;
-    assert_eq!(guarded_routes().len(), 13);
+    assert_eq!(guarded_routes().len(), 22);
     for (method, path) in guarded_routes() {
         for token in [None, Some("Bearer wrong"), Some("Basic YTpi")] {
             let mut request = Request::builder().method(method.as_str()).uri(&path);

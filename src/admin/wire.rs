@@ -1,5 +1,7 @@
 //! The bodies of the admin API, as JSON and as OpenAPI schemas. The command line reads and writes the same types.
 
+pub mod apps;
+
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 
@@ -91,6 +93,8 @@ pub struct AccountView {
     pub created_at: Timestamp,
     /// Its API keys.
     pub keys: Vec<KeyView>,
+    /// Its apps.
+    pub apps: Vec<apps::AppView>,
     /// What it can draw on, one per product.
     pub pools: Vec<PoolView>,
     /// Packages that are used up or over, latest first.

@@ -1,5 +1,8 @@
 //! Every command and flag. Secrets are never flags: they come from files or the environment.
 
+pub mod apps;
+pub mod signature;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -46,6 +49,10 @@ pub enum Command {
     /// Back the store up, restore it, move it to a Redis server
     #[command(subcommand)]
     Store(StoreCommand),
+    /// Sign a request with an app's secret: prints the headers to send, for `curl -H @file`
+    Sign(signature::SignArgs),
+    /// Check the signature of a request, and say what was signed
+    Verify(signature::VerifyArgs),
     /// Commands that go through the admin API of a running gateway.
     #[command(flatten)]
     Remote(RemoteCommand),
@@ -190,6 +197,7 @@ pub enum GroupArg {
     Account,
     Product,
     Key,
+    App,
     Project,
     Model,
 }
@@ -290,6 +298,8 @@ pub enum RemoteCommand {
     Accounts(AccountsArgs),
     /// Add, list, change and revoke API keys
     Keys(KeysArgs),
+    /// Add, list, bind and delete apps; their secrets and AppCodes
+    Apps(apps::AppsArgs),
     /// Add and list packages, decide on their units in suspense
     Packages(PackagesArgs),
     /// Ask a running gateway whether it serves calls; exits with 0 if so, else with 69

@@ -1,11 +1,13 @@
 //! The command line: every flag, and the commands that go through the admin API. Commands that run a gateway or read
 //! its files are carried out by `main` and `app`.
 
+mod apps;
 pub mod args;
 pub mod audit;
 mod client;
 pub mod receipt;
 mod remote;
+pub mod signature;
 mod simulate;
 pub mod store;
 mod table;

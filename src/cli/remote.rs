@@ -6,6 +6,8 @@ use std::process::ExitCode;
 use http::{Method, StatusCode};
 use serde::Serialize;
 
+use super::apps::{apps, apps_text};
+use super::args::apps::AppsArgs;
 use super::args::{
     AccountsArgs, AccountsCommand, KeyAdd, KeyChange, KeysArgs, KeysCommand, PackagesArgs, PackagesCommand,
     RemoteCommand, ResolveArgs,
@@ -22,7 +24,7 @@ use crate::domain::id::AccountId;
 
 /// Why a command did not end well.
 #[derive(Debug, thiserror::Error)]
-enum Failure {
+pub(super) enum Failure {
     #[error(transparent)]
     Client(#[from] ClientError),
     #[error("the answer cannot be printed: {0}")]
@@ -47,7 +49,7 @@ impl Failure {
 }
 
 /// Where a command prints.
-struct Output<'a> {
+pub(super) struct Output<'a> {
     out: &'a mut dyn Write,
     notes: &'a mut dyn Write,
     json: bool,
@@ -55,13 +57,18 @@ struct Output<'a> {
 
 impl Output<'_> {
     /// JSON if that is wanted, else the text.
-    fn print(&mut self, value: &impl Serialize, text: impl FnOnce() -> String) -> io::Result<()> {
+    pub(super) fn print(&mut self, value: &impl Serialize, text: impl FnOnce() -> String) -> io::Result<()> {
         if self.json {
             serde_json::to_writer_pretty(&mut *self.out, value)?;
             writeln!(self.out)
         } else {
             self.out.write_all(text().as_bytes())
         }
+    }
+
+    /// A line for people.
+    pub(super) fn note(&mut self, text: &str) -> io::Result<()> {
+        writeln!(self.notes, "{text}")
     }
 }
 
@@ -105,6 +112,10 @@ async fn carry_out(command: RemoteCommand, token: Option<String>, mut output: Ou
         RemoteCommand::Keys(KeysArgs { access, command }) => {
             output.json = access.address.json;
             keys(&Client::with_token(&access, token)?, command, output).await
+        }
+        RemoteCommand::Apps(AppsArgs { access, command }) => {
+            output.json = access.address.json;
+            apps(&Client::with_token(&access, token)?, command, output).await
         }
         RemoteCommand::Packages(PackagesArgs { access, command }) => {
             output.json = access.address.json;
@@ -251,7 +262,7 @@ async fn packages(client: &Client, command: PackagesCommand, mut output: Output<
 }
 
 /// Ids need no escaping in a path.
-fn path_of(account: &AccountId, rest: &str) -> String {
+pub(super) fn path_of(account: &AccountId, rest: &str) -> String {
     format!("/admin/v1/accounts/{account}{rest}")
 }
 
@@ -270,6 +281,9 @@ fn account_text(view: &AccountView) -> String {
     }
     if !view.keys.is_empty() {
         text.push_str(&format!("\nkeys\n{}", keys_text(&view.keys)));
+    }
+    if !view.apps.is_empty() {
+        text.push_str(&format!("\napps\n{}", apps_text(&view.apps)));
     }
     text
 }

@@ -120,6 +120,7 @@ fn group(by: GroupArg) -> Group {
         GroupArg::Account => Group::Account,
         GroupArg::Product => Group::Product,
         GroupArg::Key => Group::Key,
+        GroupArg::App => Group::App,
         GroupArg::Project => Group::Project,
         GroupArg::Model => Group::Model,
     }

@@ -1,6 +1,7 @@
 //! The raw shape into [`Config`]: every rule that a file must fulfil beyond its form. A rule that fails is noted and
 //! the rest is still checked; what cannot be built is `None`. Products and offers have files of their own.
 
+mod credentials;
 mod headers;
 mod offer;
 mod product;
@@ -19,9 +20,7 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::problem::{PlaceId, Report};
-use super::raw::{
-    Raw, RawAdmin, RawJournal, RawLevel, RawLimits, RawListeners, RawLog, RawRemove, RawSecrets, defaults,
-};
+use super::raw::{Raw, RawAdmin, RawJournal, RawLevel, RawLimits, RawListeners, RawLog, RawRemove, defaults};
 use super::read::{At, Given};
 use super::scalar::{Count, Listen, Period, Secret, Size};
 use super::suggest::hint;
@@ -34,6 +33,8 @@ const WORKERS_MAX: u64 = 256;
 const CONNECTIONS_MAX: u64 = 1_000_000;
 /// Least and most memory for request bodies, in bytes.
 const BUFFERED_BYTES: RangeInclusive<u64> = 1 << 20..=1 << 40;
+/// From which size on a body may be put into a file, in bytes: each smaller one is held in memory.
+const SPOOL_ABOVE: RangeInclusive<u64> = 4 << 10..=1 << 30;
 /// Size of a journal file, in bytes: room for some thousand records, and a start that reads it in seconds.
 const SEGMENT_BYTES: RangeInclusive<u64> = 256 << 10..=1 << 30;
 /// Shortest time for which records are kept: a store's loss is repaired from the journals of the last 7 days, and for so
@@ -43,8 +44,6 @@ pub const KEEP_MIN: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 const TOKEN_CHARS_MIN: usize = 16;
 /// Shortest admin token on any other address, in characters.
 const TOKEN_CHARS_MIN_OUTSIDE: usize = 32;
-/// Shortest key for the hashes of API keys, in bytes.
-const HASH_KEY_BYTES_MIN: usize = 16;
 
 /// What every check needs.
 #[derive(Clone, Copy)]
@@ -72,7 +71,8 @@ pub(super) fn config(root: At<Raw>, folder: &Path, report: &Report<'_>) -> Optio
         Some(_) | None => TOKEN_CHARS_MIN,
     };
     let admin_token = admin_token(raw.admin, place, token_chars_min, cx);
-    let hash_key = hash_key(raw.secrets, place, cx);
+    let secrets = credentials::secrets(raw.secrets, place, cx);
+    let callers = raw.credentials.section(place).and_then(|at| credentials::credentials(at.value));
     let log = raw.log.section(place).and_then(|at| log(at.value, cx));
     let limits = raw.limits.section(place).and_then(|at| limits(at.value, cx));
     let journal = raw.journal.section(place).and_then(|at| journal(at.value, cx));
@@ -84,6 +84,7 @@ pub(super) fn config(root: At<Raw>, folder: &Path, report: &Report<'_>) -> Optio
     let offers = offer::offers(raw.offers, &sold, cx);
     let products: Option<_> = sold.into_iter().map(|sold| sold.product.map(|p| (p.id.clone(), Arc::new(p)))).collect();
     let (data_listener, admin_listener) = listeners?;
+    let (hash_key, seal_keys) = secrets?;
     Some(Config {
         gateway: gateway?,
         workers: usize::try_from(workers?).ok()?,
@@ -92,7 +93,9 @@ pub(super) fn config(root: At<Raw>, folder: &Path, report: &Report<'_>) -> Optio
         data_listener,
         admin_listener,
         admin_token: admin_token?,
-        hash_key: hash_key?,
+        hash_key,
+        seal_keys,
+        credentials: callers?,
         log: log?,
         limits: limits?,
         journal: journal?,
@@ -152,19 +155,6 @@ fn admin_token(given: Given<RawAdmin>, root: PlaceId, chars_min: usize, cx: Cx<'
     Some(secret)
 }
 
-fn hash_key(given: Given<RawSecrets>, root: PlaceId, cx: Cx<'_>) -> Option<SecretString> {
-    let secrets = given.required("secrets", root, "{ hash_key: \"${file:hash.key}\" }", cx.report)?;
-    let at = secrets.value.hash_key.required("hash_key", secrets.place, "\"${file:hash.key}\"", cx.report)?;
-    let secret = cx.secret(at.place, at.value)?;
-    let bytes = secret.expose_secret().len();
-    if bytes < HASH_KEY_BYTES_MIN {
-        let message = format!("the key has {bytes} bytes; at least {HASH_KEY_BYTES_MIN} are needed");
-        cx.report.note(at.place, message);
-        return None;
-    }
-    Some(secret)
-}
-
 fn log(raw: RawLog, cx: Cx<'_>) -> Option<Log> {
     let level = raw.level.or(RawLevel::Info).map(|level| match level {
         RawLevel::Error => LogLevel::Error,
@@ -213,12 +203,16 @@ fn journal(raw: RawJournal, cx: Cx<'_>) -> Option<Journal> {
 fn limits(raw: RawLimits, cx: Cx<'_>) -> Option<Limits> {
     let connections = cx.count(raw.connections, defaults::CONNECTIONS, 1..=CONNECTIONS_MAX);
     let buffered_bytes = cx.size(raw.buffered_bytes, defaults::BUFFERED_BYTES, BUFFERED_BYTES);
+    let spool_above = cx.size(raw.spool_above, defaults::SPOOL_ABOVE, SPOOL_ABOVE);
+    let spooled_bytes = cx.size(raw.spooled_bytes, defaults::SPOOLED_BYTES, BUFFERED_BYTES);
     Some(Limits {
         connections: usize::try_from(connections?).ok()?,
         head_timeout: period(raw.head_timeout, defaults::HEAD_TIMEOUT)?,
         idle_timeout: period(raw.idle_timeout, defaults::IDLE_TIMEOUT)?,
         body_timeout: period(raw.body_timeout, defaults::BODY_TIMEOUT)?,
         buffered_bytes: buffered_bytes?,
+        spool_above: spool_above?,
+        spooled_bytes: spooled_bytes?,
     })
 }
 

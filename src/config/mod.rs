@@ -27,6 +27,7 @@ use http::uri::Authority;
 use http::{HeaderName, HeaderValue};
 use secrecy::SecretString;
 
+use crate::domain::credential::{Scheme, SignatureRule};
 use crate::domain::id::{GatewayId, OfferId, ProductId};
 use crate::domain::offer::Offer;
 use crate::domain::signing::{PublicKey, SigningKey};
@@ -55,6 +56,10 @@ pub struct Config {
     pub admin_token: SecretString,
     /// Keys the hashes of API keys, at least 16 bytes.
     pub hash_key: SecretString,
+    /// Encrypt the secrets of apps: the first one seals, all of them open. Empty: a key made of `hash_key` does.
+    pub seal_keys: Vec<SecretString>,
+    /// How callers prove who they are.
+    pub credentials: Credentials,
     /// What is written where.
     pub log: Log,
     /// Bounds of the data plane.
@@ -146,6 +151,19 @@ pub struct Limits {
     pub body_timeout: Duration,
     /// Request bodies held in memory at one time, over all calls, in bytes.
     pub buffered_bytes: u64,
+    /// A body that is read for its signature goes to a temporary file from this size on, in bytes.
+    pub spool_above: u64,
+    /// Request bodies in such files at one time, over all calls, in bytes.
+    pub spooled_bytes: u64,
+}
+
+/// How callers prove who they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// Whether AppCodes are accepted over connections without TLS.
+    pub allow_app_code_without_tls: bool,
+    /// Readings of a request besides the base rule under which a signature is accepted.
+    pub signature_fallbacks: Vec<SignatureRule>,
 }
 
 /// What is sold.
@@ -166,6 +184,14 @@ pub struct Product {
     pub kind: ProductKind,
     /// Who may call.
     pub access: Access,
+    /// How callers may prove who they are; none twice.
+    pub accept: Vec<Scheme>,
+    /// Whether a signature may leave the body out.
+    pub unsigned_payload: bool,
+    /// Whether a refusal shows what was signed, without values.
+    pub signature_debug: bool,
+    /// The query parameter that may hold an AppCode.
+    pub app_code_query: Option<String>,
     /// What is counted.
     pub meter: Meter,
     /// Where a buyer can get more; shown when a package is used up.
@@ -174,7 +200,7 @@ pub struct Product {
     pub upstream: Arc<Upstream>,
     /// How long a seller may take.
     pub timeouts: Timeouts,
-    /// Largest request body that is held in memory, in bytes.
+    /// Largest request body that is read whole, in bytes.
     pub body_max: u64,
     /// What a charge becomes when the seller breaks off; `None`: void for a plain answer shorter than its
     /// Content-Length, bill for a stream that had an event.
@@ -211,7 +237,7 @@ pub enum ProductKind {
 /// Who may call a product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// Bearers of an API key.
+    /// Those who prove who they are.
     Keys,
     /// Everybody.
     Open,

@@ -33,6 +33,8 @@ pub(super) mod defaults {
     pub(in super::super) const SELLER_IDLE: Duration = Duration::from_secs(600);
     pub(in super::super) const SELLER_TOTAL: Duration = Duration::from_secs(3600);
     pub(in super::super) const BODY_MAX: u64 = 32 << 20;
+    pub(in super::super) const SPOOL_ABOVE: u64 = 1 << 20;
+    pub(in super::super) const SPOOLED_BYTES: u64 = 4 << 30;
     pub(in super::super) const REDIS_PREFIX: &str = "tollgate";
     pub(in super::super) const REDIS_TIMEOUT: Duration = Duration::from_millis(250);
 }
@@ -58,6 +60,8 @@ pub(super) struct Raw {
     pub(super) admin: Given<RawAdmin>,
     /// Keys of the gateway itself.
     pub(super) secrets: Given<RawSecrets>,
+    /// How callers prove who they are.
+    pub(super) credentials: Given<RawCredentials>,
     /// What is written where.
     pub(super) log: Given<RawLog>,
     /// Bounds of the data plane.
@@ -194,8 +198,47 @@ pub(super) struct RawAdmin {
 #[serde(deny_unknown_fields, default)]
 #[schemars(extend("required" = ["hash_key"]))]
 pub(super) struct RawSecrets {
-    /// Keys the hashes of API keys; at least 16 bytes. Changing it makes every API key unknown.
+    /// Keys the hashes of API keys, AppKeys and AppCodes; at least 16 bytes. Changing it makes all of them unknown.
     pub(super) hash_key: Given<Secret>,
+    /// Encrypts the secrets of apps; at least 16 bytes. Default: a key made of `hash_key`.
+    pub(super) seal_key: Given<Secret>,
+    /// Keys that were `seal_key` before: they still open what they have encrypted.
+    #[schemars(extend("default" = []))]
+    pub(super) former_seal_keys: Given<Vec<Given<Secret>>>,
+}
+
+/// How callers prove who they are.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawCredentials {
+    /// Accepts AppCodes over connections without TLS, where whoever listens can copy them. The gateway has no TLS of
+    /// its own yet: AppCodes need this switch.
+    #[schemars(extend("default" = false))]
+    pub(super) allow_app_code_without_tls: Given<bool>,
+    /// Other readings of a request under which a signature is accepted if the base rule does not fit.
+    #[schemars(extend("default" = ["empty_hash", "raw_path", "encoded_sort", "literal_plus"]))]
+    pub(super) signature_fallbacks: Given<Vec<Given<RawFallback>>>,
+}
+
+/// A reading of a request besides the base rule.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub(super) enum RawFallback {
+    EmptyHash,
+    RawPath,
+    EncodedSort,
+    LiteralPlus,
+}
+
+/// How a caller may prove who it is.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub(super) enum RawScheme {
+    Signature,
+    AppCode,
+    ApiKey,
 }
 
 /// What is written where.
@@ -241,6 +284,12 @@ pub(super) struct RawLimits {
     /// Request bodies held in memory at one time, over all calls; at least the largest `body_max`.
     #[schemars(extend("default" = "512MiB"))]
     pub(super) buffered_bytes: Given<Size>,
+    /// A request body that is read for its signature goes to a temporary file of `data_dir` from this size on.
+    #[schemars(extend("default" = "1MiB"))]
+    pub(super) spool_above: Given<Size>,
+    /// Request bodies in such files at one time, over all calls.
+    #[schemars(extend("default" = "4GiB"))]
+    pub(super) spooled_bytes: Given<Size>,
 }
 
 /// The record of every metered call.
@@ -293,9 +342,19 @@ pub(super) struct RawProduct {
     /// http: whether the prefix is taken off before forwarding.
     #[schemars(extend("default" = false))]
     pub(super) strip_path: Given<bool>,
-    /// Who may call: bearers of an API key, or everybody.
+    /// Who may call: those who prove who they are, or everybody.
     #[schemars(extend("default" = "keys"))]
     pub(super) access: Given<RawAccess>,
+    /// How callers may prove who they are. Default: `[api_key]` for llm, `[signature, api_key]` for http.
+    pub(super) accept: Given<Vec<Given<RawScheme>>>,
+    /// Accepts signatures that leave the body out (`UNSIGNED-PAYLOAD`): such a body streams through, and can be swapped.
+    #[schemars(extend("default" = false))]
+    pub(super) unsigned_payload: Given<bool>,
+    /// Shows what was signed, names without values, when a signature does not fit.
+    #[schemars(extend("default" = false))]
+    pub(super) signature_debug: Given<bool>,
+    /// Accepts an AppCode as this query parameter, too. Default: in headers alone.
+    pub(super) app_code_query: Given<String>,
     /// What is counted: one unit a billable call, or nothing. Open access needs `none`.
     #[schemars(extend("default" = "calls"))]
     pub(super) meter: Given<RawMeter>,
@@ -305,7 +364,7 @@ pub(super) struct RawProduct {
     pub(super) upstream: Given<RawUpstream>,
     /// How long the seller may take.
     pub(super) timeouts: Given<RawTimeouts>,
-    /// Largest request body that is held in memory; at most 1GiB.
+    /// Largest request body that is read whole, for its model or its signature; at most 1GiB.
     #[schemars(extend("default" = "32MiB"))]
     pub(super) body_max: Given<Size>,
     /// What a charge becomes when the seller breaks off. Default: void for a plain answer shorter than announced,

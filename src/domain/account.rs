@@ -8,10 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use super::allocation::Tags;
 use super::amount::Units;
+use super::app::{self, App};
 use super::command::{Action, Command, KeyChange, Refusal};
 use super::event::Event;
 use super::id::{AccountId, CommandId, Incarnation, KeyId, PackageId, ProductId, ProjectId};
-use super::key::{ApiKey, KEYS_PER_ACCOUNT_MAX};
+use super::key::{ApiKey, KEYS_PER_ACCOUNT_MAX, KeyHash};
 use super::lease::{Lease, Want};
 use super::offer::Offer;
 use super::package::Package;
@@ -23,7 +24,7 @@ pub const ACCOUNT_VERSION: u32 = 1;
 /// How long a command's id is remembered, so that asking again does nothing.
 const COMMAND_MEMORY: SignedDuration = SignedDuration::from_hours(30 * 24);
 
-/// The head document: who the account is, and its keys.
+/// The head document: who the account is, its keys and its apps.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Account {
@@ -37,6 +38,9 @@ pub struct Account {
     pub created_at: Timestamp,
     /// At most [`KEYS_PER_ACCOUNT_MAX`].
     pub keys: Vec<ApiKey>,
+    /// At most [`app::APPS_PER_ACCOUNT_MAX`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub apps: Vec<App>,
     /// Commands of the last 30 days, by id, with the time of each.
     pub commands: BTreeMap<CommandId, Timestamp>,
     /// The highest time seen.
@@ -46,8 +50,16 @@ pub struct Account {
 impl Account {
     /// A new account with nothing in it.
     pub fn open(id: AccountId, name: String, now: Timestamp) -> Self {
-        let (keys, commands) = (Vec::new(), BTreeMap::new());
-        Self { version: ACCOUNT_VERSION, id, name, created_at: now, keys, commands, time_high: now }
+        let (keys, apps, commands) = (Vec::new(), Vec::new(), BTreeMap::new());
+        Self { version: ACCOUNT_VERSION, id, name, created_at: now, keys, apps, commands, time_high: now }
+    }
+
+    /// The hashes under which the account's credentials are found: of its API keys, AppKeys and AppCodes. No two
+    /// accounts share one.
+    pub fn hashes(&self) -> impl Iterator<Item = KeyHash> + '_ {
+        let of_apps =
+            self.apps.iter().flat_map(|app| std::iter::once(app.hash).chain(app.codes.iter().map(|code| code.hash)));
+        self.keys.iter().map(|key| key.hash).chain(of_apps)
     }
 
     fn key_mut(&mut self, id: &KeyId) -> Result<&mut ApiKey, Refusal> {
@@ -95,11 +107,16 @@ pub fn apply(books: &Books, command: &Command, now: Timestamp) -> Result<Change,
             head.key_mut(id)?;
             head.keys.retain(|key| key.id != *id);
         }
-        Action::AddPackage { package, offer, valid_from, project, tags } => {
+        Action::AddApp(app) => app::add(&mut head, app)?,
+        Action::ChangeApp(id, wanted) => app::change(&mut head, id, wanted, now)?,
+        Action::AddPackage { package, offer, valid_from, project, tags, spare_app } => {
             let from = valid_from.unwrap_or(now);
             let package = bought(package, offer, &command.id, (now, from))?;
             let package = Package { project: project.clone(), tags: tags.clone(), ..package };
             change = add_package(books, offer.product.clone(), package, now);
+            if let Some(spare) = spare_app {
+                app::bind_bought(&mut head, &offer.product, spare)?;
+            }
         }
         Action::ResolveSuspense { product, package, units, used } => {
             change = resolve(books, product, package, (*units, *used), now)?;
@@ -281,9 +298,10 @@ mod tests {
             validity: Validity::Days(1),
             zone: TimeZone::UTC,
             billable: BillableStatuses::default(),
+            for_apps: false,
         };
         let (project, tags) = (ProjectId::default(), Tags::default());
-        Action::AddPackage { package: package(id), offer, valid_from, project, tags }
+        Action::AddPackage { package: package(id), offer, valid_from, project, tags, spare_app: None }
     }
 
     /// Applies a command to the books, as a store would.
@@ -368,7 +386,14 @@ mod tests {
         run(&mut books, "c-2", Action::ChangeKey(KeyId::new("k-1").unwrap(), change), start()).unwrap();
         assert_eq!(books.head.keys, [ApiKey { project: project.clone(), tags: tags.clone(), ..key(1) }]);
         let Action::AddPackage { package, offer, valid_from, .. } = buy("p-1", 5, None) else { unreachable!() };
-        let wanted = Action::AddPackage { package, offer, valid_from, project: project.clone(), tags: tags.clone() };
+        let wanted = Action::AddPackage {
+            package,
+            offer,
+            valid_from,
+            project: project.clone(),
+            tags: tags.clone(),
+            spare_app: None,
+        };
         run(&mut books, "c-3", wanted, start()).unwrap();
         let bought = &books.pools[&product()].packages[0];
         assert_eq!((&bought.project, &bought.tags), (&project, &tags));

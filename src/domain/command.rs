@@ -5,7 +5,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::allocation::Tags;
 use super::amount::Units;
-use super::id::{CommandId, KeyId, PackageId, ProductId, ProjectId};
+use super::app::{App, AppChange};
+use super::id::{AppCodeId, AppId, CommandId, KeyId, PackageId, ProductId, ProjectId};
 use super::key::ApiKey;
 use super::offer::Offer;
 
@@ -43,7 +44,14 @@ pub enum Action {
         /// Its owner's tags.
         #[serde(default, skip_serializing_if = "Tags::is_empty")]
         tags: Tags,
+        /// For an offer [for apps](Offer::for_apps): the account's MARKETPLACE_APP, if it has none yet.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        spare_app: Option<Box<App>>,
     },
+    /// Adds an app.
+    AddApp(Box<App>),
+    /// Changes an app, or removes it.
+    ChangeApp(AppId, AppChange),
     /// An operator's decision on units in suspense.
     ResolveSuspense {
         /// The pool.
@@ -99,6 +107,33 @@ pub enum Refusal {
     /// There is no such key.
     #[error("the account has no key {0}")]
     UnknownKey(KeyId),
+    /// The account has as many apps as it may have.
+    #[error("an account has at most {max} apps; delete one first")]
+    TooManyApps {
+        /// The limit.
+        max: usize,
+    },
+    /// There is no such app.
+    #[error("the account has no app {0}")]
+    UnknownApp(AppId),
+    /// The app has as many AppCodes as it may have.
+    #[error("an app has at most {max} AppCodes; remove one first")]
+    TooManyCodes {
+        /// The limit.
+        max: usize,
+    },
+    /// The app has no such AppCode.
+    #[error("the app has no AppCode {0}")]
+    UnknownCode(AppCodeId),
+    /// The app is bound to as many products as it may be.
+    #[error("an app is bound to at most {max} products; unbind one first")]
+    TooManyBindings {
+        /// The limit.
+        max: usize,
+    },
+    /// An AppKey or AppCode that is there already.
+    #[error("this AppKey or AppCode is in use already; choose another one")]
+    CredentialTaken,
     /// There is no such package in the pool's document.
     #[error("the pool has no package {0} with units in suspense")]
     UnknownPackage(PackageId),

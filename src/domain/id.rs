@@ -69,6 +69,14 @@ id!(
     KeyId
 );
 id!(
+    /// An app, as shown in listings; says nothing about its AppKey.
+    AppId
+);
+id!(
+    /// An AppCode, as shown in listings; says nothing about the code's text.
+    AppCodeId
+);
+id!(
     /// What is sold.
     ProductId
 );

@@ -6,8 +6,10 @@
 pub mod account;
 pub mod allocation;
 pub mod amount;
+pub mod app;
 pub mod billable;
 pub mod command;
+pub mod credential;
 pub mod event;
 pub mod id;
 pub mod key;

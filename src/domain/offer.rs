@@ -57,6 +57,9 @@ pub struct Offer {
     pub zone: TimeZone,
     /// Which answers count.
     pub billable: BillableStatuses,
+    /// Whether its product is called by apps: buying it binds the product to the account's MARKETPLACE_APP.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub for_apps: bool,
 }
 
 #[cfg(test)]

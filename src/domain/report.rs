@@ -27,13 +27,14 @@ pub enum Group {
     Account,
     Product,
     Key,
+    App,
     Project,
     Model,
 }
 
 impl Group {
     /// Every one, in the order of the columns.
-    pub const ALL: [Self; 5] = [Self::Account, Self::Product, Self::Key, Self::Project, Self::Model];
+    pub const ALL: [Self; 6] = [Self::Account, Self::Product, Self::Key, Self::App, Self::Project, Self::Model];
 
     /// The name in tables and JSON.
     pub const fn name(self) -> &'static str {
@@ -41,6 +42,7 @@ impl Group {
             Self::Account => "account",
             Self::Product => "product",
             Self::Key => "key",
+            Self::App => "app",
             Self::Project => "project",
             Self::Model => "model",
         }
@@ -52,7 +54,14 @@ impl Group {
         match self {
             Self::Account => charge.account.to_string(),
             Self::Product => charge.product.to_string(),
-            Self::Key => charge.caller.as_ref().map_or_else(String::new, |CallerRef::Key(key)| key.to_string()),
+            Self::Key => match &charge.caller {
+                Some(CallerRef::Key(key)) => key.to_string(),
+                Some(CallerRef::App(_)) | None => String::new(),
+            },
+            Self::App => match &charge.caller {
+                Some(CallerRef::App(app)) => app.to_string(),
+                Some(CallerRef::Key(_)) | None => String::new(),
+            },
             Self::Project => charge.facts.allocation.project.to_string(),
             Self::Model => charge.facts.model.as_deref().unwrap_or_default().to_owned(),
         }

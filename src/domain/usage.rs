@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use super::allocation::{Allocation, Tags};
 use super::amount::Units;
 use super::billable::{BillableStatuses, DatedRule};
-use super::id::{AccountId, Incarnation, KeyId, OfferId, PackageId, ProductId, ProjectId};
+use super::id::{AccountId, AppId, Incarnation, KeyId, OfferId, PackageId, ProductId, ProjectId};
 use super::package::Package;
 
 /// The longest name of a model in a record, in bytes; a longer one is cut.
@@ -49,12 +49,24 @@ impl Ending {
     }
 }
 
-/// With what a call was made.
+/// With what a call was made. New kinds are added at the end: the position is part of the journal's format.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CallerRef {
     /// An API key.
     Key(KeyId),
+    /// An app, by its signature or one of its codes.
+    App(AppId),
+}
+
+impl CallerRef {
+    /// The id of the key or the app.
+    pub fn id(&self) -> &str {
+        match self {
+            Self::Key(key) => key.as_str(),
+            Self::App(app) => app.as_str(),
+        }
+    }
 }
 
 /// What units count. New classes are added at the end: the position is part of the journal's format.

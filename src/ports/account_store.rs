@@ -93,7 +93,7 @@ pub struct Write<T> {
 pub struct Commit {
     /// Whose documents.
     pub account: AccountId,
-    /// The head document, if it changes. The store keeps its index of key hashes in step with it.
+    /// The head document, if it changes. The store keeps its index of [`Account::hashes`] in step with it.
     pub head: Option<Write<Account>>,
     /// The pool document, if one changes.
     pub pool: Option<Write<Pool>>,
@@ -155,7 +155,7 @@ pub enum CommitError {
         /// Its size.
         bytes: usize,
     },
-    /// A key of the head document belongs to another account already.
+    /// A key, AppKey or AppCode of the head document belongs to another account already.
     #[error("the key belongs to another account already; make a new one")]
     KeyTaken,
     /// The account is held by another server than the writer believes, or the same one has restarted or forgotten: check
@@ -187,7 +187,7 @@ pub trait AccountStore: Send + Sync {
     /// Accounts in the order of their ids, after the given one; at most [`LIST_MAX`].
     fn list(&self, after: Option<AccountId>) -> BoxFuture<'_, Result<Vec<AccountSummary>, StoreError>>;
 
-    /// The account to which a key with this hash belongs.
+    /// The account to which a key, AppKey or AppCode with this hash belongs.
     fn account_of(&self, hash: KeyHash) -> BoxFuture<'_, Result<Option<AccountId>, StoreError>>;
 
     /// All documents of the account to which a key with this hash belongs. What the documents say counts: an index that

@@ -140,8 +140,13 @@ impl KeyHasher {
 
     /// Hashes a key's text.
     pub fn hash(&self, key: &str) -> KeyHash {
+        self.hash_parts(&[key])
+    }
+
+    /// Hashes a text that is in parts.
+    pub fn hash_parts(&self, parts: &[&str]) -> KeyHash {
         let mut mac = self.0.clone();
-        mac.update(key.as_bytes());
+        parts.iter().for_each(|part| mac.update(part.as_bytes()));
         KeyHash(mac.finalize().into_bytes().into())
     }
 }

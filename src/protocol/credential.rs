@@ -1,44 +1,78 @@
-//! Finds the credential that a request head presents. Whether it is known, and whose it is, is
-//! asked elsewhere.
+//! Finds the credentials that a request presents: a Bearer key, an AppCode, a signature. Whether one is known, and
+//! whose it is, is asked elsewhere.
 
-use http::HeaderMap;
+use std::borrow::Cow;
+
 use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::app_text::{AppTextFault, is_code};
+use super::signature::ALGORITHM;
+use super::signature::canonical::percent_decoded;
+use crate::domain::credential::Scheme;
 
 /// Longest Bearer token, in bytes.
 pub const TOKEN_BYTES_MAX: usize = 512;
+/// The header with an AppCode.
+pub const APP_CODE: HeaderName = HeaderName::from_static("x-apig-appcode");
+/// Where Anthropic's SDKs put the key.
+pub const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// Longest scheme that an error names, in bytes. Shorter than a key: one that was sent in the
 /// scheme's place is not repeated.
 const SCHEME_BYTES_MAX: usize = 24;
 
 /// What a caller presents.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Credential<'a> {
-    /// Nothing.
-    None,
-    /// The token after `Authorization: Bearer`.
-    Bearer(&'a str),
+    /// A key, after `Authorization: Bearer` or in `x-api-key`.
+    Key(&'a str),
+    /// An AppCode: in its header, after `Authorization: APPCODE`, or in the query.
+    AppCode(Cow<'a, str>),
+    /// The whole value of an `Authorization` header that holds a signature.
+    Signature(&'a [u8]),
+}
+
+impl Credential<'_> {
+    /// Of which kind it is.
+    pub fn scheme(&self) -> Scheme {
+        match self {
+            Self::Key(_) => Scheme::ApiKey,
+            Self::AppCode(_) => Scheme::AppCode,
+            Self::Signature(_) => Scheme::Signature,
+        }
+    }
 }
 
 impl std::fmt::Debug for Credential<'_> {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str(match self {
-            Self::None => "None",
-            Self::Bearer(_) => "Bearer(redacted)",
+            Self::Key(_) => "Key(redacted)",
+            Self::AppCode(_) => "AppCode(redacted)",
+            Self::Signature(_) => "Signature(redacted)",
         })
     }
+}
+
+/// Where credentials are looked for besides the headers that always hold one.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Places<'a> {
+    /// Whether `x-api-key` holds a key.
+    pub x_api_key: bool,
+    /// The query, and the name of the parameter that holds an AppCode.
+    pub query: Option<(&'a str, &'a str)>,
 }
 
 /// Why what is presented is no credential. No token is part of it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CredentialFault<'a> {
-    /// Two `Authorization` headers.
-    #[error("the authorization header is repeated; send exactly one")]
-    Repeated,
+    /// The same header or parameter twice.
+    #[error("{0} is repeated; send exactly one")]
+    Repeated(&'a str),
     /// No scheme before the token, or none that can be named.
     #[error("the authorization header names no scheme; send Bearer, a space and the key")]
     SchemeMissing,
-    /// A scheme other than Bearer.
+    /// A scheme that is not served.
     #[error("the authorization scheme {scheme} is not served; send Bearer, a space and the key")]
     SchemeUnknown {
         /// The scheme, as sent.
@@ -48,38 +82,127 @@ pub enum CredentialFault<'a> {
     #[error("no key stands after Bearer; send Bearer, a space and the key")]
     TokenEmpty,
     /// A byte that RFC 9110's token68 does not have.
-    #[error("the key after Bearer holds a character that no key has; copy it again")]
+    #[error("the key holds a character that no key has; copy it again")]
     TokenMalformed,
     /// More than [`TOKEN_BYTES_MAX`] bytes.
-    #[error("the key after Bearer is longer than {TOKEN_BYTES_MAX} bytes; copy it again")]
+    #[error("the key is longer than {TOKEN_BYTES_MAX} bytes; copy it again")]
     TokenTooLong,
+    /// What stands for an AppCode is none.
+    #[error("{0}")]
+    NoAppCode(AppTextFault),
 }
 
-/// Finds what the head presents.
+/// The most that one request can present: in `Authorization`, in both headers of their own, in the query.
+const PRESENTED_MAX: usize = 4;
+
+/// All that a request presents.
+#[derive(Debug, Default)]
+pub struct Presented<'a>([Option<Credential<'a>>; PRESENTED_MAX]);
+
+impl<'a> Presented<'a> {
+    /// Each of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Credential<'a>> {
+        self.0.iter().flatten()
+    }
+
+    /// The one that counts if all are one caller's.
+    pub fn strongest(&self) -> Option<&Credential<'a>> {
+        self.iter().max_by_key(|credential| credential.scheme())
+    }
+}
+
+/// Finds what a request presents.
 ///
 /// # Errors
 /// See [`CredentialFault`].
-pub fn find_credential(headers: &HeaderMap) -> Result<Credential<'_>, CredentialFault<'_>> {
-    let mut values = headers.get_all(AUTHORIZATION).iter();
-    let Some(value) = values.next() else { return Ok(Credential::None) };
-    if values.next().is_some() {
-        return Err(CredentialFault::Repeated);
+pub fn find_credentials<'a>(headers: &'a HeaderMap, places: Places<'_>) -> Result<Presented<'a>, CredentialFault<'a>> {
+    let authorization = only(headers, &AUTHORIZATION, "the authorization header")?;
+    let in_header = only(headers, &APP_CODE, "the header x-apig-appcode")?;
+    let x_api_key = if places.x_api_key { only(headers, &X_API_KEY, "the header x-api-key")? } else { None };
+    let in_query = match places.query {
+        Some((query, name)) => parameter(query, name)?,
+        None => None,
+    };
+    Ok(Presented([
+        authorization.map(|value| in_authorization(value.as_bytes())).transpose()?,
+        in_header.map(|value| app_code(value.as_bytes())).transpose()?,
+        x_api_key.map(|value| key(value.as_bytes()).map(Credential::Key)).transpose()?,
+        in_query.map(|code| checked(Cow::Owned(code))).transpose()?,
+    ]))
+}
+
+fn only<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+    what: &'static str,
+) -> Result<Option<&'a HeaderValue>, CredentialFault<'a>> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (value, None) => Ok(value),
+        (_, Some(_)) => Err(CredentialFault::Repeated(what)),
     }
-    let value = value.as_bytes();
+}
+
+fn in_authorization(value: &[u8]) -> Result<Credential<'_>, CredentialFault<'_>> {
     let end = memchr::memchr(b' ', value).unwrap_or(value.len());
     let (scheme, after) = value.split_at_checked(end).ok_or(CredentialFault::SchemeMissing)?;
-    if !scheme.eq_ignore_ascii_case(b"Bearer") {
-        return Err(unknown_scheme(scheme, after));
-    }
     let token = after.iter().position(|byte| *byte != b' ').and_then(|start| after.get(start..));
-    let token = token.ok_or(CredentialFault::TokenEmpty)?;
+    if scheme.eq_ignore_ascii_case(b"Bearer") {
+        return key(token.ok_or(CredentialFault::TokenEmpty)?).map(Credential::Key);
+    }
+    if scheme.eq_ignore_ascii_case(ALGORITHM.as_bytes()) {
+        return Ok(Credential::Signature(value));
+    }
+    if scheme.eq_ignore_ascii_case(b"APPCODE") {
+        return app_code(token.unwrap_or_default());
+    }
+    Err(unknown_scheme(scheme, after))
+}
+
+fn key(token: &[u8]) -> Result<&str, CredentialFault<'_>> {
     if token.len() > TOKEN_BYTES_MAX {
         return Err(CredentialFault::TokenTooLong);
     }
     match std::str::from_utf8(token) {
-        Ok(text) if is_token68(text) => Ok(Credential::Bearer(text)),
+        Ok(text) if is_token68(text) => Ok(text),
         Ok(_) | Err(_) => Err(CredentialFault::TokenMalformed),
     }
+}
+
+fn app_code(value: &[u8]) -> Result<Credential<'_>, CredentialFault<'_>> {
+    let text = std::str::from_utf8(value).map_err(|_| CredentialFault::NoAppCode(AppTextFault::Code))?;
+    checked(Cow::Borrowed(text))
+}
+
+fn checked<'a>(code: Cow<'a, str>) -> Result<Credential<'a>, CredentialFault<'a>> {
+    if is_code(&code) { Ok(Credential::AppCode(code)) } else { Err(CredentialFault::NoAppCode(AppTextFault::Code)) }
+}
+
+/// The value of the only parameter of a name. Escapes are resolved in both; a plus is a plus, since codes have it.
+fn parameter(query: &str, name: &str) -> Result<Option<String>, CredentialFault<'static>> {
+    let mut values = query.split('&').filter(|pair| is_parameter(pair, name));
+    let Some(pair) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(CredentialFault::Repeated("the AppCode in the query"));
+    }
+    let value = pair.split_once('=').map_or("", |(_, value)| value);
+    let text = String::from_utf8(percent_decoded(value));
+    text.map(Some).map_err(|_| CredentialFault::NoAppCode(AppTextFault::Code))
+}
+
+fn is_parameter(pair: &str, name: &str) -> bool {
+    let own = pair.split('=').next().unwrap_or_default();
+    own == name || (own.contains('%') && percent_decoded(own) == name.as_bytes())
+}
+
+/// The path and query without any parameter of a name; the rest stays byte for byte.
+pub fn without_parameter<'a>(target: &'a str, name: &str) -> Cow<'a, str> {
+    let Some((path, query)) = target.split_once('?') else { return Cow::Borrowed(target) };
+    if !query.split('&').any(|pair| is_parameter(pair, name)) {
+        return Cow::Borrowed(target);
+    }
+    let rest: Vec<&str> = query.split('&').filter(|pair| !is_parameter(pair, name)).collect();
+    if rest.is_empty() { Cow::Borrowed(path) } else { Cow::Owned([path, "?", &rest.join("&")].concat()) }
 }
 
 fn unknown_scheme<'a>(scheme: &'a [u8], after: &[u8]) -> CredentialFault<'a> {
@@ -104,17 +227,18 @@ mod tests {
     use super::*;
     use http::HeaderValue;
 
-    fn check(values: &[&[u8]], expected: Result<Credential<'_>, CredentialFault<'_>>) {
+    fn check(values: &[&[u8]], expected: Result<Option<Credential<'_>>, CredentialFault<'_>>) {
         let mut headers = HeaderMap::new();
         for value in values {
             headers.append(AUTHORIZATION, HeaderValue::from_bytes(value).unwrap());
         }
-        assert_eq!(find_credential(&headers), expected, "{values:?}");
+        let found = find_credentials(&headers, Places::default());
+        assert_eq!(found.map(|found| found.strongest().cloned()), expected, "{values:?}");
     }
 
     #[test]
     fn finds_a_bearer_token() {
-        check(&[], Ok(Credential::None));
+        check(&[], Ok(None));
         for (value, token) in [
             ("Bearer abc", "abc"),
             ("bearer abc", "abc"),
@@ -124,22 +248,16 @@ mod tests {
             ("Bearer abc==", "abc=="),
             (&format!("Bearer {}", "x".repeat(TOKEN_BYTES_MAX)), &"x".repeat(TOKEN_BYTES_MAX)),
         ] {
-            check(&[value.as_bytes()], Ok(Credential::Bearer(token)));
+            check(&[value.as_bytes()], Ok(Some(Credential::Key(token))));
         }
     }
 
     #[test]
     fn says_what_is_wrong() {
         use CredentialFault::*;
-        check(&[b"Bearer a", b"Bearer a"], Err(Repeated));
-        check(&[b"Bearer a", b""], Err(Repeated));
-        for (value, scheme) in [
-            ("Basic dTpw", "Basic"),
-            ("SDK-HMAC-SHA256 Access=a, SignedHeaders=b, Signature=c", "SDK-HMAC-SHA256"),
-            ("APPCODE x", "APPCODE"),
-            ("Bearers x", "Bearers"),
-            ("Basic ", "Basic"),
-        ] {
+        check(&[b"Bearer a", b"Bearer a"], Err(Repeated("the authorization header")));
+        check(&[b"Bearer a", b""], Err(Repeated("the authorization header")));
+        for (value, scheme) in [("Basic dTpw", "Basic"), ("Bearers x", "Bearers"), ("Basic ", "Basic")] {
             check(&[value.as_bytes()], Err(SchemeUnknown { scheme }));
         }
         for value in [
@@ -174,8 +292,65 @@ mod tests {
         check(&[format!("Bearer {}", "x".repeat(TOKEN_BYTES_MAX + 1)).as_bytes()], Err(TokenTooLong));
     }
 
+    const CODE: &str = "0123456789+/_!@#$%-=0123456789+/_!@#$%-=0123456789+/_!@#$%-=0123";
+
+    #[test]
+    fn finds_signatures_and_app_codes() {
+        let signature = b"SDK-HMAC-SHA256 Access=a, SignedHeaders=b, Signature=c";
+        check(&[signature], Ok(Some(Credential::Signature(signature))));
+        for scheme in ["APPCODE", "AppCode", "appcode  "] {
+            let value = format!("{scheme} {CODE}");
+            check(&[value.as_bytes()], Ok(Some(Credential::AppCode(CODE.into()))));
+        }
+        for value in ["APPCODE", "APPCODE ", "APPCODE short", &format!("APPCODE {CODE} "), &format!("APPCODE {CODE},a")]
+        {
+            check(&[value.as_bytes()], Err(CredentialFault::NoAppCode(AppTextFault::Code)));
+        }
+    }
+
+    #[test]
+    fn each_place_is_looked_into_and_the_strongest_counts() {
+        let mut headers = HeaderMap::new();
+        headers.insert(X_API_KEY, HeaderValue::from_static("sk-1"));
+        let query = "a=b&Ap%70Code=0123456789%2B%2F_%21%40%23%24%25-%3D0123456789+/_!@%23$%25-=\
+                     0123456789+/_!@%23$%25-=0123&c";
+        let places = Places { x_api_key: true, query: Some((query, "AppCode")) };
+        let schemes = |headers: &HeaderMap, places| {
+            let found = find_credentials(headers, places).unwrap();
+            found.iter().map(Credential::scheme).collect::<Vec<_>>()
+        };
+        assert_eq!(schemes(&headers, Places::default()), []);
+        assert_eq!(schemes(&headers, places), [Scheme::ApiKey, Scheme::AppCode]);
+        let found = find_credentials(&headers, places).unwrap();
+        assert_eq!(found.strongest(), Some(&Credential::AppCode(CODE.into())));
+        headers.insert(APP_CODE, HeaderValue::from_static(CODE));
+        headers.insert(AUTHORIZATION, HeaderValue::from_static("SDK-HMAC-SHA256 x"));
+        let found = find_credentials(&headers, places).unwrap();
+        assert_eq!((found.iter().count(), found.strongest().unwrap().scheme()), (4, Scheme::Signature));
+        headers.append(APP_CODE, HeaderValue::from_static(CODE));
+        assert!(matches!(find_credentials(&headers, places), Err(CredentialFault::Repeated(_))));
+        let twice = Places { query: Some(("AppCode=1&Ap%70Code=1", "AppCode")), ..Places::default() };
+        assert!(matches!(find_credentials(&HeaderMap::new(), twice), Err(CredentialFault::Repeated(_))));
+    }
+
+    #[test]
+    fn a_parameter_is_taken_out_and_the_rest_stays() {
+        for (target, expected) in [
+            ("/a", "/a"),
+            ("/a?", "/a?"),
+            ("/a?code=1", "/a"),
+            ("/a?code", "/a"),
+            ("/a?x=%20&code=1&&y=+", "/a?x=%20&&y=+"),
+            ("/a?c%6Fde=1&x&code=2", "/a?x"),
+            ("/code=1?codes=1&Code=2", "/code=1?codes=1&Code=2"),
+        ] {
+            assert_eq!(without_parameter(target, "code"), expected, "{target}");
+        }
+    }
+
     #[test]
     fn no_token_is_shown() {
-        assert_eq!(format!("{:?}", Credential::Bearer("abc")), "Bearer(redacted)");
+        assert_eq!(format!("{:?}", Credential::Key("abc")), "Key(redacted)");
+        assert_eq!(format!("{:?}", Credential::AppCode("abc".into())), "AppCode(redacted)");
     }
 }

@@ -4,12 +4,15 @@
 //! it neither panics nor holds more than its named bounds, however the bytes are cut.
 
 pub mod api_key;
+pub mod app_text;
 pub mod chat;
 mod class;
 pub mod credential;
 pub mod framing;
 pub mod head;
+pub mod keyring;
 pub mod receipt;
 pub mod request_id;
+pub mod signature;
 pub mod sse;
 pub mod target;

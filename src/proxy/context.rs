@@ -11,6 +11,7 @@ use super::catalog::Sold;
 use super::conn::Conn;
 use super::server::Core;
 use crate::config::{BreakRule, ProductKind};
+use crate::domain::credential::Scheme;
 use crate::domain::usage::{CallFacts, Ending, Exactness, MODEL_BYTES_MAX, cut, kept};
 use crate::service::authenticate::Caller;
 use crate::service::ledger::Read;
@@ -37,7 +38,9 @@ pub struct Call {
     pub cross_origin: bool,
     /// Once it is known.
     pub sold: Option<Arc<Sold>>,
-    /// Once it is known.
+    /// How the caller proves who it is.
+    pub scheme: Option<Scheme>,
+    /// Once it is known beyond doubt.
     pub caller: Option<Arc<Caller>>,
     /// What finding the caller has brought, until quota is set aside.
     pub read: Option<Box<Read>>,
@@ -137,7 +140,7 @@ impl Call {
             path: &self.path,
             product: self.sold.as_ref().map(|sold| sold.product.id.as_str()),
             account: self.caller.as_ref().map(|caller| caller.account.as_str()),
-            key: self.caller.as_ref().map(|caller| caller.key.id.as_str()),
+            key: self.caller.as_ref().map(|caller| caller.reference.id()),
             model: self.model.as_deref(),
             status: self.status.unwrap_or(499),
             source: if self.code.is_some() { "gateway" } else { "seller" },

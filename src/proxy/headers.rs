@@ -32,8 +32,8 @@ fn buyers_own(name: &str) -> bool {
         || IDENTITY_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// Prefixes of headers that only a gateway may set.
-const IDENTITY_PREFIXES: [&str; 4] = ["x-tollgate-", "x-consumer-", "x-app-", "x-forwarded-"];
+/// Prefixes of headers that only a gateway may set, or that belong to a signature.
+const IDENTITY_PREFIXES: [&str; 5] = ["x-tollgate-", "x-consumer-", "x-app-", "x-forwarded-", "x-sdk-"];
 
 /// Removes the headers that `ends` names, and those that `Connection` does. Most heads have few of them: one pass over
 /// what is there costs less than asking for each that could be.

@@ -37,7 +37,7 @@ pub fn answer(
     let mut data: Vec<Model<'_>> = callable(shelf, caller)
         .filter(|candidate| sold.is_none_or(|sold| sold.index == candidate.index))
         .flat_map(|sold| models_of(sold))
-        .filter(|model| caller.is_none_or(|caller| caller.key.opens_model(model.id)))
+        .filter(|model| caller.is_none_or(|caller| caller.opens_model(model.id)))
         .collect();
     data.sort_by_key(|model| model.id);
     let text = match model {

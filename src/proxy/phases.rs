@@ -1,6 +1,7 @@
 //! The life of one call, from its head to the seller's. What follows the head is the `body` module's; how a call ends,
 //! the `context` module's.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -8,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{self, HeaderName};
-use http::response::Parts;
+use http::request::Parts;
+use http::response::Parts as AnswerParts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use hyper::body::{Body, Incoming};
 
@@ -17,18 +19,20 @@ use super::catalog::{Shelf, Sold};
 use super::conn::Conn;
 use super::context::{Call, CallGuard};
 use super::forward::{Outgoing, exchange};
+use super::identify::{Pending, check_product, identify, needs_body, verify};
 use super::rejection::{Code, Rejection};
-use super::request_body::{RequestBody, Share, UploadState, UploadTimeouts, read_whole};
+use super::request_body::{RequestBody, Share, UploadState, UploadTimeouts};
 use super::route::{self, Route};
 use super::seller::{Link, Seller};
 use super::server::Core;
+use super::whole_body::{Hashed, InMemory, Reading};
 use super::{cors, headers, models, receipts};
-use crate::config::{Access, Durability, Meter};
-use crate::domain::usage::{CallerRef, END_USER_BYTES_MAX, Ending, cut};
+use crate::config::{Durability, Meter};
+use crate::domain::usage::{END_USER_BYTES_MAX, Ending, cut};
 use crate::protocol::chat::{read_request, replace_model};
-use crate::protocol::credential::{Credential, find_credential};
+use crate::protocol::credential::without_parameter;
 use crate::protocol::request_id::valid_request_id;
-use crate::service::authenticate::{Caller, Found};
+use crate::protocol::signature::{BodyHash, SeenBody};
 use crate::service::meter::{Answered, Charged};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -66,6 +70,7 @@ fn begin(core: Rc<Core>, conn: Rc<Conn>, request: &Request<Incoming>) -> Call {
         path: request.uri().path().to_owned(),
         cross_origin: head.contains_key(header::ORIGIN),
         sold: None,
+        scheme: None,
         caller: None,
         read: None,
         waited: Duration::ZERO,
@@ -88,20 +93,28 @@ async fn serve_checked(guard: &mut CallGuard, request: Request<Incoming>) -> Res
         return Ok(own_answer(call, cors::permit(request.headers())));
     }
     let shelf = Arc::clone(&call.core.shelf());
-    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
-    let asks = matches!(*request.method(), Method::GET | Method::HEAD);
+    let (parts, incoming) = request.into_parts();
+    let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
+    let asks = matches!(parts.method, Method::GET | Method::HEAD);
     let route = route::find(&shelf, host, target, asks)?;
     if let Route::Product { sold, .. } | Route::Models { sold: Some(sold), .. } = &route {
         call.sold = Some(Arc::clone(sold));
     }
-    authenticate(call, &shelf, &route, request.headers()).await?;
+    let pending = identify(call, &shelf, &route, &parts).await?;
     let (sold, path) = match route {
         Route::Models { sold, model } => {
+            if pending.is_some() {
+                let max = body_max(&shelf, sold.as_deref());
+                arrive(call, (sold.as_deref(), max), &parts, incoming, pending).await?;
+            }
             let answer = models::answer(&shelf, call.caller.as_deref(), sold.as_deref(), model.as_deref())?;
             return Ok(own_answer(call, answer));
         }
         Route::Receipts { request_id } => {
+            if pending.is_some() {
+                arrive(call, (None, 0), &parts, incoming, pending).await?;
+            }
             let answer = Box::pin(receipts::answer(call, &request_id)).await?;
             return Ok(own_answer(call, answer));
         }
@@ -112,8 +125,7 @@ async fn serve_checked(guard: &mut CallGuard, request: Request<Incoming>) -> Res
         Route::Product { sold, path } => (Some(sold), path),
         Route::ByModel { path } => (None, path),
     };
-    let (parts, incoming) = request.into_parts();
-    let body = read_body(call, &shelf, sold, &parts.headers, incoming).await?;
+    let body = read_body(call, (&shelf, sold), &parts, incoming, pending).await?;
     let sold = call.sold.clone().ok_or_else(gone)?;
     let _held = body.held;
     admit(call, &sold).await?;
@@ -129,51 +141,6 @@ async fn serve_checked(guard: &mut CallGuard, request: Request<Incoming>) -> Res
     answer(guard, response, kept, &sold).await
 }
 
-/// Finds out who calls, and whether they may. A product that is open to all asks for nothing.
-async fn authenticate(call: &mut Call, shelf: &Shelf, route: &Route, head: &HeaderMap) -> Result<(), Rejection> {
-    let sold = match route {
-        Route::Product { sold, .. } | Route::Models { sold: Some(sold), .. } => Some(sold),
-        Route::ByModel { .. } | Route::Models { sold: None, .. } | Route::Receipts { .. } => None,
-        Route::ReceiptKeys => return Ok(()),
-    };
-    let whose = matches!(route, Route::Receipts { .. });
-    if sold.is_some_and(|sold| sold.product.access == Access::Open) {
-        return Ok(());
-    }
-    let found = find_credential(head);
-    match found.map_err(|fault| Rejection::new(Code::InvalidApiKey, fault.to_string()))? {
-        Credential::Bearer(key) => {
-            let authenticator = Arc::clone(&call.core.shared.authenticator);
-            let found = authenticator.caller(key, call.arrived, &call.conn.last_caller).await;
-            let Found { caller, read, waited } = found.map_err(|error| Rejection::auth(&error))?;
-            (call.caller, call.read, call.waited) = (Some(caller), read, waited);
-        }
-        Credential::None if sold.is_some() || whose || route::callable(shelf, None).next().is_none() => {
-            return Err(missing_key());
-        }
-        Credential::None => {}
-    }
-    sold.map_or(Ok(()), |sold| check_product(call.caller.as_deref(), sold))
-}
-
-fn missing_key() -> Rejection {
-    Rejection::new(
-        Code::MissingApiKey,
-        "no API key was sent; set the header Authorization: Bearer, a space and the key",
-    )
-}
-
-fn check_product(caller: Option<&Caller>, sold: &Sold) -> Result<(), Rejection> {
-    match caller {
-        _ if route::may_call(sold, caller) => Ok(()),
-        None => Err(missing_key()),
-        Some(_) => {
-            let message = format!("this API key is not allowed to call {}; use one that is", sold.product.id);
-            Err(Rejection::new(Code::ProductNotAllowed, message))
-        }
-    }
-}
-
 /// A request body that is ready to go, and what keeps it counted while it is held.
 struct ReadyBody {
     body: RequestBody,
@@ -181,37 +148,99 @@ struct ReadyBody {
     held: Option<Share>,
 }
 
-/// Reads the body if its model must be known; settles which product is called.
+/// A body as far as it had to be read.
+enum Arrived {
+    /// Whole, for its hash.
+    Read(Hashed),
+    /// Not at all.
+    Waiting(Incoming),
+}
+
+/// Reads the body if a signature covers it, and checks the signature. `max` bounds what is read.
+async fn arrive(
+    call: &mut Call,
+    (sold, max): (Option<&Sold>, u64),
+    head: &Parts,
+    incoming: Incoming,
+    pending: Option<Pending<'_>>,
+) -> Result<Arrived, Rejection> {
+    let covered = needs_body(pending.as_ref(), sold);
+    let arrived = if covered && !incoming.is_end_stream() {
+        let shared = Arc::clone(&call.core.shared);
+        let reading = Reading::new(incoming, &call.conn, (max, shared.limits.body_timeout), true)?;
+        // Boxed, as it is rare: warm calls keep no room for it.
+        let hashed = Box::pin(reading.hashed(&shared.held, &shared.spool, shared.limits.spool_above));
+        Arrived::Read(hashed.await?)
+    } else {
+        Arrived::Waiting(incoming)
+    };
+    if let Some(pending) = pending {
+        let body = match &arrived {
+            Arrived::Read(hashed) => SeenBody::Hashed(hashed.hash),
+            Arrived::Waiting(_) if covered => SeenBody::Hashed(BodyHash::of(&[])),
+            Arrived::Waiting(_) => SeenBody::Unread,
+        };
+        verify(call, pending, head, (sold, body))?;
+    }
+    Ok(arrived)
+}
+
+/// The largest body that is read whole: of a product, or, before it is known, of any.
+fn body_max(shelf: &Shelf, sold: Option<&Sold>) -> u64 {
+    let largest = || shelf.sold.iter().filter(|sold| sold.llm).map(|sold| sold.product.body_max).max();
+    sold.map(|sold| sold.product.body_max).or_else(largest).unwrap_or_default()
+}
+
+/// Reads the body as far as its model or its signature asks for it; settles which product is called.
 async fn read_body(
     call: &mut Call,
-    shelf: &Shelf,
-    sold: Option<Arc<Sold>>,
-    head: &HeaderMap,
+    (shelf, sold): (&Shelf, Option<Arc<Sold>>),
+    head: &Parts,
     incoming: Incoming,
+    pending: Option<Pending<'_>>,
 ) -> Result<ReadyBody, Rejection> {
     let llm = sold.as_ref().is_none_or(|sold| sold.llm);
     let has_body = !incoming.is_end_stream();
-    if !(llm && has_body && may_be_json(head)) {
-        let sold = match sold {
-            Some(sold) => sold,
-            None => route::by_model(shelf, call.caller.as_deref(), None)?,
-        };
-        settle_product(call, &sold, has_body && llm)?;
-        name_end_user(call, &sold, head);
-        return Ok(unread(call, &sold, incoming, has_body));
+    if llm && has_body && may_be_json(&head.headers) {
+        return read_model(call, (shelf, sold), head, incoming, pending).await;
     }
-    if head.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
+    let max = body_max(shelf, sold.as_deref());
+    let arrived = arrive(call, (sold.as_deref(), max), head, incoming, pending).await?;
+    let sold = match sold {
+        Some(sold) => sold,
+        None => route::by_model(shelf, call.caller.as_deref(), None)?,
+    };
+    settle_product(call, &sold, has_body && llm)?;
+    name_end_user(call, &sold, &head.headers);
+    Ok(match arrived {
+        Arrived::Read(Hashed { body, share, .. }) => ReadyBody { body, upload: None, held: share },
+        Arrived::Waiting(incoming) => unread(call, &sold, incoming, has_body),
+    })
+}
+
+/// Reads a body that may name a model.
+async fn read_model(
+    call: &mut Call,
+    (shelf, sold): (&Shelf, Option<Arc<Sold>>),
+    head: &Parts,
+    incoming: Incoming,
+    pending: Option<Pending<'_>>,
+) -> Result<ReadyBody, Rejection> {
+    if head.headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
         let message = "the body is compressed, so its model cannot be read; send it uncompressed";
         return Err(Rejection::new(Code::EncodingUnsupported, message).closing());
     }
-    let largest = || shelf.sold.iter().filter(|sold| sold.llm).map(|sold| sold.product.body_max).max();
-    let max = sold.as_ref().map(|sold| sold.product.body_max).or_else(largest).unwrap_or_default();
-    let core = Rc::clone(&call.core);
-    let (bytes, held) =
-        read_whole(incoming, max, &core.shared.held, &call.conn, core.shared.limits.body_timeout).await?;
+    let max = body_max(shelf, sold.as_deref());
+    let shared = Arc::clone(&call.core.shared);
+    let bounds = (max, shared.limits.body_timeout);
+    let reading = Reading::new(incoming, &call.conn, bounds, pending.is_some())?;
+    let InMemory { bytes, hash, share: held } = reading.in_memory(&shared.held).await?;
+    if let (Some(pending), Some(hash)) = (pending, hash) {
+        verify(call, pending, head, (sold.as_deref(), SeenBody::Hashed(hash)))?;
+    }
     let read = match read_request(&bytes) {
         Ok(read) => Some(read),
-        Err(_) if !says_json(head) => None, // some other format: handed on as it is
+        Err(_) if !says_json(&head.headers) => None, // some other format: handed on as it is
         Err(fault) => return Err(Rejection::new(Code::InvalidRequest, fault.to_string())),
     };
     let (field, user) = read.map_or((None, None), |read| (read.model, read.user));
@@ -226,7 +255,7 @@ async fn read_body(
         return Err(Rejection::new(Code::RequestTooLarge, message));
     }
     settle_product(call, &sold, true)?;
-    name_end_user(call, &sold, head);
+    name_end_user(call, &sold, &head.headers);
     let bytes = match (&field, call.sellers_model()) {
         (Some(field), Some(sellers)) => Bytes::from(replace_model(&bytes, field, sellers)),
         (_, _) => bytes,
@@ -261,14 +290,14 @@ fn unread(call: &Call, sold: &Sold, incoming: Incoming, has_body: bool) -> Ready
 /// Notes the product, once it is certain; checks the key's allow-lists.
 fn settle_product(call: &mut Call, sold: &Arc<Sold>, model_matters: bool) -> Result<(), Rejection> {
     call.sold = Some(Arc::clone(sold));
-    check_product(call.caller.as_deref(), sold)?;
+    check_product(call, sold)?;
     match &call.model {
         Some(model) => {
             route::check_model(sold, model)?;
-            let allowed = call.caller.as_ref().is_none_or(|caller| caller.key.opens_model(model));
+            let allowed = call.caller.as_ref().is_none_or(|caller| caller.opens_model(model));
             if allowed { Ok(()) } else { Err(model_not_allowed(model)) }
         }
-        None if model_matters && call.caller.as_ref().is_some_and(|caller| caller.key.models.is_some()) => {
+        None if model_matters && call.caller.as_ref().is_some_and(|caller| caller.limits_models()) => {
             let message =
                 "this API key is limited to some models, and the request's model cannot be read; use another key";
             Err(Rejection::new(Code::ModelNotAllowed, message))
@@ -314,7 +343,10 @@ async fn admit(call: &mut Call, sold: &Sold) -> Result<(), Rejection> {
 /// The target at the seller.
 fn seller_uri(sold: &Sold, path: &str) -> Result<Uri, Rejection> {
     let base = sold.product.upstream.base_path.as_str();
-    let target = match (base, path) {
+    // The AppCode stays here, whether it was used or not.
+    let own = sold.product.app_code_query.as_deref();
+    let path = own.map_or(Cow::Borrowed(path), |name| without_parameter(path, name));
+    let target = match (base, &*path) {
         ("", "") => "/".to_owned(),
         ("", path) if path.starts_with('?') => ["/", path].concat(),
         (base, path) => [base, path].concat(),
@@ -370,7 +402,7 @@ async fn answer(
 }
 
 /// Refuses answers that are no answers, and those that only say that the gateway's own credential is wrong.
-fn check_sellers_head(call: &Call, sold: &Sold, head: &Parts) -> Result<(), Rejection> {
+fn check_sellers_head(call: &Call, sold: &Sold, head: &AnswerParts) -> Result<(), Rejection> {
     let status = head.status;
     if head.headers.contains_key(header::CONTENT_LENGTH) && head.headers.contains_key(header::TRANSFER_ENCODING) {
         let message = "the seller's answer has two lengths, so its end is not certain; the call was not charged";
@@ -421,7 +453,7 @@ async fn charge(call: &mut Call, status: StatusCode, streamed: bool) -> Result<O
     let answered = Answered {
         request_id: request_id.to_str().unwrap_or_default(),
         arrived: *arrived,
-        caller: caller.as_ref().map(|caller| CallerRef::Key(caller.key.id.clone())),
+        caller: caller.as_ref().map(|caller| caller.reference.clone()),
         status: status.as_u16(),
         streamed,
         attempts: *attempts,

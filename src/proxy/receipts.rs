@@ -52,7 +52,7 @@ fn desk(core: &Core) -> Result<&ReceiptDesk, Rejection> {
 fn none(request_id: &str) -> Rejection {
     let message = format!(
         "there is no receipt of a call {request_id:?}: within the last 7 days this gateway has counted none that was made \
-         with this API key; ask with the key that made it, and, where there are several gateways, the one that served it"
+         with this credential; ask with the key or the app that made it, and, where there are several gateways, the one that served it"
     );
     Rejection::new(Code::ReceiptNotFound, message)
 }

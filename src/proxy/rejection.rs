@@ -9,6 +9,7 @@ use crate::domain::id::ProductId;
 use crate::domain::pool::Shortage;
 use crate::protocol::chat::{ErrorFields, error_body_api, error_body_llm};
 use crate::protocol::head::HeadFault;
+use crate::protocol::signature::SignatureFault;
 use crate::service::authenticate::AuthError;
 use crate::service::meter::AdmitError;
 
@@ -26,6 +27,12 @@ pub enum Code {
     InvalidApiKey,
     ApiKeyDisabled,
     ApiKeyExpired,
+    InvalidSignature,
+    SignatureExpired,
+    InvalidAppCode,
+    SchemeNotAccepted,
+    TlsRequired,
+    AmbiguousCredentials,
     ProductNotAllowed,
     ModelNotAllowed,
     ModelNotFound,
@@ -55,6 +62,8 @@ struct Facts {
     apig_code: &'static str,
 }
 
+/// What APIG's messages about apps begin with.
+const APP_AUTH: &str = "Incorrect app authentication information";
 const INVALID: &str = "invalid_request_error";
 const QUOTA: &str = "insufficient_quota";
 const SERVER: &str = "server_error";
@@ -82,6 +91,12 @@ impl Code {
             Self::InvalidApiKey => "invalid_api_key",
             Self::ApiKeyDisabled => "api_key_disabled",
             Self::ApiKeyExpired => "api_key_expired",
+            Self::InvalidSignature => "invalid_signature",
+            Self::SignatureExpired => "signature_expired",
+            Self::InvalidAppCode => "invalid_app_code",
+            Self::SchemeNotAccepted => "scheme_not_accepted",
+            Self::TlsRequired => "tls_required",
+            Self::AmbiguousCredentials => "ambiguous_credentials",
             Self::ProductNotAllowed => "product_not_allowed",
             Self::ModelNotAllowed => "model_not_allowed",
             Self::ModelNotFound => "model_not_found",
@@ -105,15 +120,21 @@ impl Code {
 
     const fn facts(self) -> Facts {
         match self {
-            Self::InvalidRequest => facts(StatusCode::BAD_REQUEST, INVALID, "APIG.0201"),
+            Self::InvalidRequest | Self::AmbiguousCredentials => facts(StatusCode::BAD_REQUEST, INVALID, "APIG.0201"),
             Self::HeadTooLarge => facts(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, INVALID, "APIG.0201"),
             Self::UpgradeUnsupported => facts(StatusCode::NOT_IMPLEMENTED, INVALID, "APIG.0607"),
             Self::ExpectationUnknown => facts(StatusCode::EXPECTATION_FAILED, INVALID, "APIG.0201"),
             Self::EncodingUnsupported => facts(StatusCode::UNSUPPORTED_MEDIA_TYPE, INVALID, "APIG.0201"),
             Self::RequestTimeout => facts(StatusCode::REQUEST_TIMEOUT, INVALID, "APIG.0201"),
-            Self::MissingApiKey | Self::InvalidApiKey | Self::ApiKeyDisabled | Self::ApiKeyExpired => {
-                facts(StatusCode::UNAUTHORIZED, INVALID, "APIG.0303")
-            }
+            Self::MissingApiKey
+            | Self::InvalidApiKey
+            | Self::ApiKeyDisabled
+            | Self::ApiKeyExpired
+            | Self::InvalidSignature
+            | Self::SignatureExpired
+            | Self::InvalidAppCode
+            | Self::SchemeNotAccepted => facts(StatusCode::UNAUTHORIZED, INVALID, "APIG.0303"),
+            Self::TlsRequired => facts(StatusCode::FORBIDDEN, "permission_error", "APIG.0306"),
             Self::ProductNotAllowed | Self::ModelNotAllowed => {
                 facts(StatusCode::FORBIDDEN, "permission_error", "APIG.0304")
             }
@@ -191,7 +212,39 @@ impl Rejection {
         }
     }
 
-    fn store() -> Self {
+    /// A signature that is refused whoever made it.
+    pub fn signature(fault: &SignatureFault) -> Self {
+        let code = match fault {
+            SignatureFault::Expired { .. } => Code::SignatureExpired,
+            SignatureFault::Malformed
+            | SignatureFault::SignedHeaders
+            | SignatureFault::DateMissing
+            | SignatureFault::DateMalformed
+            | SignatureFault::HeaderMissing(_)
+            | SignatureFault::HashRepeated
+            | SignatureFault::BodyChanged
+            | SignatureFault::Unsigned => Code::InvalidSignature,
+        };
+        Self::new(code, format!("{APP_AUTH}: {fault}"))
+    }
+
+    /// A signature that does not fit, of an AppKey that nobody has, or of an app that is not bound: one answer for all.
+    /// `signed` is what was checked, without values.
+    pub fn wrong_signature(signed: Option<&str>) -> Self {
+        let next = "check AppKey and AppSecret, that the app is bound to this product, and that nothing changes the \
+                    request after it is signed; `tollgate verify` finds the difference";
+        let signed = signed.map(|signed| format!(", canonicalRequest:{signed}")).unwrap_or_default();
+        Self::new(Code::InvalidSignature, format!("{APP_AUTH}: verify signature fail{signed}; {next}"))
+    }
+
+    /// An AppCode that nobody has, or of an app that is not bound: one answer for both.
+    pub fn unknown_app_code() -> Self {
+        let next = "check that it was copied whole and that its app is bound to this product";
+        Self::new(Code::InvalidAppCode, format!("{APP_AUTH}: the AppCode opens nothing here; {next}"))
+    }
+
+    /// The store does not answer.
+    pub fn store() -> Self {
         Self::new(Code::StoreUnavailable, "accounts cannot be read at the moment; try again shortly")
     }
 
@@ -254,7 +307,14 @@ impl Rejection {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         if facts.status == StatusCode::UNAUTHORIZED {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            let scheme = if matches!(self.code, Code::InvalidSignature | Code::SignatureExpired) {
+                "SDK-HMAC-SHA256"
+            } else if self.code == Code::InvalidAppCode {
+                "APPCODE"
+            } else {
+                "Bearer"
+            };
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(scheme));
         }
         if self.close {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));

@@ -8,19 +8,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use super::conn::Conn;
-use super::rejection::{Code, Rejection};
+use super::spool::SpoolReader;
 
 /// What goes to the seller.
 #[derive(Debug)]
 pub enum RequestBody {
     /// All of it; can be sent again.
     Whole(Option<Bytes>),
+    /// All of it, in a file; can be sent again.
+    Spooled(Box<SpoolReader>),
     /// As the client sends it; cannot. Boxed: the engine keeps room for 32 requests with each connection to a seller.
     Streamed(Box<Upload>),
 }
@@ -78,6 +79,7 @@ impl RequestBody {
     pub fn again(&self) -> Option<Self> {
         match self {
             Self::Whole(bytes) => Some(Self::Whole(bytes.clone())),
+            Self::Spooled(reader) => Some(Self::Spooled(Box::new(reader.again()))),
             Self::Streamed(_) => None,
         }
     }
@@ -90,6 +92,14 @@ impl Body for RequestBody {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadBroken>>> {
         match &mut *self {
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Spooled(reader) => reader.poll(cx).map(|part| {
+                part.map(|part| {
+                    part.map(Frame::data).map_err(|error| {
+                        tracing::error!(%error, "a body that was put into a file cannot be read back");
+                        UploadBroken
+                    })
+                })
+            }),
             Self::Streamed(upload) => upload.poll(cx),
         }
     }
@@ -97,6 +107,7 @@ impl Body for RequestBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Whole(bytes) => bytes.is_none(),
+            Self::Spooled(reader) => reader.left() == 0,
             Self::Streamed(upload) => upload.incoming.is_end_stream(),
         }
     }
@@ -105,6 +116,7 @@ impl Body for RequestBody {
         match self {
             Self::Whole(None) => SizeHint::with_exact(0),
             Self::Whole(Some(bytes)) => SizeHint::with_exact(u64::try_from(bytes.len()).unwrap_or(u64::MAX)),
+            Self::Spooled(reader) => SizeHint::with_exact(reader.left()),
             Self::Streamed(upload) => upload.incoming.size_hint(),
         }
     }
@@ -151,7 +163,8 @@ impl Held {
         Self { bytes: AtomicU64::new(0), max }
     }
 
-    fn share(self: &Arc<Self>) -> Share {
+    /// A share of nothing yet.
+    pub fn share(self: &Arc<Self>) -> Share {
         Share { held: Arc::clone(self), bytes: 0 }
     }
 }
@@ -165,7 +178,7 @@ pub struct Share {
 
 impl Share {
     /// Takes room for more bytes; false if there is not so much.
-    fn grow(&mut self, bytes: u64) -> bool {
+    pub fn grow(&mut self, bytes: u64) -> bool {
         self.bytes = self.bytes.saturating_add(bytes);
         let before = self.held.bytes.fetch_add(bytes, Ordering::AcqRel);
         before.saturating_add(bytes) <= self.held.max
@@ -176,59 +189,4 @@ impl Drop for Share {
     fn drop(&mut self) {
         self.held.bytes.fetch_sub(self.bytes, Ordering::AcqRel);
     }
-}
-
-/// Reads a body whole, at most `max` bytes.
-pub async fn read_whole(
-    mut incoming: Incoming,
-    max: u64,
-    held: &Arc<Held>,
-    conn: &Conn,
-    timeout: Duration,
-) -> Result<(Bytes, Share), Rejection> {
-    let too_large = || Rejection::new(Code::RequestTooLarge, format!("the body is larger than {max} bytes")).closing();
-    let declared = incoming.size_hint().exact();
-    if declared.is_some_and(|length| length > max) {
-        return Err(too_large());
-    }
-    let mut share = held.share();
-    let mut first: Option<Bytes> = None;
-    let mut rest = BytesMut::new();
-    loop {
-        let Ok(frame) = conn.within(Instant::now() + timeout, incoming.frame()).await else {
-            let message = "the body stopped arriving; send it without pauses";
-            return Err(Rejection::new(Code::RequestTimeout, message).closing());
-        };
-        let data = match frame {
-            None => break,
-            Some(Ok(frame)) => frame.into_data().unwrap_or_default(), // trailers end here
-            Some(Err(_)) => {
-                return Err(Rejection::new(Code::InvalidRequest, "the body is cut short or malformed").closing());
-            }
-        };
-        let length = u64::try_from(data.len()).unwrap_or(u64::MAX);
-        if !share.grow(length) {
-            let message = "too many large requests at this moment; try again shortly";
-            return Err(Rejection::new(Code::Overloaded, message).closing());
-        }
-        let before = first.as_ref().map_or(0, Bytes::len).saturating_add(rest.len());
-        if u64::try_from(before).unwrap_or(u64::MAX).saturating_add(length) > max {
-            return Err(too_large());
-        }
-        match first {
-            None => first = Some(data), // most bodies come in one piece: no copy
-            Some(_) => rest.extend_from_slice(&data),
-        }
-        if incoming.is_end_stream() {
-            break; // asking once more would wait for the engine's next turn
-        }
-    }
-    let first = first.unwrap_or_default();
-    if rest.is_empty() {
-        return Ok((first, share));
-    }
-    let mut whole = BytesMut::with_capacity(first.len().saturating_add(rest.len()));
-    whole.extend_from_slice(&first);
-    whole.extend_from_slice(&rest);
-    Ok((whole.freeze(), share))
 }

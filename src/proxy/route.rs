@@ -153,7 +153,7 @@ pub fn callable<'a>(shelf: &'a Shelf, caller: Option<&'a Caller>) -> impl Iterat
 pub fn may_call(sold: &Sold, caller: Option<&Caller>) -> bool {
     match sold.product.access {
         crate::config::Access::Open => true,
-        crate::config::Access::Keys => caller.is_some_and(|caller| caller.key.opens(&sold.product.id)),
+        crate::config::Access::Keys => caller.is_some_and(|caller| caller.opens(&sold.product.id)),
     }
 }
 

@@ -29,7 +29,8 @@ use super::phases;
 use super::rejection::Code;
 use super::request_body::Held;
 use super::seller::Seller;
-use crate::config::Limits;
+use super::spool::Spool;
+use crate::config::{Credentials, Limits};
 use crate::domain::usage::Ending;
 use crate::ports::clock::Clock;
 use crate::service::authenticate::Authenticator;
@@ -56,6 +57,10 @@ pub struct Shared {
     pub metrics: Metrics,
     /// Bounds.
     pub limits: Limits,
+    /// How callers prove who they are.
+    pub credentials: Credentials,
+    /// Request bodies in files.
+    pub spool: Spool,
     /// Request bodies in memory.
     pub held: Arc<Held>,
     /// Makes receipts, if there are any.

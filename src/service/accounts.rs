@@ -1,6 +1,7 @@
-//! What operators do with accounts, keys and packages. Each change is load, `domain::account::apply`, commit; the rules
+//! What operators do with accounts, keys and packages; apps are in `apps`. Each change is load, `domain::account::apply`, commit; the rules
 //! stay in `domain`, the words of the wire in `admin`.
 
+pub mod apps;
 mod ids;
 #[cfg(test)]
 mod tests;
@@ -16,12 +17,14 @@ use crate::domain::allocation::Allocation;
 use crate::domain::amount::Units;
 use crate::domain::command::{Action, Command, KeyChange, Refusal};
 use crate::domain::id::{AccountId, CommandId, KeyId, PackageId, ProductId};
-use crate::domain::key::{ApiKey, KeyHash};
+use crate::domain::key::ApiKey;
 use crate::domain::offer::Offer;
 use crate::domain::package::Package;
 use crate::ports::account_store::{AccountSummary, CommitError, Loaded, StoreError};
 use crate::ports::journal::{JournalError, JournalledCommand};
-use crate::protocol::api_key::{ApiKeyText, KEY_RANDOM_BYTES, KeyHasher};
+use crate::protocol::api_key::{ApiKeyText, KEY_RANDOM_BYTES};
+use crate::protocol::app_text::AppTextFault;
+use crate::protocol::keyring::{Keyring, SealBroken};
 
 /// How often a change is tried against documents that others change at the same time.
 const COMMIT_ATTEMPTS_MAX: usize = 8;
@@ -35,7 +38,7 @@ pub const ALLOWED_MAX: usize = 100;
 pub struct Accounts {
     desk: Desk,
     log: Arc<CommandLog>,
-    hasher: KeyHasher,
+    keyring: Keyring,
 }
 
 /// A result, and whether it was there before: the same command id is applied once.
@@ -121,6 +124,12 @@ pub enum InputFault {
     /// Too many entries.
     #[error("`{0}` has at most {ALLOWED_MAX} entries")]
     List(&'static str),
+    /// A text of an app that cannot be one.
+    #[error("`{0}`: {1}")]
+    AppText(&'static str, AppTextFault),
+    /// The name of the app that purchases make.
+    #[error("`name`: an app with this name is made by purchases; choose another one")]
+    ReservedName,
     /// A key or package that would be over before it begins.
     #[error("`{field}` makes it end at {end}, which is over already")]
     Over {
@@ -183,6 +192,12 @@ pub enum ChangeError {
     /// Others changed the documents at each of our attempts.
     #[error("the account is being changed by others; try again")]
     Busy,
+    /// A secret was sealed with a key that this gateway does not have.
+    #[error(transparent)]
+    Sealed(#[from] SealBroken),
+    /// An AppKey or AppCode that another account has.
+    #[error("this AppKey or AppCode is in use already; choose another one")]
+    Taken,
     /// The random source gives nothing random.
     #[error("the system's random source is broken")]
     NotRandom,
@@ -201,9 +216,9 @@ enum Applied {
 }
 
 impl Accounts {
-    /// Over a store, with keys hashed by `hasher`.
-    pub fn new(desk: Desk, log: Arc<CommandLog>, hasher: KeyHasher) -> Self {
-        Self { desk, log, hasher }
+    /// Over a store, with the gateway's own secrets.
+    pub fn new(desk: Desk, log: Arc<CommandLog>, keyring: Keyring) -> Self {
+        Self { desk, log, keyring }
     }
 
     /// Opens an account, with an id of its own choice or a new one.
@@ -310,7 +325,7 @@ impl Accounts {
         }
         let key = ApiKey {
             id,
-            hash: KeyHash(self.hasher.hash(text.expose()).0),
+            hash: self.keyring.of_api_key(text.expose()),
             hint: text.hint(),
             description: new.description,
             created_at: now,
@@ -377,7 +392,9 @@ impl Accounts {
         }
         let package = ids::package_from(self.desk.entropy.as_ref());
         let id = self.command_id(command);
-        let action = Action::AddPackage { package: package.clone(), offer: offer.clone(), valid_from, project, tags };
+        let spare_app = if offer.for_apps { Some(Box::new(self.spare_app(account, &id)?)) } else { None };
+        let (bought, offered) = (package.clone(), offer.clone());
+        let action = Action::AddPackage { package: bought, offer: offered, valid_from, project, tags, spare_app };
         let command = Command { id, action };
         match self.apply(account, &command).await? {
             Applied::Now(change) => {
@@ -450,7 +467,7 @@ impl Accounts {
                 Err(CommitError::TooLarge { bytes }) => {
                     return Err(self.refused(record, ChangeError::TooLarge { bytes }));
                 }
-                Err(CommitError::KeyTaken) => return Err(self.refused(record, ChangeError::NotRandom)),
+                Err(CommitError::KeyTaken) => return Err(self.refused(record, ChangeError::Taken)),
                 Err(CommitError::TimeOff(now)) => loaded.now = now,
                 Err(CommitError::Stranger(_)) => loaded = self.load(account).await?,
                 Err(CommitError::Busy | CommitError::Closed) => tokio::time::sleep(BUSY_WAIT).await,

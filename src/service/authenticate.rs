@@ -1,12 +1,13 @@
-//! Who calls? Finds the caller behind an API key, from memory if it has called lately, and forgets within a moment
-//! what a command has changed.
+//! Who calls? Finds the caller behind an API key, an AppCode or an AppKey, from memory if it has called lately, and
+//! forgets within a moment what a command has changed.
 
+pub mod caller;
 #[cfg(test)]
 mod tests;
 
 use std::cell::RefCell;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
@@ -14,46 +15,28 @@ use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::broadcast;
 
-use super::ledger::{Ledger, Read};
-use super::supply::LocalPool;
-use crate::domain::allocation::Allocation;
-use crate::domain::id::{AccountId, ProductId};
-use crate::domain::key::{ApiKey, KeyHash, KeyState};
+use super::ledger::Read;
+use crate::domain::credential::Scheme;
+use crate::domain::id::AccountId;
+use crate::domain::key::{KeyHash, KeyState};
 use crate::ports::account_store::{AccountStore, StoreError};
 use crate::ports::gateways::Notice;
-use crate::protocol::api_key::{ApiKeyText, KeyFault, KeyHasher};
+use crate::protocol::api_key::{ApiKeyText, KeyFault};
+use crate::protocol::keyring::Keyring;
+use crate::protocol::signature::{SECRETS_MAX, SigningKey};
+
+pub use self::caller::Caller;
 
 /// Keys that are remembered; above it, the least lucky are forgotten.
 const CALLERS_MAX: usize = 100_000;
-/// An unknown key is believed to be unknown for this long.
-const UNKNOWN_BELIEVED: Duration = Duration::from_secs(1);
 
-/// The authenticated key and its account.
-#[derive(Debug)]
-pub struct Caller {
-    /// Whose key it is.
-    pub account: AccountId,
-    /// The key.
-    pub key: ApiKey,
-    /// To what its calls are allotted.
-    pub allocation: Arc<Allocation>,
-    /// The pools it has drawn on, so that a warm call finds its own without hashing two names.
-    pools: RwLock<Vec<Arc<LocalPool>>>,
-}
-
-impl Caller {
-    /// The caller's pool for a product.
-    pub fn pool(&self, product: &ProductId, ledger: &Ledger) -> Arc<LocalPool> {
-        let known = self.pools.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(pool) = known.iter().find(|pool| pool.product == *product) {
-            return Arc::clone(pool);
-        }
-        drop(known);
-        let pool = ledger.pool(&self.account, product);
-        let mut known = self.pools.write().unwrap_or_else(PoisonError::into_inner);
-        known.push(Arc::clone(&pool)); // one per product at most twice: bounded by the catalogue
-        pool
-    }
+/// A credential as it is presented. No `Debug` shows it.
+#[derive(Clone, Copy)]
+pub struct Presented<'a> {
+    /// Of which kind.
+    pub scheme: Scheme,
+    /// An API key, an AppCode, or the AppKey of a signature.
+    pub text: &'a str,
 }
 
 /// A caller, and what finding it has brought.
@@ -80,7 +63,7 @@ pub enum AuthError {
     #[error("{0}")]
     Malformed(KeyFault),
     /// No account has it.
-    #[error("the key is not known")]
+    #[error("the credential is not known")]
     Unknown,
     /// It is switched off.
     #[error("the key is disabled")]
@@ -97,11 +80,14 @@ pub enum AuthError {
 /// caller, and need not be hashed again.
 #[derive(Debug)]
 pub struct LastCaller {
-    key: SecretString,
-    caller: Arc<Caller>,
+    scheme: Scheme,
+    text: SecretString,
+    /// `None`: nobody has it. Remembered like the others, so that the difference cannot be felt.
+    caller: Option<Arc<Caller>>,
     /// [`Authenticator::changes`] before the caller was found.
     changes: u64,
 }
+
 /// While notices of changes are not heard, what is remembered is believed for this long.
 const CONFIRMED_FOR: Duration = Duration::from_secs(1);
 /// Notices are heard if the last one came within this time; heartbeats make some every second.
@@ -113,13 +99,17 @@ const LISTEN_EVERY: Duration = Duration::from_millis(500);
 enum Remembered {
     /// With the moment at which the store said so.
     Known(Arc<Caller>, Instant),
+    /// The same, of one that nobody has. It is believed as long as a known one: who asks again and again must not feel
+    /// the difference.
     Unknown(Instant),
 }
 
 /// Finds callers.
 pub struct Authenticator {
     store: Arc<dyn AccountStore>,
-    hasher: KeyHasher,
+    keyring: Keyring,
+    /// Checks the signatures of those who are not known, so that they take as long as others.
+    nobody: SigningKey,
     /// One call waits at most this long for the store in all.
     patience: Duration,
     callers: DashMap<KeyHash, Remembered>,
@@ -132,61 +122,88 @@ pub struct Authenticator {
 
 impl Authenticator {
     /// Remembers nobody yet. A call waits at most for `patience` for the store.
-    pub fn new(store: Arc<dyn AccountStore>, hasher: KeyHasher, patience: Duration) -> Self {
+    pub fn new(store: Arc<dyn AccountStore>, keyring: Keyring, patience: Duration) -> Self {
         let (callers, changes, deaf) = (DashMap::new(), AtomicU64::new(0), AtomicBool::new(false));
-        Self { store, hasher, patience, callers, changes, deaf }
+        // Its signatures open nothing: nobody's are refused even if they fit.
+        let nobody = SigningKey::new(&keyring.of_app_key("").0);
+        Self { store, keyring, nobody, patience, callers, changes, deaf }
     }
 
-    /// The caller behind a key's text, if the key can be used now. `last` is the connection's.
+    /// The caller behind what is presented, if it can be used now. `waited` is how long the call has waited for the store
+    /// before: of its patience the rest is left. `last` is the connection's.
     pub async fn caller(
         &self,
-        text: &str,
-        now: Timestamp,
+        presented: Presented<'_>,
+        (now, waited): (Timestamp, Duration),
         last: &RefCell<Option<LastCaller>>,
     ) -> Result<Found, AuthError> {
+        let Presented { scheme, text } = presented;
         let changes = self.changes.load(Ordering::Acquire);
-        let same = |last: &&LastCaller| last.changes == changes && last.key.expose_secret() == text;
-        let known = last.borrow().as_ref().filter(same).map(|last| Arc::clone(&last.caller));
+        let same =
+            |last: &&LastCaller| last.changes == changes && last.scheme == scheme && last.text.expose_secret() == text;
+        let known = last.borrow().as_ref().filter(same).map(|last| last.caller.clone());
         let found = match known {
-            Some(caller) => caller.into(),
-            None => {
-                let found = self.find(text).await?;
-                let caller = Arc::clone(&found.caller);
-                *last.borrow_mut() = Some(LastCaller { key: text.to_owned().into(), caller, changes });
-                found
-            }
+            Some(caller) => caller.ok_or(AuthError::Unknown)?.into(),
+            None => self.find_noting(presented, waited, (changes, last)).await?,
         };
-        match found.caller.key.state_at(now) {
+        match found.caller.state_at(now) {
             KeyState::Usable => Ok(found),
             KeyState::Disabled => Err(AuthError::Disabled),
             KeyState::Expired => Err(AuthError::Expired),
         }
     }
 
-    async fn find(&self, text: &str) -> Result<Found, AuthError> {
-        let key = ApiKeyText::parse(text).map_err(AuthError::Malformed)?;
-        let hash = self.hasher.hash(key.expose());
+    /// The keys that a caller's signatures are checked with; those of nobody where it has none.
+    pub fn signing_keys<'a>(&'a self, caller: Option<&'a Caller>, now: Timestamp) -> [&'a SigningKey; SECRETS_MAX] {
+        let mut own = caller.into_iter().flat_map(|caller| caller.signing_keys(now));
+        std::array::from_fn(|_| own.next().unwrap_or(&self.nobody))
+    }
+
+    /// Finds the caller, and lets the connection remember who it is, or that it is nobody.
+    async fn find_noting(
+        &self,
+        presented: Presented<'_>,
+        waited: Duration,
+        (changes, last): (u64, &RefCell<Option<LastCaller>>),
+    ) -> Result<Found, AuthError> {
+        let found = self.find(presented, waited).await;
+        let caller = match &found {
+            Ok(found) => Some(Arc::clone(&found.caller)),
+            Err(AuthError::Unknown) => None,
+            Err(_) => return found,
+        };
+        let Presented { scheme, text } = presented;
+        *last.borrow_mut() = Some(LastCaller { scheme, text: text.to_owned().into(), caller, changes });
+        found
+    }
+
+    async fn find(&self, Presented { scheme, text }: Presented<'_>, waited: Duration) -> Result<Found, AuthError> {
+        let hash = match scheme {
+            Scheme::ApiKey => self.keyring.of_api_key(ApiKeyText::parse(text).map_err(AuthError::Malformed)?.expose()),
+            Scheme::AppCode => self.keyring.of_app_code(text),
+            Scheme::Signature => self.keyring.of_app_key(text),
+        };
         match self.remembered(hash) {
             Some(found) => found.map(Found::from),
-            None => Box::pin(self.ask(hash)).await, // boxed, as it is rare: warm calls keep no room for it
+            None => Box::pin(self.ask(hash, self.patience.saturating_sub(waited))).await, // boxed, as it is rare: warm calls keep no room for it
         }
     }
 
     fn remembered(&self, hash: KeyHash) -> Option<Result<Arc<Caller>, AuthError>> {
+        let stale = |at: &Instant| self.deaf.load(Ordering::Relaxed) && at.elapsed() >= CONFIRMED_FOR;
         match self.callers.get(&hash)?.value() {
-            Remembered::Known(_, at) if self.deaf.load(Ordering::Relaxed) && at.elapsed() >= CONFIRMED_FOR => None,
+            Remembered::Known(_, at) | Remembered::Unknown(at) if stale(at) => None,
             Remembered::Known(caller, _) => Some(Ok(Arc::clone(caller))),
-            Remembered::Unknown(until) if Instant::now() < *until => Some(Err(AuthError::Unknown)),
-            Remembered::Unknown(_) => None,
+            Remembered::Unknown(_) => Some(Err(AuthError::Unknown)),
         }
     }
 
     /// Asks the store. If it does not answer, one who was known a moment ago still is: until the leases end, there is
     /// something to sell.
-    async fn ask(&self, hash: KeyHash) -> Result<Found, AuthError> {
+    async fn ask(&self, hash: KeyHash, patience: Duration) -> Result<Found, AuthError> {
         let silent = || AuthError::Unavailable("no answer in time".to_owned());
         let asked = Instant::now();
-        let answer = tokio::time::timeout(self.patience, self.look_up(hash)).await.unwrap_or_else(|_| Err(silent()));
+        let answer = tokio::time::timeout(patience, self.look_up(hash)).await.unwrap_or_else(|_| Err(silent()));
         let waited = asked.elapsed();
         if let Err(AuthError::Unavailable(_)) = &answer
             && let Some(mut kept) = self.callers.get_mut(&hash)
@@ -204,15 +221,12 @@ impl Authenticator {
         let loaded = self.store.load_by_key(hash).await;
         let loaded = loaded.map_err(|error: StoreError| AuthError::Unavailable(error.to_string()))?;
         let found = loaded.and_then(|loaded| {
-            let head = &loaded.head.value;
-            let key = head.keys.iter().find(|key| key.hash == hash)?.clone();
-            let (account, allocation) = (head.id.clone(), Arc::new(key.allocation()));
-            let caller = Arc::new(Caller { account, key, allocation, pools: RwLock::default() });
+            let caller = Arc::new(Caller::find(&loaded.head.value, hash, &self.keyring)?);
             Some(Found { read: Some(Box::new(Read { loaded, asked })), ..caller.into() })
         });
         let remembered = match &found {
             Some(found) => Remembered::Known(Arc::clone(&found.caller), Instant::now()),
-            None => Remembered::Unknown(Instant::now() + UNKNOWN_BELIEVED),
+            None => Remembered::Unknown(Instant::now()),
         };
         self.make_room();
         self.callers.insert(hash, remembered);

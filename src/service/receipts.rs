@@ -113,10 +113,10 @@ impl ReceiptDesk {
     /// See [`ReceiptError`].
     pub async fn receipts(&self, caller: &Caller, request_id: &str) -> Result<Receipts, ReceiptError> {
         let found = self.records.find(&caller.account, request_id).await?;
-        let own = Some(CallerRef::Key(caller.key.id.clone()));
-        let mine = found.records.iter().filter(|record| record.charge.caller == own);
+        let own = Some(&caller.reference);
+        let mine = found.records.iter().filter(|record| record.charge.caller.as_ref() == own);
         let receipts: Vec<Receipt> = mine.map(|record| self.sign(record)).collect();
-        match (receipts.is_empty(), found.open.iter().any(|charge| charge.caller == own)) {
+        match (receipts.is_empty(), found.open.iter().any(|charge| charge.caller.as_ref() == own)) {
             (false, _) => Ok(Receipts { receipts }),
             (true, true) => Err(ReceiptError::Open),
             (true, false) => Err(ReceiptError::None),

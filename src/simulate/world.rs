@@ -348,13 +348,14 @@ impl World {
             validity: Validity::Days(u16::try_from(self.rng.below(3)).unwrap_or(0)),
             zone: TimeZone::UTC,
             billable: BillableStatuses::default(),
+            for_apps: false,
         };
         // Said when it is asked for, so that it means the same whenever it is applied again.
         let later = if !first && self.rng.percent(15) { self.rng.between(1, 300_000) } else { 0 };
         let from = self.believed(run).checked_add(SignedDuration::from_millis(later)).unwrap_or(Timestamp::MAX);
         let valid_until = offer.validity.end(from, &offer.zone);
-        let (project, tags) = (ProjectId::default(), Tags::default());
-        let action = Action::AddPackage { package: id.clone(), offer, valid_from: Some(from), project, tags };
+        let (project, tags, valid_from) = (ProjectId::default(), Tags::default(), Some(from));
+        let action = Action::AddPackage { package: id.clone(), offer, valid_from, project, tags, spare_app: None };
         let command = self.command_of("buy", action)?;
         self.truth.packages.push(Sold {
             id,

@@ -5,6 +5,7 @@ use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 
+use crate::domain::credential::SignatureRule;
 use crate::domain::usage::Ending;
 
 /// Upper bounds of the duration buckets, in seconds: an LLM call may take minutes.
@@ -24,6 +25,7 @@ pub struct Metrics {
     retries: IntCounterVec,
     connects: IntCounterVec,
     rejections: IntCounterVec,
+    signatures: [IntCounter; SignatureRule::ALL.len()],
     /// Client connections that are open.
     pub connections: IntGauge,
     /// Calls that are under way.
@@ -169,6 +171,12 @@ impl Declare<'_> {
         Ok(())
     }
 
+    fn signatures(&self) -> prometheus::Result<[IntCounter; SignatureRule::ALL.len()]> {
+        let help = "Signatures that were right, by the reading of the request under which they fit.";
+        let by_rule = self.counters("tollgate_signatures_total", help, &["rule"])?;
+        Ok(SignatureRule::ALL.map(|rule| by_rule.with_label_values(&[rule.name()])))
+    }
+
     fn gauge(&self, name: &str, help: &str) -> prometheus::Result<IntGauge> {
         self.add(IntGauge::new(name, help))
     }
@@ -243,6 +251,7 @@ impl Metrics {
                 "Calls that the gateway itself refused or failed, by code.",
                 &["code"],
             )?,
+            signatures: declare.signatures()?,
             connections: declare.gauge("tollgate_connections_open", "Client connections that are open.")?,
             calls_open: declare.gauge("tollgate_calls_open", "Calls that are under way.")?,
             ledger: LedgerMetrics::new(&declare)?,
@@ -276,6 +285,18 @@ impl Metrics {
             voided: self.voided.with_label_values(&[product]),
             retries: self.retries.with_label_values(&[product]),
             connects: self.connects.with_label_values(&[product]),
+        }
+    }
+
+    /// The counter of signatures that fit by a rule.
+    pub fn signatures(&self, rule: SignatureRule) -> &IntCounter {
+        let [base, empty_hash, raw_path, encoded_sort, literal_plus] = &self.signatures;
+        match rule {
+            SignatureRule::Base => base,
+            SignatureRule::EmptyHash => empty_hash,
+            SignatureRule::RawPath => raw_path,
+            SignatureRule::EncodedSort => encoded_sort,
+            SignatureRule::LiteralPlus => literal_plus,
         }
     }
 

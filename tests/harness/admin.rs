@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::client::{Answer, Client, Request};
 use super::metrics::Metrics;
+use super::signer::Signer;
 
 /// Opens the admin listener of every world.
 pub(crate) const TOKEN: &str = "admin-token-of-the-tests-0123456789";
@@ -92,6 +93,20 @@ impl Admin {
         (text(&made, "id"), text(&made, "key"))
     }
 
+    /// Makes an app bound to products; returns its id, its AppKey and its secret.
+    pub(crate) async fn add_app(&self, account: &str, products: &[&str]) -> (String, Signer) {
+        let terms = json!({ "name": "test", "products": products });
+        let made = self.make(&format!("/admin/v1/accounts/{account}/apps"), &terms).await;
+        let signer = Signer { app_key: text(&made, "app_key"), secret: text(&made, "app_secret") };
+        (text(&made, "id"), signer)
+    }
+
+    /// Makes an AppCode; returns its id and its text.
+    pub(crate) async fn add_code(&self, account: &str, app: &str) -> (String, String) {
+        let made = self.make(&format!("/admin/v1/accounts/{account}/apps/{app}/codes"), &json!({})).await;
+        (text(&made, "id"), text(&made, "code"))
+    }
+
     /// An account with one package of each offer, and a key.
     pub(crate) async fn buyer(&self, offers: &[&str]) -> Buyer {
         let account = self.open_account("buyer").await;
@@ -117,6 +132,6 @@ impl Admin {
     }
 }
 
-fn text(value: &Value, field: &str) -> String {
+pub(crate) fn text(value: &Value, field: &str) -> String {
     value[field].as_str().unwrap_or_else(|| panic!("no {field} in {value}")).to_owned()
 }

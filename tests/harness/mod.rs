@@ -12,6 +12,7 @@ pub(crate) mod race;
 pub(crate) mod redis;
 pub(crate) mod rng;
 pub(crate) mod seller;
+pub(crate) mod signer;
 pub(crate) mod wire;
 pub(crate) mod world;
 

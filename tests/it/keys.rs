@@ -28,7 +28,7 @@ async fn becomes(world: &World, key: &str, status: u16) {
     assert!(took <= std::time::Duration::from_secs(1), "it took {took:?}; a second is promised");
 }
 
-fn files_with(dir: &Path, text: &str) -> Vec<String> {
+pub(crate) fn files_with(dir: &Path, text: &str) -> Vec<String> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();

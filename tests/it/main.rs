@@ -10,8 +10,11 @@ mod harness;
 #[path = "../../benches/chaos/oracle.rs"]
 mod chaos_oracle;
 
+mod apps;
 mod audit;
 mod bounds;
+mod credentials;
+mod forgeries;
 mod http_api;
 mod keys;
 mod llm;
@@ -19,6 +22,7 @@ mod metering;
 mod operating;
 mod redis;
 mod seller;
+mod signature;
 mod sse;
 mod tidy;
 mod usage;

@@ -1,11 +1,15 @@
 //! A gateway whose accounts are on a Redis server: what it does when the server is away, unfit, or dies.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 
+use crate::harness::admin::text;
 use crate::harness::client::{Client, Request};
 use crate::harness::process::{Gateway, run};
 use crate::harness::redis::{Server, free_port};
 use crate::harness::seller::Seller;
+use crate::harness::signer::Signer;
 use crate::harness::until;
 use crate::harness::world::{World, base_config};
 
@@ -152,6 +156,41 @@ fn good(arguments: &[&str]) -> String {
     let (code, out, said) = run(arguments);
     assert_eq!(code, Some(0), "{arguments:?}: {said}");
     out
+}
+
+/// What an app gains and loses at one gateway holds at the other within a second, whether its AppKey was known there,
+/// unknown, or never asked for.
+#[tokio::test]
+async fn an_app_that_changes_at_one_gateway_changes_at_all() {
+    let server = Server::start(&[]);
+    let seller = Seller::plain().await;
+    let one = World::with(seller.address, on(&server)).await;
+    let other = second(&server, &seller).await;
+    let buyer = one.buyer(&["api-1000"]).await;
+    let signer = Signer { app_key: "an-old-app-key".into(), secret: "an-old-app-secret".into() };
+    let becomes = async |status: u16| {
+        let asked = Instant::now();
+        for world in [&other, &one] {
+            let call = async || world.call(&signer.sign(Request::get("/api/x"))).await.status();
+            until("the change is seen", async || (call().await == status).then_some(())).await;
+        }
+        assert!(asked.elapsed() < Duration::from_secs(1), "a second is promised");
+    };
+    becomes(401).await;
+    let apps = format!("/admin/v1/accounts/{}/apps", buyer.account);
+    let brought = json!({ "name": "old", "app_key": signer.app_key, "app_secret": signer.secret, "products": ["api"] });
+    let made = one.admin.make(&apps, &brought).await;
+    becomes(200).await;
+    let app = format!("{apps}/{}", text(&made, "id"));
+    one.admin.call("DELETE", &format!("{app}/products/api"), None).await.expect(200);
+    becomes(401).await;
+    other.admin.call("PUT", &format!("{app}/products/api"), None).await.expect(200);
+    becomes(200).await;
+    other.admin.call("DELETE", &app, None).await.expect(204);
+    becomes(401).await;
+    // Its AppKey is free again.
+    other.admin.make(&apps, &brought).await;
+    becomes(200).await;
 }
 
 #[tokio::test]

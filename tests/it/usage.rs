@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::harness::client::{Answer, Request};
 use crate::harness::process::run;
 use crate::harness::seller::{LAST_CHUNK, Reply, SSE_HEAD, Seen, Seller, Step, chunk};
+use crate::harness::signer::Signer;
 use crate::harness::until;
 use crate::harness::world::{World, product};
 
@@ -127,9 +128,16 @@ fn keygen(world: &World, name: &str) -> (String, String) {
 
 /// The answer once receipts can be looked up and the call has ended.
 async fn receipt(world: &World, key: &str, request_id: &str) -> Answer {
-    let request = Request::get(&format!("/.well-known/tollgate/receipts/{request_id}")).bearer(key);
+    looked_up(world, &receipt_of(request_id).bearer(key)).await
+}
+
+fn receipt_of(request_id: &str) -> Request {
+    Request::get(&format!("/.well-known/tollgate/receipts/{request_id}"))
+}
+
+async fn looked_up(world: &World, request: &Request) -> Answer {
     until("receipts are looked up", async || {
-        let answer = world.call(&request).await;
+        let answer = world.call(request).await;
         (answer.status() != 503).then_some(answer)
     })
     .await
@@ -225,6 +233,71 @@ async fn a_buyer_gets_its_calls_receipts_and_can_verify_them_for_as_long_as_the_
     let (code, printed, said) = run(&["receipt", "keys", "--config", config.to_str().unwrap()]);
     assert_eq!(code, Some(0), "{said}");
     assert_eq!(serde_json::from_str::<Value>(&printed).unwrap(), serde_json::from_str::<Value>(&keys).unwrap());
+}
+
+#[tokio::test]
+async fn the_calls_of_an_app_are_its_own_in_records_receipts_and_sums_by_whatever_scheme() {
+    let seller = Seller::plain().await;
+    let mut world = World::with(seller.address, |config| {
+        config["credentials"] = json!({ "allow_app_code_without_tls": true });
+        product(config, "api")["accept"] = json!(["signature", "app_code", "api_key"]);
+    })
+    .await;
+    let (key, public) = keygen(&world, "receipts.key");
+    world.rewrite(|config| config["receipts"] = json!({ "key_id": "one", "key": key }));
+    assert_eq!(world.stop().await.code, Some(0));
+    world.restart().await;
+    let buyer = world.buyer(&["api-5"]).await;
+    let (app, signer) = world.admin.add_app(&buyer.account, &["api"]).await;
+    let (_, code) = world.admin.add_code(&buyer.account, &app).await;
+    let (other_app, other) = world.admin.add_app(&buyer.account, &["api"]).await;
+    let called = |id: &str| Request::get("/api/x").field("X-Request-Id", id);
+    let coded = |request: Request| request.field("X-Apig-AppCode", &code);
+    world.call(&signer.sign(called("signed"))).await.expect(200);
+    world.call(&coded(called("coded"))).await.expect(200);
+    world.call(&other.sign(called("others"))).await.expect(200);
+    world.call(&called("keyed").bearer(&buyer.key)).await.expect(200);
+
+    for id in ["signed", "coded"] {
+        let by_signature = looked_up(&world, &signer.sign(receipt_of(id))).await.expect(200);
+        let by_code = looked_up(&world, &coded(receipt_of(id))).await.expect(200);
+        assert_eq!(by_signature.text(), by_code.text());
+        let (status, out, said) = verify(&world, &public, &by_code.text());
+        assert_eq!(status, Some(0), "{said}");
+        let payload: Value = serde_json::from_str(&out).unwrap();
+        holds(&payload, json!({ "request_id": id, "app": app, "key": Value::Null, "project": "default", "units": 1 }));
+        // Neither the account's keys nor its other apps get it, nor who cannot sign.
+        receipt(&world, &buyer.key, id).await.expect(404);
+        looked_up(&world, &other.sign(receipt_of(id))).await.expect(404);
+        let forged = Signer { secret: other.secret.clone(), ..signer.clone() };
+        looked_up(&world, &forged.sign(receipt_of(id))).await.expect(401);
+    }
+    looked_up(&world, &coded(receipt_of("keyed"))).await.expect(404);
+    let nothing = world.call(&receipt_of("signed")).await.expect(401);
+    assert!(nothing.message().contains("sign the request"), "{}", nothing.message());
+
+    world.settles(&buyer.account, 4).await;
+    assert_eq!(world.stop().await.code, Some(0));
+    for (id, expected) in [("signed", &app), ("coded", &app), ("others", &other_app)] {
+        holds(&record(&world, id), json!({ "app": expected, "key": Value::Null, "units": 1, "ending": "complete" }));
+    }
+    holds(&record(&world, "keyed"), json!({ "app": Value::Null, "key": buyer.key_id }));
+    let config = world.config_path();
+    let config = ["--config", config.to_str().unwrap()];
+    let (status, out, said) =
+        run(&[&["usage", "report", "--per", "day", "--by", "app", "--by", "key", "--json"], &config[..]].concat());
+    assert_eq!(status, Some(0), "{said}");
+    let rows: Vec<Value> = serde_json::from_str(&out).unwrap();
+    for (app, key, expected) in
+        [(json!(app), Value::Null, 2), (json!(other_app), Value::Null, 1), (Value::Null, json!(buyer.key_id), 1)]
+    {
+        let rows = rows.iter().filter(|row| row["app"] == app && row["key"] == key);
+        assert_eq!(rows.map(|row| row["units"]["calls"].as_u64().unwrap()).sum::<u64>(), expected, "{out}");
+    }
+    for audit in ["reconcile", "replay"] {
+        let (status, out, said) = run(&[&[audit], &config[..]].concat());
+        assert_eq!(status, Some(0), "{audit}: {out} {said}");
+    }
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 mod documents;
 mod gateways;
+mod index;
 mod servers;
 
 use std::collections::HashSet;
@@ -14,6 +15,7 @@ use tokio::sync::broadcast::error::TryRecvError;
 
 use self::documents::*;
 use self::gateways::*;
+use self::index::*;
 use crate::adapter::memory::MemoryStore;
 use crate::adapter::redis::tests::{Place, redis_binary};
 use crate::adapter::sqlite::SqliteStore;
@@ -149,9 +151,11 @@ fn add_package(id: &str, quantity: u64) -> Action {
         validity: Validity::Months(1),
         zone: TimeZone::UTC,
         billable: BillableStatuses::default(),
+        for_apps: false,
     };
     let (project, tags) = (ProjectId::default(), Tags::default());
-    Action::AddPackage { package: PackageId::new(id).unwrap(), offer, valid_from: None, project, tags }
+    let package = PackageId::new(id).unwrap();
+    Action::AddPackage { package, offer, valid_from: None, project, tags, spare_app: None }
 }
 
 fn books(loaded: &Loaded) -> Books {
@@ -408,34 +412,6 @@ async fn head_and_pool_are_written_together_or_not_at_all(world: World) {
     world.store.commit(both).await.unwrap();
 }
 
-async fn the_key_index_follows_the_head(world: World) {
-    let found = async |hash| world.store.load_by_key(KeyHash([hash; 32])).await.unwrap();
-    let owner = async |hash| found(hash).await.map(|found| found.head.value.id);
-    let loaded = world.opened("a").await;
-    world.store.commit(world.commanding(&loaded, "c-1", Action::AddKey(key("k-1", 1)))).await.unwrap();
-    let loaded = world.load("a").await;
-    world.store.commit(world.commanding(&loaded, "c-2", Action::AddKey(key("k-2", 2)))).await.unwrap();
-    assert_eq!((owner(1).await, owner(2).await), (Some(account("a")), Some(account("a"))));
-    let loaded = world.load("a").await;
-    let revoke = Action::RevokeKey(KeyId::new("k-1").unwrap());
-    world.store.commit(world.commanding(&loaded, "c-3", revoke)).await.unwrap();
-    assert_eq!((owner(1).await, owner(2).await), (None, Some(account("a"))));
-    // What was given up can be taken by another.
-    let other = world.opened("b").await;
-    world.store.commit(world.commanding(&other, "c-1", Action::AddKey(key("k-1", 1)))).await.unwrap();
-    assert_eq!(owner(1).await, Some(account("b")));
-}
-
-async fn a_key_of_another_account_is_refused(world: World) {
-    let (first, second) = (world.opened("a").await, world.opened("b").await);
-    world.store.commit(world.commanding(&first, "c-1", Action::AddKey(key("k-1", 1)))).await.unwrap();
-    let thief = world.commanding(&second, "c-1", Action::AddKey(key("k-9", 1)));
-    let refused = world.store.commit(thief).await;
-    assert!(matches!(refused, Err(CommitError::KeyTaken)), "{refused:?}");
-    assert_eq!(world.load("b").await, second);
-    assert_eq!(world.store.account_of(KeyHash([1; 32])).await.unwrap(), Some(account("a")));
-}
-
 async fn the_history_keeps_each_package_once_and_the_latest_first(world: World) {
     assert_eq!(world.store.ended(&account("a")).await.unwrap(), []);
     let mut seen = world.with_package("a", 1).await;
@@ -578,6 +554,7 @@ on_every_store! {
     writers_of_many_accounts_do_not_disturb_each_other
     head_and_pool_are_written_together_or_not_at_all
     the_key_index_follows_the_head
+    the_key_index_knows_apps_and_their_codes
     a_key_of_another_account_is_refused
     the_history_keeps_each_package_once_and_the_latest_first
     an_event_is_in_the_outbox_once_per_account

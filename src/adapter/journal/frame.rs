@@ -14,7 +14,7 @@ const FRAME_HEAD: usize = 8;
 /// The header's length.
 pub(super) const HEADER_BYTES: usize = 20;
 /// Grows when an older program could no longer read the files.
-pub(super) const FORMAT_VERSION: u16 = 2;
+pub(super) const FORMAT_VERSION: u16 = 3;
 
 const MAGIC: [u8; 8] = *b"tollgate";
 
@@ -107,7 +107,7 @@ impl FileId {
 mod tests {
     use super::*;
     use crate::domain::amount::Units;
-    use crate::domain::id::{AccountId, KeyId, PackageId, ProductId};
+    use crate::domain::id::{AccountId, AppId, KeyId, PackageId, ProductId};
     use crate::domain::lease::LeasePart;
     use crate::domain::usage::{CallFacts, CallerRef, Charge, ChargePart, Ending, UnitClass};
     use crate::ports::journal::{CallEnd, Grant};
@@ -183,6 +183,29 @@ mod tests {
         assert_eq!(decoded(EARLIER_CHARGE), Record::Charge(charge));
         let at = "2026-11-25T19:09:01.637743437Z".parse().unwrap();
         assert_eq!(decoded(EARLIER_END), Record::End(CallEnd { call: 2, ending: Ending::Complete, billed: true, at }));
+    }
+
+    /// What is in files stays readable: a kind of caller keeps its number.
+    #[test]
+    fn a_call_of_an_app_keeps_its_form() {
+        let charge = Charge {
+            call: 2,
+            request_id: "r-1".to_owned(),
+            arrived: "2026-11-25T19:09:01.057859689Z".parse().unwrap(),
+            account: AccountId::new("a-1").unwrap(),
+            caller: Some(CallerRef::App(AppId::new("app-1").unwrap())),
+            product: ProductId::new("api").unwrap(),
+            parts: Vec::new(),
+            status: 200,
+            streamed: false,
+            attempts: 1,
+            facts: CallFacts::default(),
+        };
+        let mut buffer = [0; 128];
+        let length = encode(&Record::Charge(charge.clone()), &mut buffer).unwrap();
+        let named = b"\x03a-1\x01\x01\x05app-1\x03api"; // an option, and the second kind in it
+        assert!(buffer[..length].windows(named.len()).any(|bytes| bytes == named), "{:02x?}", &buffer[..length]);
+        assert_eq!(decode(&buffer), Some((Record::Charge(charge), length)));
     }
 
     #[test]

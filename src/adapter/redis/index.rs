@@ -1,4 +1,4 @@
-//! The index from an API key's hash to its account. It cannot lie in the account's slot, since whoever asks does not know
+//! The index from the hash of an API key, an AppKey or an AppCode (a key, below) to its account. It cannot lie in the account's slot, since whoever asks does not know
 //! the account yet, so it is written beside the commits: a key is claimed before the commit that adds it, and released
 //! after the one that removes it. The head document decides: an entry whose account lacks the key is stale, does no harm,
 //! and gives way to whoever wants the key. What a server has lost of it is written anew after its check-in.
@@ -79,7 +79,8 @@ impl Shared {
 
     /// Claims all keys of a head document that is about to be written.
     pub(super) async fn claim_all(&self, head: &Account) -> Result<(), CommitError> {
-        try_join_all(head.keys.iter().map(|key| self.claim(&key.hash, &head.id))).await.map(drop)
+        let claims = head.hashes().map(|hash| async move { self.claim(&hash, &head.id).await });
+        try_join_all(claims).await.map(drop)
     }
 
     async fn claim(&self, hash: &KeyHash, account: &AccountId) -> Result<(), CommitError> {
@@ -121,7 +122,7 @@ impl Shared {
             return Ok(true);
         }
         match self.load(account).await {
-            Ok(loaded) => Ok(loaded.is_some_and(|loaded| loaded.head.value.keys.iter().any(|key| key.hash == *hash))),
+            Ok(loaded) => Ok(loaded.is_some_and(|loaded| loaded.head.value.hashes().any(|there| there == *hash))),
             Err(StoreError::Broken { .. }) => Ok(true), // nobody can say: it stays where it is
             Err(error) => Err(error.into()),
         }
@@ -130,9 +131,9 @@ impl Shared {
     /// Releases the keys that a head document had before and has no more. An entry that stays is stale, no more.
     pub(super) async fn release_all(&self, head: &Account, before: &str, now: Timestamp) {
         let Ok(before) = serde_json::from_str::<Account>(before) else { return };
-        let kept: HashSet<KeyHash> = head.keys.iter().map(|key| key.hash).collect();
-        let gone = before.keys.iter().filter(|key| !kept.contains(&key.hash)).map(|key| async {
-            let (key, by) = ([self.keys.owner(&key.hash)], (&self.link, self.deadline()));
+        let kept: HashSet<KeyHash> = head.hashes().collect();
+        let gone = before.hashes().filter(|hash| !kept.contains(hash)).map(|hash| async move {
+            let (key, by) = ([self.keys.owner(&hash)], (&self.link, self.deadline()));
             let arguments = [head.id.to_string(), now.as_microsecond().to_string()];
             self.scripts.run(by, &self.scripts.release, &key, &arguments).await
         });
@@ -180,7 +181,7 @@ impl Shared {
             after = Some(last.clone());
             let heads = page.iter().filter_map(|(_, body)| serde_json::from_str::<Account>(body.as_deref()?).ok());
             for head in heads {
-                entries += head.keys.len();
+                entries += head.hashes().count();
                 match self.claim_all(&head).await {
                     Ok(()) => {}
                     Err(CommitError::Store(error)) => return Err(error),

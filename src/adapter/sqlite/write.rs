@@ -188,8 +188,8 @@ fn write(
 }
 
 fn check_keys(db: &Connection, head: &Account) -> Result<(), Failure> {
-    for key in &head.keys {
-        if read::owner(db, &key.hash)?.is_some_and(|owner| owner != head.id) {
+    for hash in head.hashes() {
+        if read::owner(db, &hash)?.is_some_and(|owner| owner != head.id) {
             return Err(CommitError::KeyTaken.into());
         }
     }
@@ -211,9 +211,9 @@ fn put_document(
 
 fn put_keys(db: &Connection, account: &AccountId, head: &Account) -> rusqlite::Result<()> {
     db.prepare_cached("DELETE FROM key_index WHERE account = ?1")?.execute([account.as_str()])?;
-    for key in &head.keys {
+    for hash in head.hashes() {
         let mut put = db.prepare_cached("INSERT OR IGNORE INTO key_index (hash, account) VALUES (?1, ?2)")?;
-        put.execute([key.hash.to_string().as_str(), account.as_str()])?;
+        put.execute([hash.to_string().as_str(), account.as_str()])?;
     }
     Ok(())
 }

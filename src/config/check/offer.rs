@@ -7,11 +7,11 @@ use jiff::tz::TimeZone;
 
 use super::Cx;
 use super::product::Sold;
-use crate::config::Meter;
 use crate::config::raw::{RawBillable, RawOffer};
 use crate::config::read::{At, Given};
 use crate::config::scalar::Zone;
 use crate::config::suggest::{hint, listed};
+use crate::config::{Meter, ProductKind};
 use crate::domain::amount::Units;
 use crate::domain::billable::{BillableStatuses, DatedRule};
 use crate::domain::id::{OfferId, ProductId};
@@ -64,6 +64,7 @@ fn offer(at: At<RawOffer>, known: &Known<'_>, cx: Cx<'_>) -> (Option<At<OfferId>
     let id = raw.id.required("id", place, "calls-100", cx.report).and_then(|at| cx.rule(at, OfferId::new));
     let product = raw.product.required("product", place, "my-product", cx.report);
     let product = product.and_then(|at| product_of(at, known, cx));
+    let for_apps = product.as_ref().and_then(|id| known.for_apps(id));
     let kind = raw.kind.required("kind", place, "per_call", cx.report); // one so far: nothing else to decide
     let calls = raw.calls.required("calls", place, "100", cx.report).and_then(|at| cx.within(at, 1..=CALLS_MAX));
     let validity = raw.validity.required("validity", place, "30d", cx.report);
@@ -78,6 +79,7 @@ fn offer(at: At<RawOffer>, known: &Known<'_>, cx: Cx<'_>) -> (Option<At<OfferId>
             validity: validity?.value.0,
             zone: zone?.0,
             billable: billable?,
+            for_apps: for_apps?,
         })
     };
     let offer = build();
@@ -101,6 +103,14 @@ impl<'a> Known<'a> {
         shown.sort_unstable();
         shown.truncate(COMPARED_MAX);
         Self { products, shown }
+    }
+}
+
+impl Known<'_> {
+    /// Whether a product is called by apps: whatever is no LLM product is.
+    fn for_apps(&self, id: &ProductId) -> Option<bool> {
+        let route = self.products.get(id.as_str())?.route.as_ref()?;
+        Some(matches!(route.kind, ProductKind::Http { .. }))
     }
 }
 

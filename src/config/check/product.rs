@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Cx, headers, upstream};
+use super::{Cx, credentials, headers, upstream};
 use crate::config::address::{host_name, plain_path, web_url};
 use crate::config::problem::PlaceId;
 use crate::config::raw::{RawAccess, RawBreakRule, RawDurability, RawKind, RawMeter, RawProduct, defaults};
@@ -73,7 +73,11 @@ fn product(at: At<RawProduct>, cx: Cx<'_>) -> Sold {
     let At { place, value: mut raw } = at;
     let id = std::mem::take(&mut raw.id).required("id", place, "my-product", cx.report);
     let id = id.and_then(|at| cx.rule(at, ProductId::new));
+    let kind = raw.kind.value().map(|at| at.value);
     let route = route(&mut raw, id.as_ref(), place, cx);
+    let accept = credentials::accept(raw.accept, kind, cx);
+    let app_code_query = credentials::app_code_query(raw.app_code_query, accept.as_deref(), cx);
+    let (unsigned_payload, signature_debug) = (raw.unsigned_payload.or(false), raw.signature_debug.or(false));
     let access_place = raw.access.value().map_or(place, |at| at.place);
     let access = raw.access.or(RawAccess::Keys);
     let meter = raw.meter.or(RawMeter::Calls);
@@ -116,6 +120,10 @@ fn product(at: At<RawProduct>, cx: Cx<'_>) -> Sold {
                 RawAccess::Keys => Access::Keys,
                 RawAccess::Open => Access::Open,
             },
+            accept: accept?,
+            unsigned_payload: unsigned_payload?,
+            signature_debug: signature_debug?,
+            app_code_query: app_code_query?,
             meter: meter?,
             buy_url: buy_url?.map(|at| at.value),
             upstream: upstream?,

@@ -2,7 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::domain::id::{AccountId, CommandId, KeyId, PackageId};
+use crate::domain::id::{AccountId, AppCodeId, AppId, CommandId, KeyId, PackageId};
 use crate::ports::clock::Entropy;
 
 /// Bytes behind an id; five of them make eight characters.
@@ -27,6 +27,16 @@ pub(super) fn account_of(command: &CommandId) -> AccountId {
 /// The id of the key that a command adds to an account; see [`account_of`].
 pub(super) fn key_of(account: &AccountId, command: &CommandId) -> KeyId {
     well_formed(KeyId::new(&text("key", hashed(&["key", account.as_str(), command.as_str()]))))
+}
+
+/// The id of the app that a command adds to an account; see [`account_of`].
+pub(super) fn app_of(account: &AccountId, command: &CommandId) -> AppId {
+    well_formed(AppId::new(&text("app", hashed(&["app", account.as_str(), command.as_str()]))))
+}
+
+/// The id of the AppCode that a command adds to an account's app; see [`account_of`].
+pub(super) fn code_of(account: &AccountId, command: &CommandId) -> AppCodeId {
+    well_formed(AppCodeId::new(&text("code", hashed(&["code", account.as_str(), command.as_str()]))))
 }
 
 /// The id under which a decision on a package's suspense is remembered.

@@ -36,12 +36,12 @@ impl World {
     fn new() -> Self {
         let clock = Arc::new(TestClock(Mutex::new("2026-01-10T00:00:00Z".parse().unwrap())));
         let store = Arc::new(MemoryStore::new(clock.clone()));
-        let hasher = KeyHasher::new(b"a secret of the tests").unwrap();
+        let keyring = Keyring::new(b"a secret of the tests", &[]).unwrap();
         let by = crate::domain::id::Incarnation::try_from("gw#1".to_owned()).unwrap();
         let desk = Desk::new(store.clone(), clock.clone(), Arc::new(SystemEntropy), by);
         let journal = Arc::new(MemoryDisk::default()).begin(desk.by.clone());
         let log = Arc::new(CommandLog::new(desk.clone(), journal.writer(0), journal));
-        let accounts = Accounts::new(desk, log, hasher);
+        let accounts = Accounts::new(desk, log, keyring);
         Self { accounts, store, clock }
     }
 
@@ -73,6 +73,7 @@ fn offer(quantity: u64) -> Offer {
         validity: Validity::Days(10),
         zone: TimeZone::UTC,
         billable: BillableStatuses::default(),
+        for_apps: false,
     }
 }
 
@@ -113,7 +114,7 @@ async fn a_keys_text_finds_its_account_and_is_given_once() {
     let (world, id) = World::with_account().await;
     let added = world.accounts.add_key(&id, command("k-1"), NewKey::default()).await.unwrap();
     let text = added.text.unwrap();
-    let hash = KeyHash(world.accounts.hasher.hash(text.expose()).0);
+    let hash = world.accounts.keyring.of_api_key(text.expose());
     assert_eq!(world.store.account_of(hash).await.unwrap(), Some(id.clone()));
 
     let again = world.accounts.add_key(&id, command("k-1"), NewKey::default()).await.unwrap();

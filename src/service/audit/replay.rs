@@ -46,7 +46,9 @@ pub fn effect(body: &str) -> Option<Effect> {
         Action::ResolveSuspense { used: false, .. }
         | Action::AddKey(_)
         | Action::ChangeKey(..)
-        | Action::RevokeKey(_) => None,
+        | Action::RevokeKey(_)
+        | Action::AddApp(_)
+        | Action::ChangeApp(..) => None,
     }
 }
 

@@ -25,13 +25,22 @@ async fn while_no_notices_are_heard_keys_are_confirmed_and_believed_if_nobody_an
     let desk = Desk::new(store.clone(), Arc::new(SystemClock), Arc::new(SystemEntropy), by.clone());
     let journal = Arc::new(MemoryDisk::default()).begin(by);
     let log = Arc::new(CommandLog::new(desk.clone(), journal.writer(0), journal));
-    let hasher = KeyHasher::new(b"a secret of the tests").unwrap();
-    let accounts = Accounts::new(desk, log, hasher.clone());
+    let keyring = Keyring::new(b"a secret of the tests", &[]).unwrap();
+    let accounts = Accounts::new(desk, log, keyring.clone());
     let account = accounts.open(None, None, "Acme").await.unwrap().value.id;
     let added = accounts.add_key(&account, None, NewKey::default()).await.unwrap();
     let (text, key) = (added.text.unwrap(), added.key.id);
-    let authenticator = Authenticator::new(store.clone(), hasher, Duration::from_secs(1));
-    let caller = async || authenticator.caller(text.expose(), Timestamp::now(), &RefCell::default()).await.map(drop);
+    let authenticator = Authenticator::new(store.clone(), keyring, Duration::from_secs(1));
+    let caller = async || {
+        authenticator
+            .caller(
+                Presented { scheme: Scheme::ApiKey, text: text.expose() },
+                (Timestamp::now(), Duration::ZERO),
+                &RefCell::default(),
+            )
+            .await
+            .map(drop)
+    };
     assert_eq!(caller().await, Ok(()));
 
     store.be_away(true);

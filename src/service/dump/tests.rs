@@ -42,9 +42,10 @@ impl World {
             validity: Validity::Months(1),
             zone: TimeZone::UTC,
             billable: BillableStatuses::default(),
+            for_apps: false,
         };
         let (project, tags) = Default::default();
-        let action = Action::AddPackage { package, offer, valid_from: None, project, tags };
+        let action = Action::AddPackage { package, offer, valid_from: None, project, tags, spare_app: None };
         let command = Command { id: CommandId::new("first").unwrap(), action };
         let books = Books { head, pools: std::collections::BTreeMap::new() };
         let change = apply(&books, &command, now).unwrap();

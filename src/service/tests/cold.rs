@@ -8,13 +8,14 @@ use jiff::Timestamp;
 use tokio::sync::broadcast;
 
 use super::*;
+use crate::domain::credential::Scheme;
 use crate::domain::key::KeyHash;
 use crate::ports::BoxFuture;
 use crate::ports::account_store::{AccountSummary, Commit, CommitError, Loaded, StoreError};
 use crate::ports::gateways::{CheckIn, Heartbeat, Notice, Servers};
 use crate::protocol::api_key::ApiKeyText;
 use crate::service::accounts::{NewKey, NewPackage};
-use crate::service::authenticate::Authenticator;
+use crate::service::authenticate::{Authenticator, Presented};
 
 const ACCOUNTS: usize = 200;
 
@@ -104,6 +105,10 @@ pub(super) async fn opened(gateway: &Gateway, number: usize) -> (AccountId, ApiK
     (id, key.text.unwrap())
 }
 
+pub(super) fn api_key(key: &ApiKeyText) -> Presented<'_> {
+    Presented { scheme: Scheme::ApiKey, text: key.expose() }
+}
+
 #[tokio::test]
 async fn the_first_call_of_an_account_waits_twice_for_the_store_and_costs_it_three_commands() {
     let world = World::new();
@@ -116,11 +121,12 @@ async fn the_first_call_of_an_account_waits_twice_for_the_store_and_costs_it_thr
     let one = World::start_on(store.clone(), "gw-2", 1, &Arc::new(MemoryDisk::default())).await;
     eventually("the check-in", || one.ledger.is_open()).await;
     let asked = || store.asked.load(Ordering::Relaxed);
-    let (authenticator, before) =
-        (Authenticator::new(store.clone(), KeyHasher::new(HASH_KEY).unwrap(), CALL_PATIENCE), asked());
+    let keyring = Keyring::new(HASH_KEY, &[]).unwrap();
+    let (authenticator, before) = (Authenticator::new(store.clone(), keyring, CALL_PATIENCE), asked());
     let mut calls = Vec::new();
     for key in &keys {
-        let found = authenticator.caller(key.expose(), Timestamp::now(), &RefCell::default()).await.unwrap();
+        let found =
+            authenticator.caller(api_key(key), (Timestamp::now(), Duration::ZERO), &RefCell::default()).await.unwrap();
         let pool = found.caller.pool(&chat(), &one.ledger);
         one.ledger.introduce(&pool, *found.read.unwrap());
         calls.push(one.meter.admit(&pool, Duration::ZERO).await.unwrap());
@@ -140,8 +146,10 @@ async fn what_was_read_for_a_call_and_has_changed_since_is_read_again() {
     let world = World::new();
     let (one, other) = (world.gateway("gw-1").await, world.gateway("gw-2").await);
     let (id, key) = opened(&other, 1).await;
-    let authenticator = Authenticator::new(world.store.clone(), KeyHasher::new(HASH_KEY).unwrap(), CALL_PATIENCE);
-    let found = authenticator.caller(key.expose(), Timestamp::now(), &RefCell::default()).await.unwrap();
+    let keyring = Keyring::new(HASH_KEY, &[]).unwrap();
+    let authenticator = Authenticator::new(world.store.clone(), keyring, CALL_PATIENCE);
+    let found =
+        authenticator.caller(api_key(&key), (Timestamp::now(), Duration::ZERO), &RefCell::default()).await.unwrap();
     let theirs = other.ledger.pool(&id, &chat());
     let sold = other.meter.admit(&theirs, Duration::ZERO).await.unwrap();
     let pool = found.caller.pool(&chat(), &one.ledger);

@@ -31,7 +31,7 @@ use crate::domain::usage::{CallFacts, Ending};
 use crate::ports::account_store::AccountStore;
 use crate::ports::clock::Clock;
 use crate::ports::journal::EarlierRuns;
-use crate::protocol::api_key::KeyHasher;
+use crate::protocol::keyring::Keyring;
 use crate::telemetry::metrics::Metrics;
 
 /// Far more than a slow machine needs; a test that waits longer fails.
@@ -57,6 +57,7 @@ fn offer(units: u64) -> Offer {
         validity: Validity::Days(10),
         zone: TimeZone::UTC,
         billable: BillableStatuses::default(),
+        for_apps: false,
     }
 }
 
@@ -120,8 +121,8 @@ impl World {
             tokio::spawn(async move { syncing.run(nudges, std::future::pending()).await }),
             tokio::spawn(async move { attendance.run(std::future::pending()).await }),
         ];
-        let hasher = KeyHasher::new(HASH_KEY).unwrap();
-        let accounts = Accounts::new(desk, commands, hasher);
+        let keyring = Keyring::new(HASH_KEY, &[]).unwrap();
+        let accounts = Accounts::new(desk, commands, keyring);
         let meter = Meter::new(ledger.clone(), journal.writer(1), CALL_PATIENCE);
         Gateway { by, disk: disk.clone(), journal, ledger, accounts, meter, metrics, tasks }
     }

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 
 use jiff::Timestamp;
 
-use super::cold::opened;
+use super::cold::{api_key, opened};
 use super::*;
 use crate::adapter::memory::Fault;
 use crate::ports::gateways::ServerId;
@@ -26,13 +26,13 @@ struct Patient<'a> {
 
 impl<'a> Patient<'a> {
     fn new(world: &World, gateway: &'a Gateway, patience: Duration) -> Self {
-        let authenticator = Authenticator::new(world.store.clone(), KeyHasher::new(HASH_KEY).unwrap(), patience);
+        let authenticator = Authenticator::new(world.store.clone(), Keyring::new(HASH_KEY, &[]).unwrap(), patience);
         let meter = Meter::new(gateway.ledger.clone(), gateway.journal.writer(2), patience);
         Self { gateway, authenticator, meter }
     }
 
     async fn find(&self, key: &ApiKeyText) -> Result<Found, AuthError> {
-        self.authenticator.caller(key.expose(), Timestamp::now(), &RefCell::default()).await
+        self.authenticator.caller(api_key(key), (Timestamp::now(), Duration::ZERO), &RefCell::default()).await
     }
 
     /// Sets quota aside for a call that begins now, as the data plane does.
@@ -58,12 +58,16 @@ impl<'a> Patient<'a> {
 async fn waits_for_the_store_are_added_up() {
     let world = World::new();
     let (one, other) = (world.gateway("gw-1").await, world.gateway("gw-2").await);
-    let (id, key) = opened(&other, 1).await;
+    let ((id, key), (_, second)) = (opened(&other, 1).await, opened(&other, 2).await);
     // Each answer comes within a call's patience, two of them do not.
     let patient = Patient::new(&world, &one, Duration::from_secs(1));
     world.store.answer_late(Duration::from_millis(600));
     let found = patient.find(&key).await.unwrap();
     assert!(found.waited >= Duration::from_millis(600));
+    // The same for a second credential in the request.
+    let at = (Timestamp::now(), found.waited);
+    let also = patient.authenticator.caller(api_key(&second), at, &RefCell::default()).await;
+    assert!(matches!(also, Err(AuthError::Unavailable(_))));
     let pool = one.ledger.pool(&id, &chat());
     one.ledger.introduce(&pool, *found.read.unwrap());
     assert!(matches!(patient.meter.admit(&pool, found.waited).await, Err(AdmitError::Unavailable)));

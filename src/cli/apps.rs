@@ -1,0 +1,108 @@
+//! `tollgate apps`: what is asked of the admin API about apps, and how the answer is printed.
+
+use std::path::{Path, PathBuf};
+
+use http::Method;
+
+use super::args::apps::{AppAdd, AppsCommand, WhichApp};
+use super::client::{Ask, Client, ClientError};
+use super::remote::{Failure, Output, path_of};
+use super::table::Table;
+use crate::admin::wire::apps::{AddApp, AddCode, AddedCode, AppList, AppView, AppWithSecret, RotateSecret};
+
+pub(super) async fn apps(client: &Client, command: AppsCommand, mut output: Output<'_>) -> Result<(), Failure> {
+    match command {
+        AppsCommand::Add(wanted) => add(client, wanted, output).await?,
+        AppsCommand::List { account } => {
+            let list: AppList = client.ask(Ask::get(&path_of(&account, "/apps"))).await?;
+            output.print(&list.apps, || apps_text(&list.apps))?;
+        }
+        AppsCommand::Secret(app) => {
+            let shown: AppWithSecret = client.ask(Ask::get(&path(&app, "/secret"))).await?;
+            output.print(&shown, || format!("{}\n", shown.app_secret))?;
+        }
+        AppsCommand::Rotate { app, secret_file, overlap_seconds } => {
+            let body = RotateSecret { app_secret: read(secret_file)?, overlap_seconds };
+            let path = path(&app, "/secret");
+            let rotated: AppWithSecret = client.ask(Ask::send(Method::POST, &path, None, &body)?).await?;
+            output.print(&rotated, || format!("{}\n", rotated.app_secret))?;
+        }
+        AppsCommand::AddCode { app, code_file, once } => {
+            let (path, body) = (path(&app, "/codes"), AddCode { code: read(code_file)? });
+            let ask = Ask::send(Method::POST, &path, once.idempotency_key.as_ref(), &body)?;
+            let added: AddedCode = client.ask(ask).await?;
+            output.print(&added, || added.code.as_ref().map(|code| format!("{code}\n")).unwrap_or_default())?;
+            match added.code {
+                Some(_) => output
+                    .note(&format!("{} is added; keep the code now, it is shown only this once", added.view.id))?,
+                None => output.note(&format!("{} is there", added.view.id))?,
+            }
+        }
+        AppsCommand::RemoveCode { app, code } => {
+            remove(client, &path(&app, &format!("/codes/{code}"))).await?;
+            output.note(&format!("{code} is removed; calls with it are refused within a second"))?;
+        }
+        AppsCommand::Bind(wanted) => {
+            let path = path(&wanted.app, &format!("/products/{}", wanted.product));
+            let bound: AppView = client.ask(Ask { method: Method::PUT, ..Ask::get(&path) }).await?;
+            output.print(&bound, || apps_text(std::slice::from_ref(&bound)))?;
+        }
+        AppsCommand::Unbind(wanted) => {
+            let path = path(&wanted.app, &format!("/products/{}", wanted.product));
+            let bound: AppView = client.ask(Ask { method: Method::DELETE, ..Ask::get(&path) }).await?;
+            output.print(&bound, || apps_text(std::slice::from_ref(&bound)))?;
+        }
+        AppsCommand::Delete(app) => {
+            remove(client, &path(&app, "")).await?;
+            output.note(&format!("{} is deleted; calls with it are refused within a second", app.app))?;
+        }
+    }
+    Ok(())
+}
+
+async fn remove(client: &Client, path: &str) -> Result<(), ClientError> {
+    client.order(Ask { method: Method::DELETE, ..Ask::get(path) }).await
+}
+
+async fn add(client: &Client, wanted: AppAdd, mut output: Output<'_>) -> Result<(), Failure> {
+    let AppAdd { account, name, app_key, secret_file, products, once } = wanted;
+    let body = AddApp { name, app_key, app_secret: read(secret_file)?, products };
+    let path = path_of(&account, "/apps");
+    let added: AppWithSecret =
+        client.ask(Ask::send(Method::POST, &path, once.idempotency_key.as_ref(), &body)?).await?;
+    output.print(&added, || format!("{}\n{}\n", added.view.app_key, added.app_secret))?;
+    output.note(&format!("{} is added; `tollgate apps secret` shows its secret again", added.view.id))?;
+    Ok(())
+}
+
+fn path(app: &WhichApp, rest: &str) -> String {
+    path_of(&app.account, &format!("/apps/{}{rest}", app.app))
+}
+
+/// The secret that a file holds, without the end of its line.
+pub(super) fn read_secret(file: &Path) -> Result<String, ClientError> {
+    let text = std::fs::read_to_string(file);
+    let text = text.map_err(|error| ClientError::Setup(format!("{} cannot be read: {error}", file.display())))?;
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+fn read(file: Option<PathBuf>) -> Result<Option<String>, ClientError> {
+    file.map(|file| read_secret(&file)).transpose()
+}
+
+/// Apps as a table.
+pub(super) fn apps_text(apps: &[AppView]) -> String {
+    let mut table = Table::new(["id", "name", "app key", "products", "secrets", "app codes"]);
+    let joined = |words: Vec<String>| if words.is_empty() { "none".to_owned() } else { words.join(",") };
+    for app in apps {
+        table.row([
+            app.id.to_string(),
+            app.name.clone(),
+            app.app_key.clone(),
+            joined(app.products.iter().map(ToString::to_string).collect()),
+            app.secrets.len().to_string(),
+            joined(app.codes.iter().map(|code| format!("{} {}", code.id, code.hint)).collect()),
+        ]);
+    }
+    table.text()
+}

@@ -1,0 +1,260 @@
+//! Who calls? What a request presents is found, looked up, and, for a signature, checked once the body is known. What
+//! one caller can be told of another's credentials is decided here: nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderMap;
+use http::request::Parts;
+
+use super::catalog::{Shelf, Sold};
+use super::context::Call;
+use super::rejection::{Code, Rejection};
+use super::route::{self, Route};
+use crate::config::Access;
+use crate::domain::credential::Scheme;
+use crate::protocol::credential::{Credential, CredentialFault, Places, find_credentials};
+use crate::protocol::signature::{Claim, Payload, Policy, SeenBody, SignedRequest};
+use crate::service::authenticate::{AuthError, Caller, Found, Presented};
+
+/// A signature that is complete and timely, and not checked yet.
+pub struct Pending<'h> {
+    claim: Claim<'h>,
+    /// Whose AppKey it names; `None`: nobody's, which is found out only when a known one's would be.
+    found: Option<Found>,
+}
+
+/// Finds out who calls, and whether they may. A product that is open to all asks for nothing. A signature's caller is
+/// noted by [`verify`] alone.
+pub async fn identify<'h>(
+    call: &mut Call,
+    shelf: &Shelf,
+    route: &Route,
+    head: &'h Parts,
+) -> Result<Option<Pending<'h>>, Rejection> {
+    let (sold, path) = match route {
+        Route::Product { sold, path } => (Some(sold), path.as_str()),
+        Route::ByModel { path } => (None, path.as_str()),
+        Route::Models { sold, .. } => (sold.as_ref(), ""),
+        Route::Receipts { .. } => (None, ""),
+        Route::ReceiptKeys => return Ok(None),
+    };
+    if sold.is_some_and(|sold| sold.product.access == Access::Open) {
+        return Ok(None);
+    }
+    let query = head.uri.query().unwrap_or_default();
+    let parameter = sold.and_then(|sold| sold.product.app_code_query.as_deref());
+    let llm = sold.is_none_or(|sold| sold.llm);
+    let places =
+        Places { x_api_key: llm && anthropic_shaped(path, &head.headers), query: parameter.map(|name| (query, name)) };
+    let presented = find_credentials(&head.headers, places).map_err(|fault| malformed(&fault))?;
+    let Some(strongest) = presented.strongest() else {
+        return match (sold, route) {
+            (None, Route::Receipts { .. }) => Err(missing(&Scheme::ALL)),
+            (None, _) if route::callable(shelf, None).next().is_some() => Ok(None),
+            (None, _) => Err(missing(&[Scheme::ApiKey])),
+            (Some(sold), _) => Err(missing(&sold.product.accept)),
+        };
+    };
+    let scheme = strongest.scheme();
+    if let Some(sold) = sold {
+        check_accepted(sold, scheme)?;
+    }
+    let in_the_clear = presented.iter().any(|credential| credential.scheme() == Scheme::AppCode);
+    if in_the_clear && !call.core.shared.credentials.allow_app_code_without_tls {
+        let message = "AppCodes are accepted over TLS only, and this connection has none; whoever listened has this \
+                       AppCode now: replace it";
+        return Err(Rejection::new(Code::TlsRequired, message));
+    }
+    let claim = match strongest {
+        Credential::Signature(value) => {
+            let value: &'h [u8] = value; // not as long as what holds it
+            let claim = Claim::read(value, &head.headers, None);
+            let claim = claim.and_then(|claim| claim.check_date(call.arrived).map(|()| claim));
+            Some(claim.map_err(|fault| Rejection::signature(&fault))?)
+        }
+        Credential::Key(_) | Credential::AppCode(_) => None,
+    };
+    let mut found = look_up(call, strongest, Duration::ZERO).await;
+    for other in presented.iter().filter(|other| *other != strongest) {
+        check_same(call, found.as_mut(), scheme, other).await?;
+    }
+    call.scheme = Some(scheme);
+    match (found, claim) {
+        (Ok(found), Some(claim)) => Ok(Some(Pending { claim, found: Some(found) })),
+        (Err(AuthError::Unknown), Some(claim)) => Ok(Some(Pending { claim, found: None })),
+        (Ok(found), None) => {
+            note(call, found);
+            sold.map_or(Ok(None), |sold| check_product(call, sold).map(|()| None))
+        }
+        (Err(error), _) => Err(refused(scheme, &error)),
+    }
+}
+
+/// Whether a request has the shape of Anthropic's API, whose SDKs send the key as `x-api-key`.
+fn anthropic_shaped(path: &str, headers: &HeaderMap) -> bool {
+    let messages = path.strip_prefix("/messages").is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?']));
+    messages || headers.contains_key("anthropic-version")
+}
+
+/// Notes who calls.
+fn note(call: &mut Call, Found { caller, read, waited }: Found) {
+    (call.caller, call.read, call.waited) = (Some(caller), read, waited);
+}
+
+/// Looks a credential up for a call that has `waited` for the store before.
+async fn look_up(call: &Call, credential: &Credential<'_>, waited: Duration) -> Result<Found, AuthError> {
+    let text = match credential {
+        Credential::Key(key) => key,
+        Credential::AppCode(code) => code.as_ref(),
+        Credential::Signature(value) => app_key(value),
+    };
+    let presented = Presented { scheme: credential.scheme(), text };
+    call.core.shared.authenticator.caller(presented, (call.arrived, waited), &call.conn.last_caller).await
+}
+
+/// The AppKey of a signature that has been read before.
+fn app_key(authorization: &[u8]) -> &str {
+    let text = std::str::from_utf8(authorization).unwrap_or_default();
+    let after = text.split_once("Access=").map_or("", |(_, after)| after);
+    after.split(',').next().unwrap_or_default()
+}
+
+/// Refuses a second credential unless it is the same caller's beyond doubt: of the same account, and if both are of one
+/// kind, the same one. Whether it exists at all makes no difference to the answer.
+async fn check_same(
+    call: &Call,
+    found: Result<&mut Found, &mut AuthError>,
+    scheme: Scheme,
+    other: &Credential<'_>,
+) -> Result<(), Rejection> {
+    if let Err(AuthError::Unavailable(_)) = found {
+        return Err(Rejection::store()); // not asked a second time
+    }
+    let waited = found.as_ref().map_or(Duration::ZERO, |found| found.waited);
+    let same = match (found, look_up(call, other, waited).await) {
+        (_, Err(AuthError::Unavailable(_))) => return Err(Rejection::store()),
+        (Ok(found), Ok(second)) => {
+            found.waited = found.waited.saturating_add(second.waited);
+            let alike = scheme != other.scheme() || found.caller.reference == second.caller.reference;
+            found.caller.account == second.caller.account && alike
+        }
+        (_, _) => false,
+    };
+    if same {
+        return Ok(());
+    }
+    let message = "the request holds two credentials that are not one caller's; send one";
+    Err(Rejection::new(Code::AmbiguousCredentials, message))
+}
+
+/// What a signature needs of the body before it can be checked.
+pub fn needs_body(pending: Option<&Pending<'_>>, sold: Option<&Sold>) -> bool {
+    let may_be_unsigned = sold.is_some_and(|sold| sold.product.unsigned_payload);
+    pending.is_some_and(|pending| !(may_be_unsigned && pending.claim.payload() == Payload::Unsigned))
+}
+
+/// Checks a signature; only then is its caller the call's. `sold` is the product, if the request alone names it.
+pub fn verify(
+    call: &mut Call,
+    pending: Pending<'_>,
+    head: &Parts,
+    (sold, body): (Option<&Sold>, SeenBody),
+) -> Result<(), Rejection> {
+    let Pending { claim, found } = pending;
+    let request = SignedRequest {
+        method: head.method.as_str(),
+        target: head.uri.path_and_query().map_or("/", |target| target.as_str()),
+        headers: &head.headers,
+        authority: None,
+    };
+    let shared = Arc::clone(&call.core.shared);
+    let policy = Policy {
+        fallbacks: &shared.credentials.signature_fallbacks,
+        unsigned_payload: sold.is_some_and(|sold| sold.product.unsigned_payload),
+    };
+    let caller = found.as_ref().map(|found| &*found.caller);
+    let keys = shared.authenticator.signing_keys(caller, call.arrived);
+    let verified = claim.verify(request, body, keys, policy).map_err(|fault| Rejection::signature(&fault))?;
+    let opens = |caller: &Caller| sold.is_none_or(|sold| caller.opens(&sold.product.id));
+    match (verified, found) {
+        (Some(rule), Some(found)) if opens(&found.caller) => {
+            shared.metrics.signatures(rule).inc();
+            note(call, found);
+            Ok(())
+        }
+        (_, _) => {
+            let debug = sold.is_some_and(|sold| sold.product.signature_debug);
+            Err(Rejection::wrong_signature(debug.then(|| claim.redacted(request)).as_deref()))
+        }
+    }
+}
+
+/// Refuses a caller that a product is not for: by its scheme, by its binding, by its list.
+pub fn check_product(call: &Call, sold: &Sold) -> Result<(), Rejection> {
+    if let Some(scheme) = call.scheme.filter(|_| sold.product.access == Access::Keys) {
+        check_accepted(sold, scheme)?;
+    }
+    let caller = call.caller.as_deref();
+    match caller {
+        _ if route::may_call(sold, caller) => Ok(()),
+        None => Err(missing(&sold.product.accept)),
+        // Of an app that is not bound nobody is told more than of one that is not there.
+        Some(caller) if caller.is_app() => Err(match call.scheme {
+            Some(Scheme::Signature) => Rejection::wrong_signature(None),
+            Some(Scheme::AppCode | Scheme::ApiKey) | None => Rejection::unknown_app_code(),
+        }),
+        Some(_) => {
+            let message = format!("this API key is not allowed to call {}; use one that is", sold.product.id);
+            Err(Rejection::new(Code::ProductNotAllowed, message))
+        }
+    }
+}
+
+fn check_accepted(sold: &Sold, scheme: Scheme) -> Result<(), Rejection> {
+    if sold.product.accept.contains(&scheme) {
+        return Ok(());
+    }
+    let sent = match scheme {
+        Scheme::Signature => "a signature",
+        Scheme::AppCode => "an AppCode",
+        Scheme::ApiKey => "an API key",
+    };
+    let message = format!("{} does not accept {sent}; {}", sold.product.id, what_to_send(&sold.product.accept));
+    Err(Rejection::new(Code::SchemeNotAccepted, message))
+}
+
+/// What a product accepts, as an instruction.
+fn what_to_send(accept: &[Scheme]) -> String {
+    let way = |scheme: &Scheme| match scheme {
+        Scheme::Signature => "sign the request with an app's AppKey and secret (SDK-HMAC-SHA256)",
+        Scheme::AppCode => "set the header X-Apig-AppCode",
+        Scheme::ApiKey => "set the header Authorization: Bearer, a space and the key",
+    };
+    accept.iter().map(way).collect::<Vec<_>>().join(", or ")
+}
+
+fn missing(accept: &[Scheme]) -> Rejection {
+    let what = if accept == [Scheme::ApiKey] { "API key" } else { "credential" };
+    Rejection::new(Code::MissingApiKey, format!("no {what} was sent; {}", what_to_send(accept)))
+}
+
+fn malformed(fault: &CredentialFault<'_>) -> Rejection {
+    let code = match fault {
+        CredentialFault::Repeated(_) => Code::AmbiguousCredentials,
+        CredentialFault::NoAppCode(_) => Code::InvalidAppCode,
+        CredentialFault::SchemeMissing
+        | CredentialFault::SchemeUnknown { .. }
+        | CredentialFault::TokenEmpty
+        | CredentialFault::TokenMalformed
+        | CredentialFault::TokenTooLong => Code::InvalidApiKey,
+    };
+    Rejection::new(code, fault.to_string())
+}
+
+fn refused(scheme: Scheme, error: &AuthError) -> Rejection {
+    match (scheme, error) {
+        (Scheme::AppCode, AuthError::Unknown) => Rejection::unknown_app_code(),
+        (Scheme::ApiKey | Scheme::AppCode | Scheme::Signature, error) => Rejection::auth(error),
+    }
+}

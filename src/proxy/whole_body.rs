@@ -1,0 +1,178 @@
+//! Reads a request body whole before anything is forwarded: into memory if its model must be known, and, if only its
+//! hash matters, into a file from a certain size on.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use http_body::Body;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use sha2::{Digest, Sha256};
+
+use super::conn::Conn;
+use super::rejection::{Code, Rejection};
+use super::request_body::{Held, RequestBody, Share};
+use super::spool::Spool;
+use crate::protocol::signature::BodyHash;
+
+/// A body on its way in, and its bounds.
+pub struct Reading<'a> {
+    incoming: Incoming,
+    conn: &'a Conn,
+    /// Between two parts.
+    timeout: Duration,
+    /// Most bytes.
+    max: u64,
+    length: u64,
+    /// If its hash is wanted.
+    hasher: Option<Sha256>,
+}
+
+/// A body that was read whole into memory.
+pub struct InMemory {
+    /// All of it.
+    pub bytes: Bytes,
+    /// Its hash, if that was wanted.
+    pub hash: Option<BodyHash>,
+    /// Keeps it counted.
+    pub share: Share,
+}
+
+/// A body that was read whole for its hash.
+pub struct Hashed {
+    /// What goes to the seller.
+    pub body: RequestBody,
+    /// Its hash.
+    pub hash: BodyHash,
+    /// Keeps it counted, if it is in memory.
+    pub share: Option<Share>,
+}
+
+impl<'a> Reading<'a> {
+    /// Nothing is read yet. A body that is announced to be too large is refused at once.
+    pub fn new(
+        incoming: Incoming,
+        conn: &'a Conn,
+        (max, timeout): (u64, Duration),
+        hash: bool,
+    ) -> Result<Self, Rejection> {
+        let reading = Self { incoming, conn, timeout, max, length: 0, hasher: hash.then(Sha256::new) };
+        match reading.incoming.size_hint().exact() {
+            Some(length) if length > max => Err(reading.too_large()),
+            Some(_) | None => Ok(reading),
+        }
+    }
+
+    fn too_large(&self) -> Rejection {
+        Rejection::new(Code::RequestTooLarge, format!("the body is larger than {} bytes", self.max)).closing()
+    }
+
+    /// The next part; `None` at the end.
+    async fn next(&mut self) -> Result<Option<Bytes>, Rejection> {
+        if self.length > 0 && self.incoming.is_end_stream() {
+            return Ok(None); // asking once more would wait for the engine's next turn
+        }
+        loop {
+            let Ok(frame) = self.conn.within(Instant::now() + self.timeout, self.incoming.frame()).await else {
+                let message = "the body stopped arriving; send it without pauses";
+                return Err(Rejection::new(Code::RequestTimeout, message).closing());
+            };
+            let data = match frame {
+                None => return Ok(None),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => data,
+                    Err(_) => continue, // trailers end here
+                },
+                Some(Err(_)) => {
+                    return Err(Rejection::new(Code::InvalidRequest, "the body is cut short or malformed").closing());
+                }
+            };
+            self.length = self.length.saturating_add(u64::try_from(data.len()).unwrap_or(u64::MAX));
+            if self.length > self.max {
+                return Err(self.too_large());
+            }
+            if let Some(hasher) = &mut self.hasher {
+                hasher.update(&data);
+            }
+            return Ok(Some(data));
+        }
+    }
+
+    fn hash(self) -> Option<BodyHash> {
+        self.hasher.map(|hasher| BodyHash::new(hasher, self.length == 0))
+    }
+
+    /// Into memory.
+    pub async fn in_memory(mut self, held: &Arc<Held>) -> Result<InMemory, Rejection> {
+        let (mut parts, mut share) = (Parts::default(), held.share());
+        while let Some(data) = self.next().await? {
+            if !share.grow(u64::try_from(data.len()).unwrap_or(u64::MAX)) {
+                return Err(overloaded());
+            }
+            parts.add(data);
+        }
+        Ok(InMemory { bytes: parts.whole(), hash: self.hash(), share })
+    }
+
+    /// For its hash: in memory while it is small and there is room, then in a file.
+    pub async fn hashed(mut self, held: &Arc<Held>, spool: &Spool, above: u64) -> Result<Hashed, Rejection> {
+        let (mut parts, mut share) = (Parts::default(), held.share());
+        let mut file = None;
+        while let Some(data) = self.next().await? {
+            if file.is_none() && (self.length > above || !share.grow(u64::try_from(data.len()).unwrap_or(u64::MAX))) {
+                let mut begun = spool.begin().await.map_err(|error| spool_failed(&error))?;
+                let before = std::mem::take(&mut parts).whole();
+                begun.write(&before).await.map_err(|error| spool_failed(&error))?;
+                (file, share) = (Some(begun), held.share());
+            }
+            match &mut file {
+                Some(file) => file.write(&data).await.map_err(|error| spool_failed(&error))?,
+                None => parts.add(data),
+            }
+        }
+        // The hash of nothing where none was wanted; whoever calls this wants it.
+        let hash = self.hash().unwrap_or_else(|| BodyHash::of(&[]));
+        let Some(file) = file else {
+            return Ok(Hashed { body: RequestBody::whole(parts.whole()), hash, share: Some(share) });
+        };
+        let spooled = file.finish().await.map_err(|error| spool_failed(&error))?;
+        Ok(Hashed { body: RequestBody::Spooled(Box::new(spooled.read())), hash, share: None })
+    }
+}
+
+/// Most bodies come in one piece: no copy.
+#[derive(Default)]
+struct Parts {
+    first: Option<Bytes>,
+    rest: BytesMut,
+}
+
+impl Parts {
+    fn add(&mut self, data: Bytes) {
+        match self.first {
+            None => self.first = Some(data),
+            Some(_) => self.rest.extend_from_slice(&data),
+        }
+    }
+
+    fn whole(self) -> Bytes {
+        let first = self.first.unwrap_or_default();
+        if self.rest.is_empty() {
+            return first;
+        }
+        let mut whole = BytesMut::with_capacity(first.len().saturating_add(self.rest.len()));
+        whole.extend_from_slice(&first);
+        whole.extend_from_slice(&self.rest);
+        whole.freeze()
+    }
+}
+
+fn overloaded() -> Rejection {
+    Rejection::new(Code::Overloaded, "too many large requests at this moment; try again shortly").closing()
+}
+
+fn spool_failed(error: &std::io::Error) -> Rejection {
+    tracing::warn!(%error, "a large request body could not be put into a file");
+    overloaded()
+}

@@ -1,0 +1,225 @@
+//! AppCodes, keys in other places, which schemes a product accepts, and requests that hold two credentials.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::harness::admin::Buyer;
+use crate::harness::client::Request;
+use crate::harness::seller::Seller;
+use crate::harness::signer::Signer;
+use crate::harness::until;
+use crate::harness::world::{World, product};
+
+/// A world whose `api` accepts everything, AppCodes in the clear and in the query too.
+async fn accepting_all(seller: &Seller, more: impl FnOnce(&mut Value)) -> World {
+    World::with(seller.address, |config| {
+        config["credentials"] = json!({ "allow_app_code_without_tls": true });
+        let api = product(config, "api");
+        api["accept"] = json!(["signature", "app_code", "api_key"]);
+        api["app_code_query"] = json!("AppCode");
+        more(config);
+    })
+    .await
+}
+
+struct Client {
+    buyer: Buyer,
+    app: String,
+    signer: Signer,
+    code_id: String,
+    code: String,
+}
+
+async fn client(world: &World) -> Client {
+    let buyer = world.buyer(&["api-1000"]).await;
+    let (app, signer) = world.admin.add_app(&buyer.account, &["api"]).await;
+    let (code_id, code) = world.admin.add_code(&buyer.account, &app).await;
+    Client { buyer, app, signer, code_id, code }
+}
+
+#[tokio::test]
+async fn an_app_code_opens_in_each_of_its_places_and_goes_no_further() {
+    let seller = Seller::plain().await;
+    let mut world = accepting_all(&seller, |config| config["log"]["access"] = json!("stdout")).await;
+    let Client { buyer, code, .. } = client(&world).await;
+    let query = format!("/api/x?a=%20b&AppCode={code}&c=+");
+    for request in [
+        Request::get("/api/x").field("X-Apig-AppCode", &code),
+        Request::get("/api/x").field("Authorization", &format!("APPCODE {code}")),
+        Request::get("/api/x").field("Authorization", &format!("appcode {code}")),
+        Request::get(&query),
+        Request::get(&query.replace("AppCode", "App%43ode")),
+    ] {
+        world.call(&request).await.expect(200);
+        let seen = seller.requests().pop().unwrap();
+        let expected = if request.target() == "/api/x" { "/api/x" } else { "/api/x?a=%20b&c=+" };
+        assert_eq!(seen.head.target(), expected);
+        assert!(!format!("{:?}", seen.head).contains(&code));
+    }
+    world.settles(&buyer.account, 5).await;
+    let unknown = "0".repeat(64);
+    let refused = world.call(&Request::get("/api/x").field("X-Apig-AppCode", &unknown)).await.expect(401);
+    assert_eq!(
+        (refused.code().as_str(), refused.head.get("x-tollgate-error-code")),
+        ("APIG.0303", Some("invalid_app_code"))
+    );
+    for bad in ["", "short", &"a".repeat(181), &format!("_{}", "a".repeat(63))] {
+        world.call(&Request::get("/api/x").field("X-Apig-AppCode", bad)).await.expect(401);
+    }
+    assert_eq!(seller.requests().len(), 5);
+    world.stop().await;
+    assert!(!world.gateway.said().join("\n").contains(&code));
+}
+
+#[tokio::test]
+async fn app_codes_need_tls_unless_the_operator_says_otherwise() {
+    let seller = Seller::plain().await;
+    let world = World::with(seller.address, |config| {
+        product(config, "api")["accept"] = json!(["app_code"]);
+    })
+    .await;
+    let Client { code, .. } = client(&world).await;
+    let refused = world.call(&Request::get("/api/x").field("X-Apig-AppCode", &code)).await.expect(403);
+    assert_eq!(refused.head.get("x-tollgate-error-code"), Some("tls_required"));
+    assert_eq!(seller.requests().len(), 0);
+}
+
+#[tokio::test]
+async fn a_product_accepts_what_it_lists_and_says_what_that_is() {
+    let seller = Seller::plain().await;
+    let world = World::with(seller.address, |config| {
+        config["credentials"] = json!({ "allow_app_code_without_tls": true });
+        let api = product(config, "api").clone();
+        for scheme in ["signature", "app_code", "api_key"] {
+            let mut one = api.clone();
+            (one["id"], one["path"], one["accept"]) = (json!(scheme), json!(format!("/{scheme}")), json!([scheme]));
+            one["meter"] = json!("none");
+            config["products"].as_array_mut().unwrap().push(one);
+        }
+    })
+    .await;
+    let buyer = world.buyer(&[]).await;
+    let (app, signer) = world.admin.add_app(&buyer.account, &["signature", "app_code", "api_key"]).await;
+    let (_, code) = world.admin.add_code(&buyer.account, &app).await;
+    for accepted in ["signature", "app_code", "api_key"] {
+        let request = || Request::get(&format!("/{accepted}/x"));
+        for (scheme, request) in [
+            ("signature", signer.sign(request())),
+            ("app_code", request().field("X-Apig-AppCode", &code)),
+            ("api_key", request().bearer(&buyer.key)),
+        ] {
+            let answer = world.call(&request).await;
+            if scheme == accepted {
+                answer.expect(200);
+            } else {
+                let answer = answer.expect(401);
+                assert_eq!(answer.head.get("x-tollgate-error-code"), Some("scheme_not_accepted"));
+                assert!(answer.message().contains("set the header") || answer.message().contains("sign the request"));
+            }
+        }
+        let nothing = world.call(&request()).await.expect(401);
+        assert_eq!(nothing.head.get("x-tollgate-error-code"), Some("missing_api_key"));
+    }
+    // What nobody asked for: an HTTP product takes signatures and keys, an LLM product keys.
+    let chat = Request::chat("x").field("X-Apig-AppCode", &code);
+    let chat = signer.sign(chat.field("Authorization", "x"));
+    world.call(&chat).await.expect(401);
+    world.call(&Request::get("/api/x").field("X-Apig-AppCode", &code)).await.expect(401);
+}
+
+#[tokio::test]
+async fn two_credentials_are_one_callers_or_the_request_is_refused() {
+    let seller = Seller::plain().await;
+    let world = accepting_all(&seller, |_| {}).await;
+    let (mine, other) = (client(&world).await, client(&world).await);
+    let (_, second_key) = world.admin.add_key(&mine.buyer.account, &json!({})).await;
+    let (_, second_code) = world.admin.add_code(&mine.buyer.account, &mine.app).await;
+    let (_, second_app) = world.admin.add_app(&mine.buyer.account, &["api"]).await;
+    let request = || Request::get("/api/x");
+    let code = |request: Request, code: &str| request.field("X-Apig-AppCode", code);
+    let unknown = "0".repeat(64);
+    let in_query = |code: &str| Request::get(&format!("/api/x?AppCode={code}"));
+    for (what, request, status) in [
+        ("signature and own code", mine.signer.sign(code(request(), &mine.code)), 200),
+        ("signature and another's code", mine.signer.sign(code(request(), &other.code)), 400),
+        ("signature and a code of nobody", mine.signer.sign(code(request(), &unknown)), 400),
+        ("key and own code", code(request().bearer(&mine.buyer.key), &mine.code), 200),
+        ("key and another's code", code(request().bearer(&mine.buyer.key), &other.code), 400),
+        ("the same code twice", code(in_query(&mine.code), &mine.code), 200),
+        ("two codes of one app", code(in_query(&mine.code), &second_code), 200),
+        ("another's code in the query", code(in_query(&other.code), &mine.code), 400),
+        ("the query's name twice", in_query(&format!("{0}&AppCode={0}", mine.code)), 400),
+        ("two lines of a code", code(request(), &mine.code).also("X-Apig-AppCode", &mine.code), 400),
+        ("two lines of a key", request().bearer(&second_key).also("Authorization", "Bearer x"), 400),
+        (
+            "a wrong signature and own code",
+            {
+                let wrong = Signer { secret: "0123456789abcdef".into(), ..mine.signer.clone() };
+                wrong.sign(code(request(), &mine.code))
+            },
+            401,
+        ),
+        ("another app of the same account", second_app.sign(code(request(), &mine.code)), 200),
+    ] {
+        let answer = world.call(&request).await;
+        assert_eq!(answer.status(), status, "{what}: {}", answer.text());
+    }
+    // Which one counted: the signature over the key.
+    let app = mine.app.as_str();
+    world.settles(&mine.buyer.account, 5).await;
+    assert!(world.usage().iter().any(|record| record["app"] == app));
+}
+
+#[tokio::test]
+async fn x_api_key_opens_where_anthropics_sdks_send_it_and_nowhere_else() {
+    let seller = Seller::plain().await;
+    let world = World::start(seller.address).await;
+    let (buyer, other) = (world.buyer(&["chat-50", "api-5"]).await, world.buyer(&["chat-5"]).await);
+    let with_key = |request: Request| request.field("X-Api-Key", &buyer.key);
+    let body = r#"{"model":"m","messages":[]}"#;
+    for target in ["/v1/messages", "/v1/infers/chat/v1/messages", "/v1/infers/chat/v1/messages/count_tokens"] {
+        world.call(&with_key(Request::post(target).json(body))).await.expect(200);
+        assert_eq!(seller.requests().pop().unwrap().head.get("x-api-key"), None);
+    }
+    let models = Request::get("/v1/models").field("anthropic-version", "2023-06-01");
+    world.call(&with_key(models)).await.expect(200);
+    world.call(&with_key(Request::post("/v1/infers/chat/v1/chat/completions").json(body))).await.expect(401);
+    world.call(&with_key(Request::get("/api/x"))).await.expect(401);
+    let messages = || Request::post("/v1/messages").json(body);
+    world.call(&with_key(messages().bearer(&buyer.key))).await.expect(200);
+    world.call(&with_key(messages().bearer(&other.key))).await.expect(400);
+    world.call(&with_key(messages()).also("X-Api-Key", &buyer.key)).await.expect(400);
+    world.call(&messages().field("X-Api-Key", "sk-tg-unknown")).await.expect(401);
+}
+
+#[tokio::test]
+async fn what_is_removed_opens_nothing_within_a_second() {
+    let seller = Seller::plain().await;
+    let world = accepting_all(&seller, |_| {}).await;
+    let Client { buyer, app, signer, code_id, code } = client(&world).await;
+    let apps = format!("/admin/v1/accounts/{}/apps/{app}", buyer.account);
+    let mut connection = world.client().await;
+    let mut becomes = async |request: &dyn Fn() -> Request, status: u16| {
+        let asked = Instant::now();
+        let look = async || (connection.call(&request()).await.status() == status).then_some(());
+        until("the change is seen", look).await;
+        assert!(asked.elapsed() < Duration::from_secs(1));
+    };
+    let by_code = || Request::get("/api/x").field("X-Apig-AppCode", &code);
+    let signed = || signer.sign(Request::get("/api/x"));
+    becomes(&by_code, 200).await;
+    becomes(&signed, 200).await;
+    let product = format!("{apps}/products/api");
+    world.admin.call("DELETE", &product, None).await.expect(200);
+    becomes(&by_code, 401).await;
+    becomes(&signed, 401).await;
+    world.admin.call("PUT", &product, None).await.expect(200);
+    becomes(&by_code, 200).await;
+    becomes(&signed, 200).await;
+    world.admin.call("DELETE", &format!("{apps}/codes/{code_id}"), None).await.expect(204);
+    becomes(&by_code, 401).await;
+    becomes(&signed, 200).await;
+    world.admin.call("DELETE", &apps, None).await.expect(204);
+    becomes(&signed, 401).await;
+}
