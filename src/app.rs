@@ -146,10 +146,7 @@ impl Gateway {
         let readiness = Arc::new(Readiness::default());
         readiness.raise(Unready::CheckingIn); // until the ledger is seen to be open
         let (token, drain_timeout) = (AdminToken::new(&config.admin_token), config.drain_timeout);
-        let (held_catalog, held_server) = (Arc::clone(&catalog), Arc::clone(&server));
-        let reloader =
-            Reloader { load, running: config, catalog: held_catalog, server: held_server, metrics: metrics.clone() };
-        let reloader = Arc::new(reloader);
+        let reloader = Arc::new(Reloader::new((load, config), &catalog, &server, &metrics));
         let state = AdminState {
             accounts: Accounts::new(desk, commands, hasher),
             catalog,
@@ -484,6 +481,16 @@ struct Reloader {
 }
 
 impl Reloader {
+    fn new(
+        (load, running): (LoadConfig, Config),
+        catalog: &Arc<ArcSwap<Catalog>>,
+        server: &Arc<Server>,
+        metrics: &Metrics,
+    ) -> Self {
+        let (catalog, server) = (Arc::clone(catalog), Arc::clone(server));
+        Self { load, running, catalog, server, metrics: metrics.clone() }
+    }
+
     fn reload(&self) -> Result<(), Vec<String>> {
         let taken = self.try_reload();
         self.metrics.reload_success.set(i64::from(taken.is_ok()));
