@@ -142,14 +142,13 @@ impl Gateway {
             receipts: config.receipts.as_ref().map(|receipts| receipt_desk(receipts, &run)).transpose()?,
         };
         let server = Arc::new(Server::start(&Arc::new(shared), own, &shelf)?);
-        let catalog = Arc::new(ArcSwap::new(Arc::clone(&config.catalog)));
         let readiness = Arc::new(Readiness::default());
         readiness.raise(Unready::CheckingIn); // until the ledger is seen to be open
         let (token, drain_timeout) = (AdminToken::new(&config.admin_token), config.drain_timeout);
-        let reloader = Arc::new(Reloader::new((load, config), &catalog, &server, &metrics));
+        let reloader = Arc::new(Reloader::new(load, config, Arc::clone(&server), metrics.clone()));
         let state = AdminState {
             accounts: Accounts::new(desk, commands, hasher),
-            catalog,
+            catalog: Arc::clone(&reloader.catalog),
             readiness: Arc::clone(&readiness),
             registry: metrics.registry.clone(),
             token,
@@ -481,14 +480,9 @@ struct Reloader {
 }
 
 impl Reloader {
-    fn new(
-        (load, running): (LoadConfig, Config),
-        catalog: &Arc<ArcSwap<Catalog>>,
-        server: &Arc<Server>,
-        metrics: &Metrics,
-    ) -> Self {
-        let (catalog, server) = (Arc::clone(catalog), Arc::clone(server));
-        Self { load, running, catalog, server, metrics: metrics.clone() }
+    fn new(load: LoadConfig, running: Config, server: Arc<Server>, metrics: Metrics) -> Self {
+        let catalog = Arc::new(ArcSwap::new(Arc::clone(&running.catalog)));
+        Self { load, running, catalog, server, metrics }
     }
 
     fn reload(&self) -> Result<(), Vec<String>> {

@@ -151,11 +151,9 @@ impl Field<'_> {
 
     async fn halt_gateway(&mut self, least: u64, most: u64) {
         let gateway = self.any_gateway();
-        self.fleet.disturb(gateway, Disturbance::Violent);
-        self.fleet.signal(gateway, Signal::STOP);
+        self.fleet.halt(gateway);
         self.pass(least, most).await;
-        self.fleet.signal(gateway, Signal::CONT);
-        self.fleet.soothe(gateway);
+        self.fleet.wake(gateway);
     }
 
     async fn kill_store(&mut self, fault: Fault) {

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use super::bank::{Bank, blocking};
 use super::link::Link;
-use super::load::{Roads, ask};
+use super::load::{Roads, Seen, ask};
 use super::oracle::Disturbance;
 use crate::harness::admin::{Admin, TOKEN};
 use crate::harness::client::Request;
@@ -21,6 +21,8 @@ use crate::harness::world::base_config;
 
 /// Longest wait for a gateway to be ready: beyond one lease period, after which grants resume whoever is silent.
 pub(crate) const READY_WITHIN: Duration = Duration::from_secs(40);
+/// A gateway that was halted has worked off by then what piled up meanwhile.
+const BACKLOG_MAX: Duration = Duration::from_secs(3);
 /// Pause between two looks at a gateway's readiness.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -85,6 +87,8 @@ pub(crate) struct Fleet {
     pub(crate) members: Vec<Member>,
     pub(crate) roads: Arc<Roads>,
     spells: Mutex<Vec<Spell>>,
+    /// Gateways that were halted, and when each was woken.
+    woken: Mutex<Vec<(usize, Instant)>>,
     dir: TempDir,
 }
 
@@ -105,7 +109,13 @@ impl Fleet {
             let nowhere = Admin { address: SocketAddr::from(([127, 0, 0, 1], 0)) };
             members.push(Member { folder, process: None, admin: nowhere, link, said: Vec::new() });
         }
-        let mut fleet = Self { members, roads: Arc::new(Roads::new(count)), spells: Mutex::default(), dir };
+        let mut fleet = Self {
+            members,
+            roads: Arc::new(Roads::new(count)),
+            spells: Mutex::default(),
+            woken: Mutex::default(),
+            dir,
+        };
         fleet.serve_all().await;
         fleet
     }
@@ -156,6 +166,30 @@ impl Fleet {
         let mut spells = self.spells.lock().unwrap();
         for spell in spells.iter_mut().filter(|spell| spell.gateway == gateway && spell.to.is_none()) {
             spell.to = Some(Instant::now());
+        }
+    }
+
+    /// Halts a gateway.
+    pub(crate) fn halt(&self, gateway: usize) {
+        self.disturb(gateway, Disturbance::Violent);
+        self.signal(gateway, Signal::STOP);
+    }
+
+    /// Lets a halted gateway go on.
+    pub(crate) fn wake(&self, gateway: usize) {
+        self.signal(gateway, Signal::CONT);
+        self.soothe(gateway);
+        self.woken.lock().unwrap().push((gateway, Instant::now()));
+    }
+
+    /// Notes how long gateways that were halted had to do with calls that began before they were woken: what came then
+    /// was behind those.
+    pub(crate) fn note_backlogs(&self, log: &[Seen]) {
+        for (gateway, woken) in self.woken.lock().unwrap().drain(..) {
+            let piled_up = log.iter().filter(|seen| seen.gateway == gateway && seen.began <= woken);
+            let worked_off = piled_up.map(|seen| seen.ended).max().unwrap_or(woken).clamp(woken, woken + BACKLOG_MAX);
+            let spell = Spell { gateway, kind: Disturbance::Behind, from: woken, to: Some(worked_off) };
+            self.spells.lock().unwrap().push(spell);
         }
     }
 
@@ -265,7 +299,7 @@ impl Fleet {
         }
     }
 
-    pub(crate) fn signal(&self, number: usize, signal: Signal) {
+    fn signal(&self, number: usize, signal: Signal) {
         if let Some(process) = &self.members[number].process {
             process.signal(signal);
         }

@@ -2,9 +2,10 @@
 //! using up the machine, which each round measures for itself. What has been found is kept when the run is broken off.
 
 use std::pin::Pin;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
 use super::round::{Outcome, ROUND_MAX};
@@ -32,7 +33,7 @@ pub(crate) async fn run_all(jobs: Vec<Job>, at_once: usize, table: &mut Table) -
     let (stop, stopped) = watch::channel(false);
     let mut waiting = jobs.into_iter();
     let mut running = FuturesUnordered::new();
-    let interrupted = tokio::signal::ctrl_c();
+    let interrupted = interrupted();
     tokio::pin!(interrupted);
     loop {
         while running.len() < at_once {
@@ -42,7 +43,7 @@ pub(crate) async fn run_all(jobs: Vec<Job>, at_once: usize, table: &mut Table) -
         }
         tokio::select! {
             biased;
-            _ = &mut interrupted => break,
+            () = &mut interrupted => break,
             ended = running.next() => match ended {
                 Some((row, rounds, replay, Some(outcome))) => table.note(row, rounds, outcome, &replay),
                 Some((.., None)) => {} // only after a stop
@@ -56,20 +57,33 @@ pub(crate) async fn run_all(jobs: Vec<Job>, at_once: usize, table: &mut Table) -
     false
 }
 
+/// Resolves when somebody breaks the run off.
+async fn interrupted() {
+    let [mut interrupt, mut terminate, mut hangup] =
+        [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(|kind| signal(kind).unwrap());
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+        _ = hangup.recv() => {}
+    }
+}
+
 /// `None`: it was told to stop.
 async fn on_its_thread(run: Box<dyn FnOnce() -> Running + Send>, stopped: watch::Receiver<bool>) -> Option<Outcome> {
+    let began = Instant::now();
     let (tell, told) = oneshot::channel();
     let thread = std::thread::spawn(move || {
         let _ = tell.send(on_this_thread(run, stopped)); // whoever waited is gone only when the program ends
     });
-    match told.await {
+    let outcome = match told.await {
         Ok(outcome) => outcome,
         Err(_) => thread.join().err().map(|panic| {
             let text = panic.downcast_ref::<String>().cloned();
             let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
             failed(text.unwrap_or_default().lines().next().unwrap_or_default())
         }),
-    }
+    };
+    outcome.map(|outcome| Outcome { took: began.elapsed(), ..outcome })
 }
 
 fn on_this_thread(run: Box<dyn FnOnce() -> Running + Send>, mut stopped: watch::Receiver<bool>) -> Option<Outcome> {

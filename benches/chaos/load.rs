@@ -19,6 +19,8 @@ const OPERATOR_PATIENCE: Duration = Duration::from_secs(3);
 const STREAMED_PERCENT: u64 = 30;
 /// So many of a hundred clients hang up early.
 const HANGING_UP_PERCENT: u64 = 3;
+/// Between two looks at how late clients are.
+const CLOCK_LOOKED_AT: Duration = Duration::from_millis(3);
 /// They do so within so many milliseconds.
 const HANGING_UP_MS: u64 = 40;
 /// So many of a hundred calls are made by the first account, which never runs out.
@@ -165,16 +167,26 @@ impl Load {
         *self.late.lock().unwrap()
     }
 
+    /// Waits for a moment, and notes how much later it has become.
+    async fn wait_until(&self, due: Instant) {
+        tokio::time::sleep_until(due.into()).await;
+        let mut late = self.late.lock().unwrap();
+        *late = due.elapsed().max(*late);
+    }
+
+    /// Notes how late clients are until it is dropped, where none of them keeps to a clock.
+    pub(crate) async fn watch_the_clock(&self) {
+        loop {
+            self.wait_until(Instant::now() + CLOCK_LOOKED_AT).await;
+        }
+    }
+
     /// Begins calls until [`Load::stop`]. The first second finds how busy the machine is, too.
     pub(crate) async fn drive(self: Arc<Self>, calls_per_second: u64) {
         let gap = Duration::from_nanos(1_000_000_000 / calls_per_second);
         let mut due = Instant::now();
         while !self.stopping.load(Ordering::SeqCst) {
-            tokio::time::sleep_until(due.into()).await;
-            let late = due.elapsed();
-            if late > *self.late.lock().unwrap() {
-                *self.late.lock().unwrap() = late;
-            }
+            self.wait_until(due).await;
             due += gap;
             let number = self.numbers.fetch_add(1, Ordering::SeqCst);
             self.in_flight.fetch_add(1, Ordering::SeqCst);

@@ -12,6 +12,8 @@ use serde_json::Value;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Disturbance {
     None,
+    /// It was halted, and works off what piled up meanwhile: answers come late, but they come.
+    Behind,
     /// It was told to stop: connections that wait may end, calls that it took are answered.
     Orderly,
     /// It was killed or halted.
@@ -208,15 +210,16 @@ pub(crate) fn judge(evidence: &Evidence) -> Verdict {
 }
 
 /// Whether a call was answered, and in time. A killed, halted or stopping gateway explains why not; so does a client that
-/// hung up.
+/// hung up. That one was halted a moment ago explains why it is late.
 fn waiting(evidence: &Evidence, call: &Call, verdict: &mut Verdict) {
-    if call.disturbance != Disturbance::None || (call.hung_up && call.status.is_none()) {
+    if call.disturbance >= Disturbance::Orderly || (call.hung_up && call.status.is_none()) {
         return;
     }
-    if call.status.is_some() {
+    let judged = call.disturbance == Disturbance::None;
+    if judged && call.status.is_some() {
         verdict.longest = verdict.longest.max(call.waited);
     }
-    if call.waited > evidence.wait_max {
+    if judged && call.waited > evidence.wait_max {
         verdict.hung.push(format!("{} ({:?} after {} ms)", call.id, call.status, call.waited.as_millis()));
     } else if call.status.is_none() || !(call.whole || call.hung_up) {
         verdict.broken.push(call.id.clone());
@@ -397,7 +400,15 @@ mod tests {
         };
         assert!(kept(&unanswered(Disturbance::Violent, false)));
         assert!(!kept(&unanswered(Disturbance::Orderly, false)), "a stopping gateway answers what it has charged");
+        assert!(!kept(&unanswered(Disturbance::Behind, false)), "one that was halted answers once it goes on");
         assert!(kept(&unanswered(Disturbance::None, true)));
+        let late = |disturbance| {
+            move |round: &mut Evidence| {
+                (round.calls[0].waited, round.calls[0].disturbance) = (Duration::from_secs(1), disturbance);
+            }
+        };
+        assert!(kept(&late(Disturbance::Behind)));
+        assert!(!kept(&late(Disturbance::None)));
         let lost_disk = |books: Books| {
             move |round: &mut Evidence| {
                 round.records.truncate(1);

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use super::bank::{Bank, Engine};
@@ -43,8 +44,8 @@ const REFUSALS_FORGOTTEN: Duration = Duration::from_millis(350);
 const SHOP_EVERY: Duration = Duration::from_millis(300);
 /// Before an operator asks again.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(50);
-/// Longest wait for leases to be settled in the end.
-const SETTLED_WITHIN: Duration = Duration::from_secs(5);
+/// Longest wait for leases to be settled in the end; a gateway tries again until the store takes it.
+const SETTLED_WITHIN: Duration = Duration::from_secs(15);
 /// A round that takes longer has failed.
 pub(crate) const ROUND_MAX: Duration = Duration::from_secs(300);
 
@@ -70,6 +71,8 @@ pub(crate) struct Outcome {
     pub(crate) ready: Duration,
     /// How long a call might wait for its head: what is promised, and what this machine adds.
     pub(crate) wait_max: Duration,
+    /// From the start of its servers to the last look at the books.
+    pub(crate) took: Duration,
     pub(crate) note: Option<String>,
     /// Where the evidence of a failed round is kept.
     pub(crate) kept_in: Option<std::path::PathBuf>,
@@ -108,9 +111,9 @@ pub(crate) async fn run(plan: Plan) -> Outcome {
     load.stop().await;
     driver.await.unwrap();
     tokio::time::sleep(REFUSALS_FORGOTTEN).await;
-    for caller in 1..load.callers.len() {
-        late.extend(run_off(&load, caller, rng.below(gateways as u64) as usize).await);
-    }
+    // Each account is used up by one call after the other; the accounts do not know of each other.
+    let run_offs = (1..load.callers.len()).map(|caller| run_off(&load, caller, rng.below(gateways as u64) as usize));
+    late.extend(join_all(run_offs).await.into_iter().flatten());
     for number in 0..gateways {
         if !fleet.stop(number).await {
             late.push(format!("gateway {number} did not stop in order"));
@@ -122,7 +125,7 @@ pub(crate) async fn run(plan: Plan) -> Outcome {
     verdict.faults.extend(late);
     let kept_in = (!verdict.kept()).then(|| keep(&fleet, &plan, &evidence));
     let wait_max = evidence.wait_max;
-    Outcome { verdict, gateways, faults, served: served_in, ready, wait_max, note, kept_in }
+    Outcome { verdict, gateways, faults, served: served_in, ready, wait_max, note, kept_in, ..Outcome::default() }
 }
 
 /// An account with a package of so many calls, and a key.
@@ -211,6 +214,8 @@ pub(crate) async fn evidence(fleet: &mut Fleet, load: &Load, shop: &Shop, disk_l
     let command = |package: &Value| package["command"].as_str().unwrap_or_default().to_owned();
     let purchases =
         Purchases { confirmed: shop.confirmed.lock().unwrap().clone(), booked: booked.iter().map(command).collect() };
+    let log = load.log();
+    fleet.note_backlogs(&log);
     let call = |seen: Seen| {
         let answered = seen.head.map_or(seen.ended, |(_, at)| at);
         Call {
@@ -224,7 +229,7 @@ pub(crate) async fn evidence(fleet: &mut Fleet, load: &Load, shop: &Shop, disk_l
         }
     };
     Evidence {
-        calls: load.log().into_iter().map(call).collect(),
+        calls: log.into_iter().map(call).collect(),
         served: BTreeSet::new(),
         records,
         accounts,
@@ -257,10 +262,19 @@ async fn settled_books(admin: &Admin, account: &str, disk_lost: bool) -> Books {
     }
 }
 
-/// An account's packages, those that have ended too; none if the account is not known.
+/// An account's packages, those that have ended too; none if the account is not known. An operator who gets no answer
+/// because the store is slow asks again.
 async fn packages(admin: &Admin, account: &str) -> Vec<Value> {
     let request = Request::get(&format!("/admin/v1/accounts/{account}/packages")).bearer(TOKEN);
-    let Some((200, body)) = ask(admin.address, &request.field("Connection", "close")).await else { return Vec::new() };
+    let request = request.field("Connection", "close");
+    let deadline = Instant::now() + READY_WITHIN;
+    let body = loop {
+        match ask(admin.address, &request).await {
+            Some((200, body)) => break body,
+            None | Some((503, _)) if Instant::now() < deadline => tokio::time::sleep(ASK_AGAIN_AFTER).await,
+            _ => return Vec::new(),
+        }
+    };
     let listed: Value = serde_json::from_slice(&body).unwrap();
     ["packages", "ended"].iter().flat_map(|name| listed[name].as_array().cloned().unwrap_or_default()).collect()
 }

@@ -31,13 +31,14 @@ impl Row {
         let note = outcome.note.as_deref().map_or_else(String::new, |note| format!(", {note}"));
         let Outcome { verdict, gateways, served, ready, .. } = &outcome;
         println!(
-            "{word:<6} {replay}: {gateways} gateways, {} calls, {} 2xx heads, longest wait {} of {} ms, served in {} ms, ready in {} ms{note}",
+            "{word:<6} {replay}: {gateways} gateways, {} calls, {} 2xx heads, longest wait {} of {} ms, served in {} ms, ready in {} ms, took {} s{note}",
             verdict.calls,
             verdict.received,
             verdict.longest.as_millis(),
             outcome.wait_max.as_millis(),
             served.as_millis(),
             ready.as_millis(),
+            outcome.took.as_secs(),
         );
         if !kept {
             print!("{verdict}");

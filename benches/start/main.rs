@@ -1,15 +1,17 @@
 //! What a gateway's start and one change of a pool document cost: `restart` prepares a store and the journal of a run
 //! that was killed, and measures the time from the start of the process until it is ready; `audit` settles such a journal,
-//! and measures `tollgate reconcile` and `replay` over it; `document` measures decoding, changing and
-//! encoding a pool document.
+//! and measures `tollgate reconcile` and `replay` over it; `document` measures decoding, changing and encoding a pool
+//! document; `cold` calls once for each of many accounts, and counts what the store was asked.
 //!
 //! `cargo bench --bench start -- restart --packages 100000 --journal-mib 64 --pools 1000,100000 --stores embedded,redis`
 //! `cargo bench --bench start -- audit --packages 1000 --pools 1000 --journal-mib 2048`
 //! `cargo bench --bench start -- document`
+//! `cargo bench --bench start -- cold --accounts 100000`
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a run stops at the first surprise")]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "it is a command-line tool")]
 
 mod audit;
+mod cold;
 mod document;
 #[path = "../../tests/harness/mod.rs"]
 #[expect(dead_code, reason = "shared with the tests, which use more of it")]
@@ -44,6 +46,8 @@ enum Run {
     Audit(Audit),
     /// Decoding, changing and encoding a pool of five packages that eight gateways draw on.
     Document,
+    /// What the store is asked for the first call of each of many accounts.
+    Cold(cold::Cold),
 }
 
 #[derive(Args)]
@@ -88,13 +92,14 @@ enum Kind {
 async fn main() {
     // `cargo test --all-targets` runs benchmarks without a command.
     if std::env::args().skip(1).all(|argument| argument == "--bench") {
-        println!("choose a run: restart, audit or document; see --help");
+        println!("choose a run: restart, audit, document or cold; see --help");
         return;
     }
     match Flags::parse().run {
         Run::Restart(flags) => restart(&flags).await,
         Run::Audit(flags) => audit(&flags).await,
         Run::Document => document::run(),
+        Run::Cold(flags) => cold::run(&flags).await,
     }
 }
 

@@ -16,13 +16,17 @@ use tollgate::domain::account::Account;
 use tollgate::domain::allocation::Tags;
 use tollgate::domain::amount::Units;
 use tollgate::domain::billable::BillableStatuses;
-use tollgate::domain::id::{AccountId, CommandId, GatewayId, Incarnation, OfferId, PackageId, ProductId, ProjectId};
+use tollgate::domain::id::{
+    AccountId, CommandId, GatewayId, Incarnation, KeyId, OfferId, PackageId, ProductId, ProjectId,
+};
+use tollgate::domain::key::ApiKey;
 use tollgate::domain::lease::{Lease, LeasePart, Want};
 use tollgate::domain::package::Package;
 use tollgate::domain::pool::Pool;
 use tollgate::domain::usage::{CallFacts, Charge, ChargePart, Ending, PackageTerms, UnitClass};
 use tollgate::ports::account_store::{AccountStore, Believed, Commit, Stamp, Write};
 use tollgate::ports::journal::{CallEnd, Grant, Journal, Record};
+use tollgate::protocol::api_key::{ApiKeyText, KEY_RANDOM_BYTES, KeyHasher};
 use tollgate::service::desk::Desk;
 use tollgate::service::recovery::recover;
 
@@ -76,12 +80,53 @@ pub(crate) async fn prepare(place: &Place, plan: &Plan) -> u64 {
     let mut calls = 0;
     while run.stats().bytes_written < plan.journal_bytes {
         for _ in 0..BATCH {
+            while charges.reserve().is_err() {
+                std::thread::yield_now(); // the next file is being made
+            }
             calls += 1;
             charge(&**charges, calls, calls % plan.pools);
         }
         charges.write().unwrap();
+        (0..BATCH).for_each(|_| charges.release());
     }
     calls
+}
+
+/// Accounts that nobody has called for yet, with a package and a key each; returns the keys.
+pub(crate) async fn prepare_cold(socket: PathBuf, accounts: u64, hasher: &KeyHasher) -> Vec<ApiKeyText> {
+    let store = open(&Place { data: PathBuf::new(), redis: Some(socket) }).await;
+    let by = Incarnation { gateway: GatewayId::new("prepares").unwrap(), number: 1 };
+    let key = |number: u64| {
+        let mut random = [0; KEY_RANDOM_BYTES];
+        random[..4]
+            .copy_from_slice(&[number % 200, number / 200 % 200, number / 40_000 % 200, 0].map(|digit| digit as u8));
+        ApiKeyText::from_random(random).unwrap()
+    };
+    let keys: Vec<ApiKeyText> = (0..accounts).map(key).collect();
+    let commits = stream::iter(keys.iter().zip(0..)).map(|(key, number)| {
+        let mut commit = opening(pool(number, None).0, &by);
+        commit.head.as_mut().unwrap().value.keys.push(known(key, hasher));
+        store.commit(commit)
+    });
+    commits.buffer_unordered(AT_ONCE).for_each(|done| async { done.map(drop).unwrap() }).await;
+    keys
+}
+
+/// A key as its account's document keeps it.
+fn known(key: &ApiKeyText, hasher: &KeyHasher) -> ApiKey {
+    ApiKey {
+        id: KeyId::new("key-1").unwrap(),
+        hash: hasher.hash(key.expose()),
+        hint: key.hint(),
+        description: "bench".to_owned(),
+        created_at: Timestamp::now(),
+        expires_at: None,
+        disabled: false,
+        products: None,
+        models: None,
+        project: ProjectId::default(),
+        tags: Tags::default(),
+    }
 }
 
 /// Brings the journal into the books, as the next start would.

@@ -32,6 +32,8 @@ pub enum Fault {
     ReplyLost,
     /// Someone else was faster.
     Conflict,
+    /// It is another gateway's turn.
+    Busy,
     /// The store does it, and never says so.
     NoAnswer,
     /// The store gives no leases; a copy of the commit comes before the next one, when it gives them again.
@@ -200,6 +202,9 @@ impl MemoryStore {
         let lost = |text: &str| Err(StoreError::Unavailable(text.to_owned()).into());
         if fault == Some(Fault::NotWritten) {
             return lost("a fault was asked for");
+        }
+        if fault == Some(Fault::Busy) {
+            return Err(CommitError::Busy);
         }
         if fault == Some(Fault::Conflict) {
             let server = lock(&self.life).server.clone();

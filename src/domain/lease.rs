@@ -15,8 +15,9 @@ use super::id::PackageId;
 pub const LEASE_DURATION_MAX: SignedDuration = SignedDuration::from_secs(30);
 /// Above this much free quota, no block is larger than the share below.
 const PLENTY: u64 = 1_000;
-/// One block takes at most a twentieth (5 %) of plenty.
-const PLENTY_SHARE: u64 = 20;
+/// One block takes at most a sixteenth of plenty: with more than four seconds of supply free, blocks last a quarter of a
+/// second or longer, so that a pool costs the store at most four commits a second.
+const PLENTY_SHARE: u64 = 16;
 /// Each holder may take a quarter of its equal share: blocks shrink towards 1 as the pool runs dry.
 const HOLDER_SHARE: u64 = 4;
 
@@ -145,7 +146,7 @@ pub struct Want {
 }
 
 /// How large a block one gateway may take: what a second of its traffic needs, at most a quarter of its equal share of
-/// what is free; at least what waits now, while there is that much; of plenty, never more than a twentieth.
+/// what is free; at least what waits now, while there is that much; of plenty, never more than a sixteenth.
 pub fn block_size(want: Want, free: Units, holders: usize) -> Units {
     let free = free.get();
     let holders = u64::try_from(holders).unwrap_or(u64::MAX).max(1);
@@ -190,11 +191,13 @@ mod tests {
     }
 
     #[test]
-    fn of_plenty_at_most_a_twentieth() {
+    fn of_plenty_at_most_a_sixteenth() {
         check(1, 5_000, 1_000, 1, 250);
-        check(1, 5_000, 1_001, 1, 50);
-        check(500, 0, 1_001, 1, 50);
+        check(1, 5_000, 1_001, 1, 62);
+        check(500, 0, 1_001, 1, 62);
         check(1, 5_000, 1_000_000, 1, 5_000);
+        // Four seconds of supply: a block is a quarter of a second's.
+        check(1, 5_000, 20_000, 1, 1_250);
     }
 
     #[test]

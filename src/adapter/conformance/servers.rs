@@ -36,44 +36,44 @@ async fn until_answered<T>(ask: impl AsyncFn() -> Result<T, StoreError>) -> T {
     }
 }
 
-/// Checks every property in one place; `midway` happens in the middle.
-async fn all_in(place: &Place, midway: impl FnOnce()) {
-    let (before, after) = PROPERTIES.split_at(PROPERTIES.len() / 2);
-    for (name, property) in before {
-        eprintln!("{name}");
-        property(world(place.clone(), &format!("before.{name}")).await).await;
+/// Checks every property in one place.
+async fn all_in(place: &Place, when: &str) {
+    for (name, property) in PROPERTIES {
+        eprintln!("{name}, {when}");
+        property(world(place.clone(), &format!("{when}.{name}")).await).await;
     }
-    // One store lives through it all.
+}
+
+/// Checks every property in one place before and after a failover, and that a store lives through it.
+async fn all_around(place: &Place, fail_over: impl FnOnce()) {
+    all_in(place, "before").await;
     let lasting = world(place.clone(), "lasting").await;
     let seen = lasting.with_package("a", 10).await;
-    midway();
+    fail_over();
     let again = until_answered(async || lasting.store.load(&seen.head.value.id).await).await.unwrap();
     assert_eq!((again.head, again.pools), (seen.head, seen.pools));
     until_answered(async || lasting.store.servers().await).await;
     lasting.with_package("b", 10).await;
-    for (name, property) in after {
-        eprintln!("{name}");
-        property(world(place.clone(), &format!("after.{name}")).await).await;
-    }
+    all_in(place, "after").await;
 }
 
 /// Valkey keeps Redis's protocol, and its own promises: it is tested where there is one.
 #[tokio::test]
 async fn on_valkey() {
     let Some(binary) = valkey_binary() else { return };
-    all_in(&Place::alone(binary), || {}).await;
+    all_in(&Place::alone(binary), "alone").await;
 }
 
 #[tokio::test]
 async fn on_a_cluster_with_a_failover() {
     let cluster = Arc::new(Mutex::new(Cluster::start()));
     let place = Place::Cluster(cluster.clone());
-    all_in(&place, || cluster.lock().unwrap().fail_over()).await;
+    all_around(&place, || cluster.lock().unwrap().fail_over()).await;
 }
 
 #[tokio::test]
 async fn on_a_server_watched_by_sentinels_with_a_failover() {
     let watched = Arc::new(Mutex::new(Watched::start()));
     let place = Place::Watched(watched.clone());
-    all_in(&place, || watched.lock().unwrap().fail_over()).await;
+    all_around(&place, || watched.lock().unwrap().fail_over()).await;
 }

@@ -115,6 +115,41 @@ async fn a_call_is_refused_in_time_while_the_store_waits_for_another_gateway() {
 }
 
 #[tokio::test]
+async fn a_call_is_refused_in_time_while_it_is_always_anothers_turn() {
+    let world = World::new();
+    let (one, other) = (world.gateway("gw-1").await, world.gateway("gw-2").await);
+    let (_, key) = opened(&other, 1).await;
+    let patient = Patient::new(&world, &one, SHORT);
+    patient.find(&key).await.unwrap();
+    world.store.fail_commits([Fault::Busy; 100]);
+    patient.is_refused(&key, "it is another's turn").await;
+    // The ledger tries twelve times, a fiftieth of a second apart; the call does not wait for that.
+    assert!((90..100).contains(&world.store.faults_left()), "{} faults are left", world.store.faults_left());
+}
+
+#[tokio::test]
+async fn a_call_that_recalls_units_waits_for_their_holder_no_longer_than_its_patience() {
+    let world = World::new();
+    let (one, other) = (world.gateway("gw-1").await, world.gateway("gw-2").await);
+    let (id, key) = opened(&other, 1).await;
+    let pool = other.ledger.pool(&id, &chat());
+    let mut sold = Vec::new();
+    while let Ok(call) = other.meter.admit(&pool, Duration::ZERO).await {
+        sold.push(call);
+    }
+    assert_eq!(sold.len(), 1_000);
+    drop(other); // it says nothing any more, but lives as far as anybody knows
+    let hasty = Patient::new(&world, &one, Duration::from_millis(20));
+    hasty.is_refused(&key, "the holder is asked, and does not answer").await;
+    eventually("the recall", || one.metrics.ledger.recalls.get() == 1).await;
+    let patient = Patient::new(&world, &one, Duration::from_secs(10));
+    let began = Instant::now();
+    let refused = patient.call(&key).await;
+    assert!(matches!(refused, Err(AdmitError::Empty(_))), "{:?}", refused.map(drop));
+    assert!(began.elapsed() < REFUSED_WITHIN, "the holder is not waited for beyond a while: {:?}", began.elapsed());
+}
+
+#[tokio::test]
 async fn the_use_of_a_lease_that_came_too_late_for_its_call_is_reported() {
     let world = World::new();
     let one = world.gateway("gw-1").await;
