@@ -80,10 +80,14 @@ pub(crate) async fn prepare(place: &Place, plan: &Plan) -> u64 {
     let mut calls = 0;
     while run.stats().bytes_written < plan.journal_bytes {
         for _ in 0..BATCH {
+            while charges.reserve().is_err() {
+                std::thread::yield_now(); // the next file is being made
+            }
             calls += 1;
             charge(&**charges, calls, calls % plan.pools);
         }
         charges.write().unwrap();
+        (0..BATCH).for_each(|_| charges.release());
     }
     calls
 }

@@ -91,7 +91,8 @@ impl FileId {
         version > FORMAT_VERSION && header == self.header_of(version)
     }
 
-    fn header_of(self, version: u16) -> [u8; HEADER_BYTES] {
+    /// The same as a version wrote it.
+    pub(super) fn header_of(self, version: u16) -> [u8; HEADER_BYTES] {
         let mut header = [0; HEADER_BYTES];
         let (text, crc) = header.split_at_mut(HEADER_BYTES - 4);
         let fields = [&MAGIC[..], &version.to_le_bytes(), &self.writer.to_le_bytes(), &self.sequence.to_le_bytes()];

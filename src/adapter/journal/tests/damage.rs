@@ -1,5 +1,8 @@
 //! Files that were cut or changed: what was not hit is read, the rest is counted.
 
+use std::os::unix::fs::FileExt;
+
+use super::frame::FileId;
 use super::*;
 
 /// A finished run of one writer with these records; returns its only file.
@@ -161,4 +164,18 @@ fn damage_is_reported_and_counted() {
     let (records, damage) = read(&*earlier, &earlier.unsettled().unwrap()[0]);
     assert_eq!((records.len(), damage), (3, Damage { bytes: 4, ..Damage::default() }));
     assert_eq!(run.stats().damaged_bytes, 4);
+}
+
+#[test]
+fn what_a_running_earlier_version_writes_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = begin(dir.path());
+    run.writers()[0].append(&Record::Charge(charge(1))).unwrap();
+    let file = File::options().write(true).open(&files(dir.path(), 1)[0]).unwrap();
+    file.write_all_at(&FileId { writer: 0, sequence: 1 }.header_of(1), 0).unwrap();
+    let runs = RunsOnDisk::find(dir.path()).unwrap().runs;
+    let mut records = Vec::new();
+    runs[0].read(&mut |_, record| records.push(record)).unwrap();
+    assert!(runs[0].live);
+    assert_eq!(records, [Record::Charge(charge(1))]);
 }

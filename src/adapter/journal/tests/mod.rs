@@ -20,7 +20,7 @@ use super::*;
 use crate::domain::amount::Units;
 use crate::domain::id::{AccountId, GatewayId, KeyId, PackageId, ProductId};
 use crate::domain::lease::LeasePart;
-use crate::domain::usage::{CallFacts, CallerRef, Charge, ChargePart, Ending, UnitClass};
+use crate::domain::usage::{CallFacts, CallerRef, Charge, ChargePart, Ending, PackageTerms, UnitClass};
 use crate::ports::journal::{CallEnd, Damage, EarlierRun, EarlierRuns, Grant, Record};
 
 /// Far more than a slow machine needs; a test that waits longer fails.
@@ -73,6 +73,10 @@ fn end(call: u64) -> CallEnd {
 }
 
 fn grant(parts: usize) -> Record {
+    grant_with(parts, Vec::new())
+}
+
+fn grant_with(parts: usize, terms: Vec<PackageTerms>) -> Record {
     let part = LeasePart::new(PackageId::new("pkg-1").unwrap(), Units::new(10));
     Record::Grant(Grant {
         account: AccountId::new("acct-1").unwrap(),
@@ -80,7 +84,7 @@ fn grant(parts: usize) -> Record {
         number: 1,
         parts: vec![part; parts],
         deadline: now(),
-        terms: Vec::new(),
+        terms,
     })
 }
 

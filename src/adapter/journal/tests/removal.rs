@@ -6,6 +6,9 @@ use jiff::{SignedDuration, ToSpan};
 
 use super::*;
 use crate::config::Remove;
+use crate::domain::allocation::Allocation;
+use crate::domain::billable::BillableStatuses;
+use crate::domain::id::OfferId;
 use crate::domain::usage::UsageRecord;
 
 const KEPT: Retention = Retention { keep: SignedDuration::from_hours(7 * 24), remove: Remove::Exported };
@@ -154,6 +157,76 @@ fn files_with_a_call_that_was_open_at_the_last_export_stay() {
 
 fn is_of(file: &Path, start: &str) -> bool {
     file.file_name().is_some_and(|name| name.to_string_lossy().starts_with(start))
+}
+
+/// A grant on a package that tells its offer.
+fn telling_grant() -> Record {
+    let terms = PackageTerms {
+        package: PackageId::new("pkg-1").unwrap(),
+        offer: OfferId::new("offer-1").unwrap(),
+        billable: BillableStatuses::default(),
+        allocation: Allocation::default(),
+    };
+    grant_with(1, vec![terms])
+}
+
+/// The offers that an export since the mark shows, record by record.
+fn offers(path: &Path) -> Vec<Option<String>> {
+    let mut offers = Vec::new();
+    let mut each = |record: UsageRecord| offers.extend(record.parts().map(|part| part.offer.map(ToString::to_string)));
+    let (_, marks) = read_usage(path, true, &mut each).unwrap();
+    marks.note().unwrap();
+    offers
+}
+
+#[test]
+fn grants_stay_as_long_as_calls_that_draw_on_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path();
+    let run = open(path).begin_run(RunOptions { writers: 2, ..OPTIONS }).unwrap();
+    let tidier = run.tidier();
+    let removed = || tidier.tidy(&KEPT, None, Timestamp::now()).unwrap().removed_files;
+    let of = |start: &str| files(path, 1).into_iter().filter(|file| is_of(file, start)).collect::<Vec<_>>();
+    let fill = |writer: usize, files_made: usize, record: &dyn Fn(u64) -> [Record; 2]| {
+        let (writer, start) = (Arc::clone(&run.writers()[writer]), format!("{writer:02}-"));
+        let mut number = 2;
+        while of(&start).len() < files_made {
+            for record in record(number) {
+                eventually("room", || writer.append(&record).is_ok());
+            }
+            number += 1;
+        }
+    };
+    run.writers()[0].append(&telling_grant()).unwrap();
+    fill(0, 4, &|_| [grant(1), grant(1)]);
+    age(&of("00-")[..2], 30);
+    let call = |number| [Record::Charge(charge(number)), Record::End(end(number))];
+    for record in call(1) {
+        run.writers()[1].append(&record).unwrap();
+    }
+    assert_eq!(removed(), 0, "the call draws on a lease of the first");
+    assert_eq!(offers(path), [Some("offer-1".to_owned())]);
+    fill(1, 4, &call);
+    let shown = offers(path);
+    assert!(shown.len() > 1 && shown.iter().all(Option::is_some), "behind the mark of the grants too: {shown:?}");
+    assert_eq!(removed(), 0, "the call's file is young");
+    age(&of("01-")[..1], 8);
+    assert_eq!(removed(), 3, "the call's file, and both files of grants with it");
+    assert_eq!((of("00-").len(), of("01-").len()), (2, 3));
+}
+
+#[test]
+fn an_index_goes_with_its_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path();
+    let run = begin(path);
+    fill(&run, 1, 4, |_| true);
+    let index = |name: &str| path.join("journal/1").join(name);
+    let all = ["00-000001.0.index", "00-000001.1.index", "00-000002.0.index", "09-000001.0.index"].map(index);
+    all.iter().for_each(|index| std::fs::write(index, "index").unwrap());
+    age(&files(path, 1)[..1], 8);
+    assert_eq!(tidy(&run, KEPT), 1);
+    assert_eq!(all.map(|index| index.exists()), [false, false, true, false], "one without a file goes too");
 }
 
 #[test]
