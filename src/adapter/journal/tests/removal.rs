@@ -144,6 +144,8 @@ fn files_with_a_call_that_was_open_at_the_last_export_stay() {
         }
         call += 1;
     }
+    // A file is seen before its writer counts it; until then the third is not left for good.
+    eventually("both writers have made their files", || run.stats().files >= 7);
     export(path, true, true);
     age(&of_core()[..3], 8);
     assert_eq!(tidy(&run, KEPT), 0, "the first call is still open");
@@ -199,6 +201,8 @@ fn grants_stay_as_long_as_calls_that_draw_on_them() {
     };
     run.writers()[0].append(&telling_grant()).unwrap();
     fill(0, 4, &|_| [grant(1), grant(1)]);
+    // A file is seen before its writer counts it; until then the second is not left for good.
+    eventually("both writers have made their files", || run.stats().files >= 6);
     age(&of("00-")[..2], 30);
     let call = |number| [Record::Charge(charge(number)), Record::End(end(number))];
     for record in call(1) {
@@ -207,6 +211,7 @@ fn grants_stay_as_long_as_calls_that_draw_on_them() {
     assert_eq!(removed(), 0, "the call draws on a lease of the first");
     assert_eq!(offers(path), [Some("offer-1".to_owned())]);
     fill(1, 4, &call);
+    eventually("the second writer has made two more", || run.stats().files >= 8);
     let shown = offers(path);
     assert!(shown.len() > 1 && shown.iter().all(Option::is_some), "behind the mark of the grants too: {shown:?}");
     assert_eq!(removed(), 0, "the call's file is young");
