@@ -5,6 +5,7 @@ mod apps;
 pub mod args;
 pub mod audit;
 mod client;
+mod failure;
 pub mod receipt;
 mod remote;
 pub mod signature;

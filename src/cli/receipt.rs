@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::args::ReceiptCommand;
+use super::failure::{Failure, failure};
 use super::{EXIT_BUG, EXIT_CONFIG, EXIT_OK, EXIT_UNAVAILABLE, EXIT_USAGE};
 use crate::app::key_set;
 use crate::config;
@@ -15,18 +16,6 @@ use crate::protocol::receipt::{Trusted, verify};
 
 /// The largest receipt or key set that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 16 << 20;
-
-/// Why a command did not end well.
-#[derive(Debug, thiserror::Error)]
-#[error("{text}")]
-struct Failure {
-    code: u8,
-    text: String,
-}
-
-fn failure(code: u8, what: impl std::fmt::Display) -> Failure {
-    Failure { code, text: what.to_string() }
-}
 
 /// Carries a command out.
 pub fn run(command: &ReceiptCommand, out: &mut dyn Write, notes: &mut dyn Write) -> ExitCode {

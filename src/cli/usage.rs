@@ -10,23 +10,12 @@ use jiff::tz::TimeZone;
 use rustix::io::Errno;
 
 use super::args::{ExportArgs, GroupArg, PeriodArg, ReportArgs, UsageCommand};
+use super::failure::{Failure, failure};
 use super::{EXIT_CONFIG, EXIT_OK, EXIT_UNAVAILABLE, EXIT_USAGE};
 use crate::adapter::journal::{ExportMark, UsageSummary, read_usage};
 use crate::config;
 use crate::domain::report::{Group, Period, Report, Row};
 use crate::domain::usage::UsageRecord;
-
-/// Why a command did not end well.
-#[derive(Debug, thiserror::Error)]
-#[error("{text}")]
-struct Failure {
-    code: u8,
-    text: String,
-}
-
-fn failure(code: u8, what: impl std::fmt::Display) -> Failure {
-    Failure { code, text: what.to_string() }
-}
 
 /// Carries a command out.
 pub fn run<O: Write + AsFd>(command: &UsageCommand, out: &mut O, notes: &mut dyn Write) -> ExitCode {
