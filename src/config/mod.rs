@@ -29,6 +29,7 @@ use secrecy::SecretString;
 
 use crate::domain::credential::{Scheme, SignatureRule};
 use crate::domain::id::{GatewayId, OfferId, ProductId};
+use crate::domain::network::{Network, ProxyHeader};
 use crate::domain::offer::Offer;
 use crate::domain::signing::{PublicKey, SigningKey};
 
@@ -52,6 +53,8 @@ pub struct Config {
     pub data_listener: SocketAddr,
     /// Where operators and Prometheus call.
     pub admin_listener: SocketAddr,
+    /// What stands before the data listener.
+    pub proxies: Proxies,
     /// Opens the admin listener.
     pub admin_token: SecretString,
     /// Keys the hashes of API keys, at least 16 bytes.
@@ -155,6 +158,17 @@ pub struct Limits {
     pub spool_above: u64,
     /// Request bodies in such files at one time, over all calls, in bytes.
     pub spooled_bytes: u64,
+}
+
+/// Proxies before the data listener that are trusted to say where calls come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proxies {
+    /// Their addresses.
+    pub trusted: Vec<Network>,
+    /// The header in which they say it.
+    pub header: ProxyHeader,
+    /// Whether their connections begin with a header of the PROXY protocol.
+    pub proxy_protocol: bool,
 }
 
 /// How callers prove who they are.

@@ -56,6 +56,8 @@ pub(super) struct Raw {
     pub(super) store: Given<RawStore>,
     /// Where the gateway listens.
     pub(super) listeners: Given<RawListeners>,
+    /// Proxies before `listeners.data`.
+    pub(super) proxies: Given<RawProxies>,
     /// The operators' side.
     pub(super) admin: Given<RawAdmin>,
     /// Keys of the gateway itself.
@@ -182,6 +184,31 @@ pub(super) struct RawListeners {
     /// Where operators and Prometheus call. Outside this machine's own addresses the token needs 32 characters.
     #[schemars(extend("default" = "127.0.0.1:9090"))]
     pub(super) admin: Given<Listen>,
+}
+
+/// Proxies before `listeners.data` that are trusted to say where calls come from.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawProxies {
+    /// Their addresses, or ranges of them. Nobody else can choose the address under which allow-lists, limits, the
+    /// access log and sellers know a client.
+    #[schemars(extend("default" = []))]
+    pub(super) trusted: Given<Vec<Given<String>>>,
+    /// The header to which they add whom they speak for; the other one is whatever the client sent, and is not read.
+    #[schemars(extend("default" = "x-forwarded-for"))]
+    pub(super) header: Given<RawProxyHeader>,
+    /// Their connections begin with a header of the PROXY protocol, version 1 or 2; those without one are closed.
+    #[schemars(extend("default" = false))]
+    pub(super) proxy_protocol: Given<bool>,
+}
+
+/// A header in which proxies say whom they speak for.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
+pub(super) enum RawProxyHeader {
+    XForwardedFor,
+    Forwarded,
 }
 
 /// The operators' side.

@@ -102,6 +102,10 @@ receipts:
   earlier:
     - id: 2025-11
       public_key: \"-----BEGIN PUBLIC KEY-----\\nMCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=\\n-----END PUBLIC KEY-----\"
+proxies:
+  trusted: [10.0.0.0/8, 192.0.2.7]
+  header: forwarded
+  proxy_protocol: true
 ";
 
 /// The least that a file can say.

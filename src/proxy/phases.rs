@@ -16,6 +16,7 @@ use hyper::body::{Body, Incoming};
 
 use super::body::{AnswerBody, FirstFrame, Tap, TapParts};
 use super::catalog::{Shelf, Sold};
+use super::client::named_by_header;
 use super::conn::Conn;
 use super::context::{Call, CallGuard};
 use super::forward::{Outgoing, exchange};
@@ -46,10 +47,14 @@ const PACKAGE_EXPIRES: HeaderName = HeaderName::from_static("x-tollgate-package-
 /// Serves one call; always answers.
 pub async fn serve(core: Rc<Core>, conn: Rc<Conn>, request: Request<Incoming>) -> Response<AnswerBody> {
     let refused = conn.begin_call();
-    let mut guard = CallGuard::new(begin(core, conn, &request));
-    let served = match refused {
-        Some(fault) => Err(Rejection::head(fault)),
-        None => serve_checked(&mut guard, request).await,
+    let named = named_by_header(&conn.client, request.headers(), &core.shared.proxies);
+    let mut call = begin(core, conn, &request);
+    let named = named.map(|client| call.forwarded_for = client.map(Box::new));
+    let mut guard = CallGuard::new(call);
+    let served = match (refused, named) {
+        (Some(fault), _) => Err(Rejection::head(fault)),
+        (None, Err(fault)) => Err(Rejection::new(Code::InvalidRequest, fault.to_string())),
+        (None, Ok(())) => serve_checked(&mut guard, request).await,
     };
     let answer = served.unwrap_or_else(|rejection| reject(&mut guard, &rejection));
     guard.finish(Ending::Complete); // those whose body is a seller's have handed their call on
@@ -63,6 +68,7 @@ fn begin(core: Rc<Core>, conn: Rc<Conn>, request: &Request<Incoming>) -> Call {
     let request_id = head.get(REQUEST_ID).filter(|id| valid_request_id(id.as_bytes())).cloned().unwrap_or_else(own);
     Call {
         conn,
+        forwarded_for: None,
         request_id,
         arrived,
         started: Instant::now(),
@@ -134,7 +140,7 @@ async fn serve_checked(guard: &mut CallGuard, request: Request<Incoming>) -> Res
     *request.method_mut() = parts.method;
     *request.uri_mut() = seller_uri(&sold, &path)?;
     *request.headers_mut() = parts.headers;
-    headers::to_seller(request.headers_mut(), &sold, &call.conn.client, &call.request_id);
+    headers::to_seller(request.headers_mut(), &sold, &call.client().text, &call.request_id);
     let streamed_up = body.upload.is_some();
     let (response, link) = exchange(call, &seller, Outgoing { request, upload: body.upload }).await?;
     let kept = (!streamed_up).then_some((link, seller));

@@ -13,6 +13,7 @@ mod chaos_oracle;
 mod apps;
 mod audit;
 mod bounds;
+mod client_address;
 mod credentials;
 mod forgeries;
 mod http_api;

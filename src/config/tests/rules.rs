@@ -53,6 +53,22 @@ fn the_gateway_itself() {
 }
 
 #[test]
+fn proxies() {
+    value("trusted: [10.0.0.0/8, 192.0.2.7]", "[10.0.0.0/8, localhost]", "proxies.trusted[1]", "is not a network");
+    value("trusted: [10.0.0.0/8, 192.0.2.7]", "[10.0.0.1/8]", "proxies.trusted[0]", "write `10.0.0.0/8`");
+    value("trusted: [10.0.0.0/8, 192.0.2.7]", "[10.0.0.0/33]", "proxies.trusted[0]", "at most `/32`");
+    value("header: forwarded", "X-Forwarded-For", "proxies.header", "did you mean `x-forwarded-for`?");
+    value("header: forwarded", "x-real-ip", "proxies.header", "write one of `x-forwarded-for`, `forwarded`");
+    check(
+        "trusted: [10.0.0.0/8, 192.0.2.7]",
+        "trusted: []",
+        "proxy_protocol: true",
+        "proxies.proxy_protocol",
+        "nobody is trusted",
+    );
+}
+
+#[test]
 fn logs_limits_and_the_journal() {
     value("level: debug", "dbug", "log.level", "did you mean `debug`?");
     value("level: debug", "INFO", "log.level", "write one of `error`, `warn`, `info`, `debug`, `trace`");
