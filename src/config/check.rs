@@ -1,6 +1,7 @@
 //! The raw shape into [`Config`]: every rule that a file must fulfil beyond its form. A rule that fails is noted and
 //! the rest is still checked; what cannot be built is `None`. Products and offers have files of their own.
 
+mod cors;
 mod credentials;
 mod headers;
 mod offer;

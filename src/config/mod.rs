@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::uri::Authority;
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, Method};
 use secrecy::SecretString;
 
 use crate::domain::credential::{Scheme, SignatureRule};
@@ -225,6 +225,8 @@ pub struct Product {
     pub end_user_header: Option<HeaderName>,
     /// Which of the seller's headers reach the buyer.
     pub response_headers: HeaderRule,
+    /// Whose pages may call it.
+    pub cors: CorsRule,
 }
 
 /// How calls find a product.
@@ -304,6 +306,28 @@ impl HeaderRule {
         };
         named(&self.allowed) || (covered(&self.allowed) && !named(&self.denied) && !covered(&self.denied))
     }
+}
+
+/// Whose pages may call a product from a browser, and what they may read of its answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CorsRule {
+    /// Whose.
+    pub origins: Origins,
+    /// With which methods; `None`: all.
+    pub methods: Option<Vec<Method>>,
+    /// The seller's headers that they may read, besides the gateway's own.
+    pub exposed: Vec<HeaderName>,
+    /// For how long browsers may remember it.
+    pub max_age: Duration,
+}
+
+/// Origins of pages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origins {
+    /// All.
+    Any,
+    /// As browsers write them; none at all if it is empty.
+    These(Vec<String>),
 }
 
 /// A seller's address.

@@ -63,6 +63,11 @@ products:
     durability: disk
     end_user_header: X-End-User
     response_headers: [x-seller-*]
+    cors:
+      origins: [https://app.example.com]
+      methods: [GET, POST]
+      exposed_headers: [X-Seller-Region]
+      max_age: 10m
   - id: weather
     kind: http
     host: API.example.com

@@ -37,8 +37,8 @@ pub struct Call {
     pub method: http::Method,
     /// For the log: without the query, which may hold a secret.
     pub path: String,
-    /// Whether the answer must name the origin.
-    pub cross_origin: bool,
+    /// The origin of the page that makes it, if a page does.
+    pub origin: Option<HeaderValue>,
     /// Once it is known.
     pub sold: Option<Arc<Sold>>,
     /// How the caller proves who it is.

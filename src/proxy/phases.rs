@@ -74,7 +74,7 @@ fn begin(core: Rc<Core>, conn: Rc<Conn>, request: &Request<Incoming>) -> Call {
         started: Instant::now(),
         method: request.method().clone(),
         path: request.uri().path().to_owned(),
-        cross_origin: head.contains_key(header::ORIGIN),
+        origin: cors::origin(head),
         sold: None,
         scheme: None,
         caller: None,
@@ -95,13 +95,14 @@ fn begin(core: Rc<Core>, conn: Rc<Conn>, request: &Request<Incoming>) -> Call {
 
 async fn serve_checked(guard: &mut CallGuard, request: Request<Incoming>) -> Result<Response<AnswerBody>, Rejection> {
     let Some(call) = guard.call() else { return Err(gone()) };
-    if cors::is_preflight(request.method(), request.headers()) {
-        return Ok(own_answer(call, cors::permit(request.headers())));
-    }
     let shelf = Arc::clone(&call.core.shelf());
     let (parts, incoming) = request.into_parts();
     let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
+    if let Some(asked) = cors::preflight(&parts.method, &parts.headers) {
+        let route = route::find(&shelf, host, target, asked == "GET" || asked == "HEAD");
+        return Ok(permission(call, cors::permit(&shelf, route.ok().as_ref(), &parts.headers)));
+    }
     let asks = matches!(parts.method, Method::GET | Method::HEAD);
     let route = route::find(&shelf, host, target, asks)?;
     if let Route::Product { sold, .. } | Route::Models { sold: Some(sold), .. } = &route {
@@ -486,11 +487,21 @@ async fn charge(call: &mut Call, status: StatusCode, streamed: bool) -> Result<O
 
 /// What every answer carries.
 fn dress(call: &Call, head: &mut HeaderMap) {
+    name_call(call, head);
+    let rules = (&*call.core.shelf(), call.sold.as_deref(), call.speaks_llm());
+    cors::expose(head, call.origin.as_ref(), rules);
+}
+
+fn name_call(call: &Call, head: &mut HeaderMap) {
     head.insert(REQUEST_ID, call.request_id.clone());
     head.insert(REQUEST_ID_ANTHROPIC, call.request_id.clone());
-    if call.cross_origin {
-        cors::expose(head);
-    }
+}
+
+/// The answer to a preflight; it says itself whose pages may read it.
+fn permission(call: &mut Call, mut response: Response<AnswerBody>) -> Response<AnswerBody> {
+    name_call(call, response.headers_mut());
+    call.status = Some(response.status().as_u16());
+    response
 }
 
 fn own_answer(call: &mut Call, mut response: Response<AnswerBody>) -> Response<AnswerBody> {

@@ -14,6 +14,7 @@ mod apps;
 mod audit;
 mod bounds;
 mod client_address;
+mod cors;
 mod credentials;
 mod forgeries;
 mod http_api;
