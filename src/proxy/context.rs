@@ -14,6 +14,7 @@ use super::server::Core;
 use crate::config::{BreakRule, ProductKind};
 use crate::domain::credential::Scheme;
 use crate::domain::usage::{CallFacts, Ending, Exactness, MODEL_BYTES_MAX, cut, kept};
+use crate::protocol::language::Language;
 use crate::service::authenticate::Caller;
 use crate::service::ledger::Read;
 use crate::service::meter::OpenCall;
@@ -39,6 +40,8 @@ pub struct Call {
     pub path: String,
     /// The origin of the page that makes it, if a page does.
     pub origin: Option<HeaderValue>,
+    /// Of our own messages.
+    pub language: Language,
     /// Once it is known.
     pub sold: Option<Arc<Sold>>,
     /// How the caller proves who it is.

@@ -11,6 +11,7 @@ use super::catalog::{Shelf, Sold};
 use super::context::Call;
 use super::rejection::{Code, Rejection};
 use super::route::{self, Route};
+use super::words::{Said, texts};
 use crate::config::Access;
 use crate::domain::credential::Scheme;
 use crate::protocol::credential::{Credential, CredentialFault, Places, find_credentials};
@@ -62,9 +63,7 @@ pub async fn identify<'h>(
     }
     let in_the_clear = presented.iter().any(|credential| credential.scheme() == Scheme::AppCode);
     if in_the_clear && !call.core.shared.credentials.allow_app_code_without_tls {
-        let message = "AppCodes are accepted over TLS only, and this connection has none; whoever listened has this \
-                       AppCode now: replace it";
-        return Err(Rejection::new(Code::TlsRequired, message));
+        return Err(Rejection::new(Code::TlsRequired, &texts::APP_CODE_IN_THE_CLEAR));
     }
     let claim = match strongest {
         Credential::Signature(value) => {
@@ -101,13 +100,12 @@ fn anthropic_shaped(path: &str, headers: &HeaderMap) -> bool {
 fn note(call: &mut Call, Found { caller, read, waited }: Found) -> Result<(), Rejection> {
     let address = call.client().address;
     let accepted = caller.accepted_from(address);
-    let what = if caller.is_app() { "app" } else { "API key" };
+    let refusal = if caller.is_app() { &texts::APP_ADDRESS } else { &texts::KEY_ADDRESS };
     (call.caller, call.read, call.waited) = (Some(caller), read, waited);
     if accepted {
         return Ok(());
     }
-    let message =
-        format!("this {what} is not accepted from {address}; call from an address that it allows, or allow this one");
+    let message = refusal.with([("address", address.to_string().into())]);
     Err(Rejection::new(Code::AddressNotAllowed, message))
 }
 
@@ -153,8 +151,7 @@ async fn check_same(
     if same {
         return Ok(());
     }
-    let message = "the request holds two credentials that are not one caller's; send one";
-    Err(Rejection::new(Code::AmbiguousCredentials, message))
+    Err(Rejection::new(Code::AmbiguousCredentials, &texts::TWO_CREDENTIALS))
 }
 
 /// What a signature needs of the body before it can be checked.
@@ -213,7 +210,7 @@ pub fn check_product(call: &Call, sold: &Sold) -> Result<(), Rejection> {
             Some(Scheme::AppCode | Scheme::ApiKey) | None => Rejection::unknown_app_code(),
         }),
         Some(_) => {
-            let message = format!("this API key is not allowed to call {}; use one that is", sold.product.id);
+            let message = texts::KEY_PRODUCT.with([("product", sold.product.id.to_string().into())]);
             Err(Rejection::new(Code::ProductNotAllowed, message))
         }
     }
@@ -224,40 +221,46 @@ fn check_accepted(sold: &Sold, scheme: Scheme) -> Result<(), Rejection> {
         return Ok(());
     }
     let sent = match scheme {
-        Scheme::Signature => "a signature",
-        Scheme::AppCode => "an AppCode",
-        Scheme::ApiKey => "an API key",
+        Scheme::Signature => &texts::A_SIGNATURE,
+        Scheme::AppCode => &texts::AN_APP_CODE,
+        Scheme::ApiKey => &texts::AN_API_KEY,
     };
-    let message = format!("{} does not accept {sent}; {}", sold.product.id, what_to_send(&sold.product.accept));
+    let product = sold.product.id.to_string().into();
+    let next = what_to_send(&sold.product.accept);
+    let message = texts::SCHEME_REFUSED.with([("product", product), ("sent", sent.into()), ("next", next)]);
     Err(Rejection::new(Code::SchemeNotAccepted, message))
 }
 
 /// What a product accepts, as an instruction.
-fn what_to_send(accept: &[Scheme]) -> String {
+fn what_to_send(accept: &[Scheme]) -> Said {
     let way = |scheme: &Scheme| match scheme {
-        Scheme::Signature => "sign the request with an app's AppKey and secret (SDK-HMAC-SHA256)",
-        Scheme::AppCode => "set the header X-Apig-AppCode",
-        Scheme::ApiKey => "set the header Authorization: Bearer, a space and the key",
+        Scheme::Signature => &texts::SEND_SIGNATURE,
+        Scheme::AppCode => &texts::SEND_APP_CODE,
+        Scheme::ApiKey => &texts::SEND_API_KEY,
     };
-    accept.iter().map(way).collect::<Vec<_>>().join(", or ")
+    Said::Listed(accept.iter().map(|scheme| way(scheme).into()).collect(), &texts::OR)
 }
 
 fn missing(accept: &[Scheme]) -> Rejection {
-    let what = if accept == [Scheme::ApiKey] { "API key" } else { "credential" };
-    Rejection::new(Code::MissingApiKey, format!("no {what} was sent; {}", what_to_send(accept)))
+    let text = if accept == [Scheme::ApiKey] { &texts::NO_KEY_SENT } else { &texts::NO_CREDENTIAL_SENT };
+    Rejection::new(Code::MissingApiKey, text.with([("next", what_to_send(accept))]))
 }
 
 fn malformed(fault: &CredentialFault<'_>) -> Rejection {
-    let code = match fault {
-        CredentialFault::Repeated(_) => Code::AmbiguousCredentials,
-        CredentialFault::NoAppCode(_) => Code::InvalidAppCode,
+    let (code, message) = match fault {
+        CredentialFault::Repeated(what) => {
+            (Code::AmbiguousCredentials, texts::REPEATED.with([("what", (*what).to_owned().into())]))
+        }
+        CredentialFault::NoAppCode(_) => (Code::InvalidAppCode, fault.to_string().into()),
+        CredentialFault::SchemeUnknown { scheme } => {
+            (Code::InvalidApiKey, texts::SCHEME_UNKNOWN.with([("scheme", (*scheme).to_owned().into())]))
+        }
         CredentialFault::SchemeMissing
-        | CredentialFault::SchemeUnknown { .. }
         | CredentialFault::TokenEmpty
         | CredentialFault::TokenMalformed
-        | CredentialFault::TokenTooLong => Code::InvalidApiKey,
+        | CredentialFault::TokenTooLong => (Code::InvalidApiKey, fault.to_string().into()),
     };
-    Rejection::new(code, fault.to_string())
+    Rejection::new(code, message)
 }
 
 fn refused(scheme: Scheme, error: &AuthError) -> Rejection {

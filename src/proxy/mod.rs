@@ -21,3 +21,4 @@ pub mod seller;
 pub mod server;
 pub mod spool;
 pub mod whole_body;
+pub mod words;

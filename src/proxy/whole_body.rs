@@ -14,6 +14,7 @@ use super::conn::Conn;
 use super::rejection::{Code, Rejection};
 use super::request_body::{Held, RequestBody, Share};
 use super::spool::Spool;
+use super::words::texts;
 use crate::protocol::signature::BodyHash;
 
 /// A body on its way in, and its bounds.
@@ -65,7 +66,8 @@ impl<'a> Reading<'a> {
     }
 
     fn too_large(&self) -> Rejection {
-        Rejection::new(Code::RequestTooLarge, format!("the body is larger than {} bytes", self.max)).closing()
+        let message = texts::BODY_LARGER.with([("max", self.max.to_string().into())]);
+        Rejection::new(Code::RequestTooLarge, message).closing()
     }
 
     /// The next part; `None` at the end.
@@ -75,8 +77,7 @@ impl<'a> Reading<'a> {
         }
         loop {
             let Ok(frame) = self.conn.within(Instant::now() + self.timeout, self.incoming.frame()).await else {
-                let message = "the body stopped arriving; send it without pauses";
-                return Err(Rejection::new(Code::RequestTimeout, message).closing());
+                return Err(Rejection::new(Code::RequestTimeout, &texts::BODY_STOPPED).closing());
             };
             let data = match frame {
                 None => return Ok(None),
@@ -85,7 +86,7 @@ impl<'a> Reading<'a> {
                     Err(_) => continue, // trailers end here
                 },
                 Some(Err(_)) => {
-                    return Err(Rejection::new(Code::InvalidRequest, "the body is cut short or malformed").closing());
+                    return Err(Rejection::new(Code::InvalidRequest, &texts::BODY_BROKEN).closing());
                 }
             };
             self.length = self.length.saturating_add(u64::try_from(data.len()).unwrap_or(u64::MAX));
@@ -169,7 +170,7 @@ impl Parts {
 }
 
 fn overloaded() -> Rejection {
-    Rejection::new(Code::Overloaded, "too many large requests at this moment; try again shortly").closing()
+    Rejection::new(Code::Overloaded, &texts::TOO_MANY_LARGE).closing()
 }
 
 fn spool_failed(error: &std::io::Error) -> Rejection {

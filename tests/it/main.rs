@@ -19,6 +19,7 @@ mod credentials;
 mod forgeries;
 mod http_api;
 mod keys;
+mod languages;
 mod llm;
 mod metering;
 mod networks;
