@@ -25,6 +25,7 @@ use tollgate::domain::package::Package;
 use tollgate::domain::pool::Pool;
 use tollgate::domain::usage::{CallFacts, Charge, ChargePart, Ending, PackageTerms, UnitClass};
 use tollgate::ports::account_store::{AccountStore, Believed, Commit, Stamp, Write};
+use tollgate::ports::gateways::CheckIn;
 use tollgate::ports::journal::{CallEnd, Grant, Journal, Record};
 use tollgate::protocol::api_key::{ApiKeyText, KEY_RANDOM_BYTES, KeyHasher};
 use tollgate::service::desk::Desk;
@@ -62,10 +63,13 @@ pub(crate) async fn prepare(place: &Place, plan: &Plan) -> u64 {
     let dir = DataDir::open(&place.data, &gateway, Timestamp::now()).unwrap();
     let run = dir.begin_run(RunOptions { writers: 2, segment_bytes: 16 << 20 }).unwrap();
     let store = open(place).await;
-    run.earlier().note_servers(&store.servers().await.unwrap()).unwrap();
+    let servers = store.servers().await.unwrap();
+    run.earlier().note_servers(&servers).unwrap();
     let writers = run.writers();
     let [grants, charges] = writers.as_slice() else { panic!("two writers were asked for") };
     let by = run.incarnation().clone();
+    // A run that has sold had checked in: the next one finds the store open.
+    assert_eq!(store.check_in(&by, &servers, &[by.clone()]).await.unwrap(), CheckIn::Open);
     let commits = stream::iter(0..plan.packages).map(|number| {
         let (pool, lease) = pool(number, (number < plan.pools).then_some(&by));
         if let Some(lease) = lease {
