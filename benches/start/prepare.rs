@@ -69,7 +69,9 @@ pub(crate) async fn prepare(place: &Place, plan: &Plan) -> u64 {
     let [grants, charges] = writers.as_slice() else { panic!("two writers were asked for") };
     let by = run.incarnation().clone();
     // A run that has sold had checked in: the next one finds the store open.
-    assert_eq!(store.check_in(&by, &servers, &[by.clone()]).await.unwrap(), CheckIn::Open);
+    while store.check_in(&by, &servers, std::slice::from_ref(&by)).await.unwrap() != CheckIn::Open {
+        tokio::time::sleep(Duration::from_millis(100)).await; // a server that is new waits for others first
+    }
     let commits = stream::iter(0..plan.packages).map(|number| {
         let (pool, lease) = pool(number, (number < plan.pools).then_some(&by));
         if let Some(lease) = lease {
