@@ -30,6 +30,7 @@ use tollgate::ports::journal::{CallEnd, Grant, Journal, Record};
 use tollgate::protocol::api_key::{ApiKeyText, KEY_RANDOM_BYTES, KeyHasher};
 use tollgate::service::desk::Desk;
 use tollgate::service::recovery::recover;
+use tollgate::service::unbooked::Unbooked;
 
 /// The gateway that was killed and starts again.
 pub(crate) const GATEWAY: &str = "bench";
@@ -142,7 +143,7 @@ pub(crate) async fn settle(place: &Place) {
     let run = dir.begin_run(RunOptions { writers: 2, segment_bytes: 16 << 20 }).unwrap();
     let (clock, entropy) = (Arc::new(SystemClock), Arc::new(SystemEntropy));
     let desk = Desk::new(open(place).await, clock, entropy, run.incarnation().clone());
-    recover(&run.earlier(), &desk).await.unwrap();
+    recover(&run.earlier(), &desk, &Unbooked::default(), None).await.unwrap();
     run.finish().unwrap();
 }
 

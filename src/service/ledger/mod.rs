@@ -20,6 +20,7 @@ use self::again::{Closed, Witness};
 pub use self::again::{Loss, Reported};
 use super::desk::Desk;
 use super::supply::LocalPool;
+use super::unbooked::Unbooked;
 use crate::domain::id::{AccountId, Incarnation, ProductId};
 use crate::domain::lease::LEASE_DURATION_MAX;
 use crate::domain::pool::Pool;
@@ -140,6 +141,8 @@ pub struct Parts {
     pub grants: Arc<dyn Journal>,
     /// Counts commits and leases.
     pub metrics: Metrics,
+    /// Pools that earlier runs have drawn on and that are not booked yet.
+    pub unbooked: Arc<Unbooked>,
 }
 
 /// All pools that this gateway has touched.
@@ -169,6 +172,7 @@ impl Ledger {
     /// A ledger with no pool yet. It asks for no lease before [`Ledger::set_open`].
     pub fn new(parts: Parts) -> (Self, Nudges) {
         let (nudges, nudged) = mpsc::unbounded_channel();
+        parts.unbooked.tell(nudges.clone());
         let ledger = Self {
             parts,
             pools: DashMap::new(),
@@ -185,6 +189,11 @@ impl Ledger {
     /// This run's name.
     pub fn incarnation(&self) -> &Incarnation {
         &self.parts.desk.by
+    }
+
+    /// Pools that earlier runs have drawn on and that are not booked yet.
+    pub fn unbooked(&self) -> &Unbooked {
+        &self.parts.unbooked
     }
 
     /// Whether the store has failed within the last while.

@@ -129,7 +129,7 @@ async fn the_first_call_of_an_account_waits_twice_for_the_store_and_costs_it_thr
         keys.push(opened(&other, number).await.1);
     }
     let store = Counting::new(&world.store);
-    let one = World::start_on(store.clone(), "gw-2", 1, &Arc::new(MemoryDisk::default())).await;
+    let one = World::start_on(store.clone(), ("gw-2", 1), &Arc::new(MemoryDisk::default()), None).await;
     eventually("the check-in", || one.ledger.is_open()).await;
     let asked = || store.asked.load(Ordering::Relaxed);
     let keyring = Keyring::new(HASH_KEY, &[]).unwrap();
@@ -163,7 +163,7 @@ async fn however_many_pools_have_news_a_call_that_waits_is_served() {
     }
     let waits = accounts.pop().unwrap();
     let store = Counting::new(&world.store);
-    let one = World::start_on(store.clone(), "gw-2", 1, &Arc::new(MemoryDisk::default())).await;
+    let one = World::start_on(store.clone(), ("gw-2", 1), &Arc::new(MemoryDisk::default()), None).await;
     eventually("the check-in", || one.ledger.is_open()).await;
     let mut calls = Vec::new();
     for account in &accounts {
