@@ -21,6 +21,7 @@ mod llm;
 mod metering;
 mod operating;
 mod redis;
+mod replay;
 mod seller;
 mod signature;
 mod sse;
