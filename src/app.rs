@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinHandle;
 
+use self::store::Opened;
 use crate::adapter::clock::{SystemClock, SystemEntropy};
 use crate::adapter::journal::{DataDir, OpenError as DataDirError, Retention, Run, RunOptions, Tidier};
 use crate::adapter::redis::OpenError as RedisOpenError;
@@ -27,6 +28,7 @@ use crate::ports::BoxFuture;
 use crate::ports::clock::{Clock, Entropy};
 use crate::ports::gateways::Notice;
 use crate::ports::journal::{Journal, JournalError, Record};
+use crate::ports::replay::ReplayCache;
 use crate::protocol::api_key::SecretTooShort;
 use crate::protocol::keyring::Keyring;
 use crate::protocol::receipt::KeySet;
@@ -43,6 +45,7 @@ use crate::service::ledger::{self, Ledger, Nudges};
 use crate::service::meter::Meter;
 use crate::service::receipts::ReceiptDesk;
 use crate::service::recovery::{Recovered, RecoveryError, recover};
+use crate::service::replay::ReplayGuard;
 use crate::service::unbooked::Unbooked;
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::metrics::Metrics;
@@ -124,9 +127,9 @@ pub struct Gateway {
 impl Gateway {
     /// Starts everything; returns once calls are served. Must run on the control runtime.
     pub async fn start(config: Config, load: LoadConfig) -> Result<Self, StartError> {
-        let Ground { clock, metrics, desk, run, found, unbooked, keyring, data_listener, admin_listener } =
+        let Ground { clock, metrics, desk, used, run, found, unbooked, keyring, data_listener, admin_listener } =
             Ground::prepare(&config).await?;
-        let store = Arc::clone(&desk.store);
+        let (store, patience) = (Arc::clone(&desk.store), config.store.patience());
         let addresses = (data_listener.local_addr()?, admin_listener.local_addr()?);
         let shelf = Arc::new(Shelf::new(&config.catalog, &metrics)?);
         let access = start_access(&config.log.access)?;
@@ -135,11 +138,11 @@ impl Gateway {
         let Keepers { ledger, nudges, commands, attendance, tidying } =
             Keepers::new(&config, &desk, (grants, unbooked), (&run, &metrics));
         found.suspense.iter().for_each(|((account, product), units)| ledger.note_suspense(account, product, *units));
-        let patience = config.store.patience();
         let authenticator = Arc::new(Authenticator::new(Arc::clone(&store), keyring.clone(), patience));
         let own = own_parts(writers, (&ledger, patience), access.as_ref(), &metrics);
         let shared = Shared {
             authenticator: Arc::clone(&authenticator),
+            replay: ReplayGuard::new(used, keyring.clone(), metrics.clone(), (patience, config.limits.used_signatures)),
             ledger: Arc::clone(&ledger),
             clock: Arc::clone(&clock),
             metrics: metrics.clone(),
@@ -290,6 +293,8 @@ struct Ground {
     clock: Arc<dyn Clock>,
     metrics: Metrics,
     desk: Desk,
+    /// Which signatures were used.
+    used: Arc<dyn ReplayCache>,
     run: Run,
     /// What the journals of earlier runs held.
     found: Recovered,
@@ -311,14 +316,14 @@ impl Ground {
             Keyring::new(config.hash_key.expose_secret().as_bytes(), &seal_keys).map_err(StartError::Secret)?;
         let dir = open_data_dir(config, clock.now())?;
         let admin_listener = listen("admin", config.admin_listener)?;
-        let (store, admin_listener) = store::open(config, &clock, &entropy, admin_listener).await?;
+        let (Opened { store, used }, admin_listener) = store::open(config, &clock, &entropy, admin_listener).await?;
         // Nobody is let in before calls can be served.
         let data_listener = listen("data", config.data_listener)?;
         let run = begin_run(dir, config)?;
         let desk = Desk::new(store, Arc::clone(&clock), entropy, run.incarnation().clone());
         let unbooked = Arc::new(Unbooked::default());
         let found = settle_earlier(&run, &desk, &unbooked, &metrics).await?;
-        Ok(Self { clock, metrics, desk, run, found, unbooked, keyring, data_listener, admin_listener })
+        Ok(Self { clock, metrics, desk, used, run, found, unbooked, keyring, data_listener, admin_listener })
     }
 }
 

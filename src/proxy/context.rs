@@ -17,6 +17,7 @@ use crate::domain::usage::{CallFacts, Ending, Exactness, MODEL_BYTES_MAX, cut, k
 use crate::service::authenticate::Caller;
 use crate::service::ledger::Read;
 use crate::service::meter::OpenCall;
+use crate::service::replay::Signed;
 use crate::telemetry::access::Line;
 
 /// One call.
@@ -45,6 +46,8 @@ pub struct Call {
     pub scheme: Option<Scheme>,
     /// Once it is known beyond doubt.
     pub caller: Option<Arc<Caller>>,
+    /// The signature that proved it, until it is noted as used.
+    pub signed: Option<Signed>,
     /// What finding the caller has brought, until quota is set aside.
     pub read: Option<Box<Read>>,
     /// How long the store was waited for to find the caller.

@@ -24,6 +24,7 @@ mod metering;
 mod networks;
 mod operating;
 mod redis;
+mod replay;
 mod rotation;
 mod seller;
 mod signature;
