@@ -7,7 +7,7 @@ use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use jiff::{SignedDuration, Timestamp};
@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinHandle;
 
+use self::store::Opened;
 use crate::adapter::clock::{SystemClock, SystemEntropy};
 use crate::adapter::journal::{DataDir, OpenError as DataDirError, Retention, Run, RunOptions, Tidier};
 use crate::adapter::redis::OpenError as RedisOpenError;
@@ -27,6 +28,7 @@ use crate::ports::BoxFuture;
 use crate::ports::clock::{Clock, Entropy};
 use crate::ports::gateways::Notice;
 use crate::ports::journal::{Journal, JournalError, Record};
+use crate::ports::replay::ReplayCache;
 use crate::protocol::api_key::SecretTooShort;
 use crate::protocol::keyring::Keyring;
 use crate::protocol::receipt::KeySet;
@@ -43,6 +45,8 @@ use crate::service::ledger::{self, Ledger, Nudges};
 use crate::service::meter::Meter;
 use crate::service::receipts::ReceiptDesk;
 use crate::service::recovery::{Recovered, RecoveryError, recover};
+use crate::service::replay::ReplayGuard;
+use crate::service::unbooked::Unbooked;
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::metrics::Metrics;
 
@@ -52,6 +56,8 @@ const BACKLOG: i32 = 1_024;
 pub const STORE_FILE: &str = "store.sqlite3";
 /// The folder of the data directory for bodies that are too large to be held in memory.
 const SPOOL_DIR: &str = "spool";
+/// How long a start waits until what earlier runs sold is in the books; the rest follows while calls are served.
+const START_BOOKS_FOR: Duration = Duration::from_secs(1);
 /// How often the journal is looked through for what can be removed.
 const TIDY_EVERY: Duration = Duration::from_secs(60);
 /// How often the journal and the store are looked at, for readiness.
@@ -121,22 +127,22 @@ pub struct Gateway {
 impl Gateway {
     /// Starts everything; returns once calls are served. Must run on the control runtime.
     pub async fn start(config: Config, load: LoadConfig) -> Result<Self, StartError> {
-        let Ground { clock, metrics, desk, run, found, keyring, data_listener, admin_listener } =
+        let Ground { clock, metrics, desk, used, run, found, unbooked, keyring, data_listener, admin_listener } =
             Ground::prepare(&config).await?;
-        let store = Arc::clone(&desk.store);
+        let (store, patience) = (Arc::clone(&desk.store), config.store.patience());
         let addresses = (data_listener.local_addr()?, admin_listener.local_addr()?);
         let shelf = Arc::new(Shelf::new(&config.catalog, &metrics)?);
         let access = start_access(&config.log.access)?;
         let mut writers = run.writers().into_iter();
         let grants = writers.next().ok_or(StartError::NoWriter)?;
         let Keepers { ledger, nudges, commands, attendance, tidying } =
-            Keepers::new(&config, &desk, grants, (&run, &metrics));
+            Keepers::new(&config, &desk, (grants, unbooked), (&run, &metrics));
         found.suspense.iter().for_each(|((account, product), units)| ledger.note_suspense(account, product, *units));
-        let patience = config.store.patience();
         let authenticator = Arc::new(Authenticator::new(Arc::clone(&store), keyring.clone(), patience));
         let own = own_parts(writers, (&ledger, patience), access.as_ref(), &metrics);
         let shared = Shared {
             authenticator: Arc::clone(&authenticator),
+            replay: ReplayGuard::new(used, keyring.clone(), metrics.clone(), (patience, config.limits.used_signatures)),
             ledger: Arc::clone(&ledger),
             clock: Arc::clone(&clock),
             metrics: metrics.clone(),
@@ -264,9 +270,15 @@ struct Keepers {
 }
 
 impl Keepers {
-    fn new(config: &Config, desk: &Desk, grants: Arc<dyn Journal>, (run, metrics): (&Run, &Metrics)) -> Self {
+    fn new(
+        config: &Config,
+        desk: &Desk,
+        (grants, unbooked): (Arc<dyn Journal>, Arc<Unbooked>),
+        (run, metrics): (&Run, &Metrics),
+    ) -> Self {
         let commands = Arc::new(CommandLog::new(desk.clone(), Arc::clone(&grants), run.earlier()));
-        let (ledger, nudges) = Ledger::new(ledger::Parts { desk: desk.clone(), grants, metrics: metrics.clone() });
+        let parts = ledger::Parts { desk: desk.clone(), grants, metrics: metrics.clone(), unbooked };
+        let (ledger, nudges) = Ledger::new(parts);
         let ledger = Arc::new(ledger);
         let (held_ledger, held_commands) = (Arc::clone(&ledger), Arc::clone(&commands));
         let attendance = Attendance::new(desk.clone(), held_ledger, held_commands, run.earlier(), metrics.clone());
@@ -281,9 +293,13 @@ struct Ground {
     clock: Arc<dyn Clock>,
     metrics: Metrics,
     desk: Desk,
+    /// Which signatures were used.
+    used: Arc<dyn ReplayCache>,
     run: Run,
     /// What the journals of earlier runs held.
     found: Recovered,
+    /// What they held and is not booked yet.
+    unbooked: Arc<Unbooked>,
     keyring: Keyring,
     data_listener: TcpListener,
     admin_listener: TcpListener,
@@ -300,13 +316,14 @@ impl Ground {
             Keyring::new(config.hash_key.expose_secret().as_bytes(), &seal_keys).map_err(StartError::Secret)?;
         let dir = open_data_dir(config, clock.now())?;
         let admin_listener = listen("admin", config.admin_listener)?;
-        let (store, admin_listener) = store::open(config, &clock, &entropy, admin_listener).await?;
+        let (Opened { store, used }, admin_listener) = store::open(config, &clock, &entropy, admin_listener).await?;
         // Nobody is let in before calls can be served.
         let data_listener = listen("data", config.data_listener)?;
         let run = begin_run(dir, config)?;
         let desk = Desk::new(store, Arc::clone(&clock), entropy, run.incarnation().clone());
-        let found = settle_earlier(&run, &desk, &metrics).await?;
-        Ok(Self { clock, metrics, desk, run, found, keyring, data_listener, admin_listener })
+        let unbooked = Arc::new(Unbooked::default());
+        let found = settle_earlier(&run, &desk, &unbooked, &metrics).await?;
+        Ok(Self { clock, metrics, desk, used, run, found, unbooked, keyring, data_listener, admin_listener })
     }
 }
 
@@ -346,20 +363,18 @@ fn retention(config: &Config) -> Retention {
 }
 
 /// Brings the earlier runs' journals into the books.
-async fn settle_earlier(run: &Run, desk: &Desk, metrics: &Metrics) -> Result<Recovered, StartError> {
-    let found = recover(&run.earlier(), desk).await?;
+async fn settle_earlier(
+    run: &Run,
+    desk: &Desk,
+    unbooked: &Unbooked,
+    metrics: &Metrics,
+) -> Result<Recovered, StartError> {
+    let found = recover(&run.earlier(), desk, unbooked, Some(Instant::now() + START_BOOKS_FOR)).await?;
     metrics.journal.damaged_bytes.set(i64::try_from(found.damaged_bytes).unwrap_or(i64::MAX));
     if found.damaged_bytes > 0 {
         tracing::warn!(
             bytes = found.damaged_bytes,
             "journals of earlier runs are damaged; every valid record was read"
-        );
-    }
-    if found.suspended > 0 {
-        let units = found.suspended;
-        tracing::warn!(
-            units,
-            "units are in suspense: see `tollgate packages list`, decide with `tollgate packages resolve`"
         );
     }
     Ok(found)

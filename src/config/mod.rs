@@ -158,6 +158,8 @@ pub struct Limits {
     pub spool_above: u64,
     /// Request bodies in such files at one time, over all calls, in bytes.
     pub spooled_bytes: u64,
+    /// Used signatures that are remembered at one time, over all gateways that share a store.
+    pub used_signatures: usize,
 }
 
 /// Proxies before the data listener that are trusted to say where calls come from.
@@ -202,6 +204,8 @@ pub struct Product {
     pub accept: Vec<Scheme>,
     /// Whether a signature may leave the body out.
     pub unsigned_payload: bool,
+    /// Whether a signature is accepted once.
+    pub replay_protection: bool,
     /// Whether a refusal shows what was signed, without values.
     pub signature_debug: bool,
     /// The query parameter that may hold an AppCode.

@@ -36,6 +36,7 @@ pub(super) mod defaults {
     pub(in super::super) const CORS_MAX_AGE: Duration = Duration::from_secs(86_400);
     pub(in super::super) const SPOOL_ABOVE: u64 = 1 << 20;
     pub(in super::super) const SPOOLED_BYTES: u64 = 4 << 30;
+    pub(in super::super) const USED_SIGNATURES: u64 = 1_000_000;
     pub(in super::super) const REDIS_PREFIX: &str = "tollgate";
     pub(in super::super) const REDIS_TIMEOUT: Duration = Duration::from_millis(250);
 }
@@ -318,6 +319,10 @@ pub(super) struct RawLimits {
     /// Request bodies in such files at one time, over all calls.
     #[schemars(extend("default" = "4GiB"))]
     pub(super) spooled_bytes: Given<Size>,
+    /// Used signatures that are remembered at one time for `replay_protection`, 256 to 16000000, over all gateways that
+    /// share a store; with so many, further ones are refused until the oldest are over.
+    #[schemars(extend("default" = 1000000))]
+    pub(super) used_signatures: Given<Count>,
 }
 
 /// The record of every metered call.
@@ -378,6 +383,9 @@ pub(super) struct RawProduct {
     /// Accepts signatures that leave the body out (`UNSIGNED-PAYLOAD`): such a body streams through, and can be swapped.
     #[schemars(extend("default" = false))]
     pub(super) unsigned_payload: Given<bool>,
+    /// Accepts a signature once, at whichever gateway. Needs `signature` in `accept`.
+    #[schemars(extend("default" = false))]
+    pub(super) replay_protection: Given<bool>,
     /// Shows what was signed, names without values, when a signature does not fit.
     #[schemars(extend("default" = false))]
     pub(super) signature_debug: Given<bool>,

@@ -18,6 +18,7 @@ use crate::protocol::language::Language;
 use crate::service::authenticate::Caller;
 use crate::service::ledger::Read;
 use crate::service::meter::OpenCall;
+use crate::service::replay::Signed;
 use crate::telemetry::access::Line;
 
 /// One call.
@@ -48,6 +49,8 @@ pub struct Call {
     pub scheme: Option<Scheme>,
     /// Once it is known beyond doubt.
     pub caller: Option<Arc<Caller>>,
+    /// The signature that proved it, until it is noted as used.
+    pub signed: Option<Signed>,
     /// What finding the caller has brought, until quota is set aside.
     pub read: Option<Box<Read>>,
     /// How long the store was waited for to find the caller.

@@ -17,6 +17,7 @@ use crate::domain::credential::Scheme;
 use crate::protocol::credential::{Credential, CredentialFault, Places, find_credentials};
 use crate::protocol::signature::{Claim, Payload, Policy, SeenBody, SignedRequest};
 use crate::service::authenticate::{AuthError, Caller, Found, Presented};
+use crate::service::replay::Signed;
 
 /// A signature that is complete and timely, and not checked yet.
 pub struct Pending<'h> {
@@ -186,12 +187,27 @@ pub fn verify(
     match (verified, found) {
         (Some(rule), Some(found)) if opens(&found.caller) => {
             shared.metrics.signatures(rule).inc();
-            note(call, found)
+            note(call, found)?;
+            call.signed = Some(Signed { signature: *claim.signature(), dated: claim.date() });
+            Ok(())
         }
         (_, _) => {
             let debug = sold.is_some_and(|sold| sold.product.signature_debug);
             Err(Rejection::wrong_signature(debug.then(|| claim.redacted(request)).as_deref()))
         }
+    }
+}
+
+/// Refuses a signature that was used before, where the product is protected from that. From here on it is used, whatever
+/// becomes of the call.
+pub async fn accept_once(call: &mut Call, sold: Option<&Sold>) -> Result<(), Rejection> {
+    match call.signed.take() {
+        Some(signed) if sold.is_some_and(|sold| sold.product.replay_protection) => {
+            let replay = &call.core.shared.replay;
+            // Boxed, as it is rare: warm calls keep no room for it.
+            Box::pin(replay.accept(signed, call.arrived)).await.map_err(|fault| Rejection::replay(&fault))
+        }
+        Some(_) | None => Ok(()),
     }
 }
 

@@ -20,7 +20,7 @@ use super::client::named_by_header;
 use super::conn::Conn;
 use super::context::{Call, CallGuard};
 use super::forward::{Outgoing, exchange};
-use super::identify::{Pending, check_product, identify, needs_body, verify};
+use super::identify::{Pending, accept_once, check_product, identify, needs_body, verify};
 use super::rejection::{Code, Rejection};
 use super::request_body::{RequestBody, Share, UploadState, UploadTimeouts};
 use super::route::{self, Route};
@@ -84,6 +84,7 @@ fn begin(core: Rc<Core>, conn: Rc<Conn>, request: &Request<Incoming>) -> Call {
         sold: None,
         scheme: None,
         caller: None,
+        signed: None,
         read: None,
         waited: Duration::ZERO,
         model: None,
@@ -120,6 +121,7 @@ async fn serve_checked(guard: &mut CallGuard, request: Request<Incoming>) -> Res
             if pending.is_some() {
                 let max = body_max(&shelf, sold.as_deref());
                 arrive(call, (sold.as_deref(), max), &parts, incoming, pending).await?;
+                accept_once(call, sold.as_deref()).await?;
             }
             let answer = models::answer(&shelf, call.caller.as_deref(), sold.as_deref(), model.as_deref())?;
             return Ok(own_answer(call, answer));
@@ -141,6 +143,7 @@ async fn serve_checked(guard: &mut CallGuard, request: Request<Incoming>) -> Res
     let body = read_body(call, (&shelf, sold), &parts, incoming, pending).await?;
     let sold = call.sold.clone().ok_or_else(gone)?;
     let _held = body.held;
+    accept_once(call, Some(&sold)).await?;
     admit(call, &sold).await?;
     let seller = call.core.seller(&sold);
     let mut request = Request::new(body.body);

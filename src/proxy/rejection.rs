@@ -14,6 +14,7 @@ use crate::protocol::language::Language;
 use crate::protocol::signature::SignatureFault;
 use crate::service::authenticate::AuthError;
 use crate::service::meter::AdmitError;
+use crate::service::replay::ReplayFault;
 
 /// What a refusal is about. Stable: clients and dashboards may depend on the names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -31,6 +32,7 @@ pub enum Code {
     ApiKeyExpired,
     InvalidSignature,
     SignatureExpired,
+    SignatureReplayed,
     InvalidAppCode,
     SchemeNotAccepted,
     TlsRequired,
@@ -48,6 +50,7 @@ pub enum Code {
     PackageNotYetValid,
     MeteringUnavailable,
     StoreUnavailable,
+    ReplayUnavailable,
     Overloaded,
     ReceiptUnavailable,
     UpstreamConnect,
@@ -94,6 +97,7 @@ impl Code {
             Self::ApiKeyExpired => "api_key_expired",
             Self::InvalidSignature => "invalid_signature",
             Self::SignatureExpired => "signature_expired",
+            Self::SignatureReplayed => "signature_replayed",
             Self::InvalidAppCode => "invalid_app_code",
             Self::SchemeNotAccepted => "scheme_not_accepted",
             Self::TlsRequired => "tls_required",
@@ -111,6 +115,7 @@ impl Code {
             Self::PackageNotYetValid => "package_not_yet_valid",
             Self::MeteringUnavailable => "metering_unavailable",
             Self::StoreUnavailable => "store_unavailable",
+            Self::ReplayUnavailable => "replay_unavailable",
             Self::Overloaded => "overloaded",
             Self::ReceiptUnavailable => "receipt_unavailable",
             Self::UpstreamConnect => "upstream_connect",
@@ -175,6 +180,7 @@ impl Code {
             | Self::ApiKeyExpired
             | Self::InvalidSignature
             | Self::SignatureExpired
+            | Self::SignatureReplayed
             | Self::InvalidAppCode
             | Self::SchemeNotAccepted => facts(StatusCode::UNAUTHORIZED, INVALID, "APIG.0303"),
             Self::TlsRequired | Self::AddressNotAllowed => {
@@ -188,9 +194,11 @@ impl Code {
             }
             Self::RequestTooLarge => facts(StatusCode::PAYLOAD_TOO_LARGE, INVALID, "APIG.0201"),
             Self::NoPackage | Self::PackageExhausted | Self::PackageExpired | Self::PackageNotYetValid => quota(),
-            Self::MeteringUnavailable | Self::StoreUnavailable | Self::Overloaded | Self::ReceiptUnavailable => {
-                facts(StatusCode::SERVICE_UNAVAILABLE, SERVER, "APIG.0601")
-            }
+            Self::MeteringUnavailable
+            | Self::StoreUnavailable
+            | Self::ReplayUnavailable
+            | Self::Overloaded
+            | Self::ReceiptUnavailable => facts(StatusCode::SERVICE_UNAVAILABLE, SERVER, "APIG.0601"),
             Self::UpstreamConnect | Self::UpstreamBroke | Self::SellerAuth => {
                 facts(StatusCode::BAD_GATEWAY, SERVER, "APIG.0202")
             }
@@ -308,6 +316,16 @@ impl Rejection {
         Self::app_auth(Code::InvalidAppCode, (&texts::APP_CODE_OPENS_NOTHING).into())
     }
 
+    /// A signature that is right and is not accepted, or not any more.
+    pub fn replay(fault: &ReplayFault) -> Self {
+        let code = match fault {
+            ReplayFault::Expired(expired) => return Self::signature(expired),
+            ReplayFault::Replayed => Code::SignatureReplayed,
+            ReplayFault::Unsure | ReplayFault::Full | ReplayFault::Unavailable => Code::ReplayUnavailable,
+        };
+        Self::new(code, fault.to_string())
+    }
+
     /// The store does not answer.
     pub fn store() -> Self {
         Self::new(Code::StoreUnavailable, &texts::ACCOUNTS_UNREAD)
@@ -378,7 +396,8 @@ impl Rejection {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         if facts.status == StatusCode::UNAUTHORIZED {
-            let scheme = if matches!(self.code, Code::InvalidSignature | Code::SignatureExpired) {
+            let signature = [Code::InvalidSignature, Code::SignatureExpired, Code::SignatureReplayed];
+            let scheme = if signature.contains(&self.code) {
                 "SDK-HMAC-SHA256"
             } else if self.code == Code::InvalidAppCode {
                 "APPCODE"

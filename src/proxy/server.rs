@@ -38,6 +38,7 @@ use crate::service::authenticate::Authenticator;
 use crate::service::ledger::Ledger;
 use crate::service::meter::Meter;
 use crate::service::receipts::ReceiptDesk;
+use crate::service::replay::ReplayGuard;
 use crate::telemetry::access::AccessBuffer;
 use crate::telemetry::metrics::Metrics;
 
@@ -50,6 +51,8 @@ const ACCEPT_REST: Duration = Duration::from_millis(100);
 pub struct Shared {
     /// Finds callers.
     pub authenticator: Arc<Authenticator>,
+    /// Accepts signatures once.
+    pub replay: ReplayGuard,
     /// Keeps pools supplied.
     pub ledger: Arc<Ledger>,
     /// The time of day.

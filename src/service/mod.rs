@@ -13,9 +13,11 @@ pub mod ledger;
 pub mod meter;
 pub mod receipts;
 pub mod recovery;
+pub mod replay;
 pub mod supply;
 mod sync;
 pub mod tally;
+pub mod unbooked;
 
 #[cfg(test)]
 mod tests;

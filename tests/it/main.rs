@@ -25,6 +25,7 @@ mod metering;
 mod networks;
 mod operating;
 mod redis;
+mod replay;
 mod rotation;
 mod seller;
 mod signature;
