@@ -102,7 +102,7 @@ async fn send(
 
 fn broke(call: &Call, upload: Option<&Cell<UploadState>>, answered: bool, error: &hyper::Error) -> Rejection {
     if upload.is_some_and(|upload| upload.get() == UploadState::Broken) {
-        return Rejection::new(Code::InvalidRequest, "the body is cut short or malformed").closing();
+        return Rejection::body(call.conn.body_fault());
     }
     tracing::warn!(request_id = call.request_id(), %error, answered, "the seller broke off before its answer's head");
     let message = "the seller's server broke off before it answered; the call was not charged, try again later";
@@ -112,9 +112,11 @@ fn broke(call: &Call, upload: Option<&Cell<UploadState>>, answered: bool, error:
 
 fn late(upload: Option<&Cell<UploadState>>) -> Rejection {
     match upload.map(Cell::get) {
-        Some(UploadState::Open) => {
-            Rejection::new(Code::RequestTimeout, "the body stopped arriving; send it without pauses").closing()
-        }
+        Some(UploadState::Open) => Rejection::new(
+            Code::RequestTimeout,
+            "the body stopped arriving, or came too slowly; send it without pauses",
+        )
+        .closing(),
         Some(UploadState::Done | UploadState::Broken) | None => {
             let message = "the seller's server did not answer in time; the call was not charged, try again later";
             Rejection::new(Code::UpstreamTimeout, message)

@@ -8,6 +8,7 @@ use super::body::AnswerBody;
 use crate::domain::id::ProductId;
 use crate::domain::pool::Shortage;
 use crate::protocol::chat::{ErrorFields, error_body_api, error_body_llm};
+use crate::protocol::framing::FramingFault;
 use crate::protocol::head::HeadFault;
 use crate::protocol::signature::SignatureFault;
 use crate::service::authenticate::AuthError;
@@ -122,7 +123,7 @@ impl Code {
         match self {
             Self::InvalidRequest | Self::AmbiguousCredentials => facts(StatusCode::BAD_REQUEST, INVALID, "APIG.0201"),
             Self::HeadTooLarge => facts(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, INVALID, "APIG.0201"),
-            Self::UpgradeUnsupported => facts(StatusCode::NOT_IMPLEMENTED, INVALID, "APIG.0607"),
+            Self::UpgradeUnsupported => facts(StatusCode::BAD_REQUEST, INVALID, "APIG.0607"),
             Self::ExpectationUnknown => facts(StatusCode::EXPECTATION_FAILED, INVALID, "APIG.0201"),
             Self::EncodingUnsupported => facts(StatusCode::UNSUPPORTED_MEDIA_TYPE, INVALID, "APIG.0201"),
             Self::RequestTimeout => facts(StatusCode::REQUEST_TIMEOUT, INVALID, "APIG.0201"),
@@ -192,6 +193,13 @@ impl Rejection {
             HeadFault::Malformed(_) => Code::InvalidRequest,
         };
         Self::new(code, fault.reason()).closing()
+    }
+
+    /// A body that broke off, or that the gate found to be none.
+    pub fn body(fault: Option<FramingFault>) -> Self {
+        let message =
+            fault.map_or(Cow::Borrowed("the body is cut short or malformed"), |fault| fault.to_string().into());
+        Self::new(Code::InvalidRequest, message).closing()
     }
 
     /// A key that opens nothing.
