@@ -15,6 +15,7 @@ mod audit;
 mod bounds;
 mod credentials;
 mod forgeries;
+mod front_door;
 mod http_api;
 mod keys;
 mod llm;
