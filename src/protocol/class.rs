@@ -5,6 +5,7 @@ const NAME: u8 = 1;
 const TOKEN: u8 = 1 << 1;
 const TARGET: u8 = 1 << 2;
 const HOST: u8 = 1 << 3;
+const PLAIN_NAME: u8 = 1 << 4;
 
 static CLASSES: [u8; 256] = classes();
 
@@ -16,7 +17,10 @@ const fn classes() -> [u8; 256] {
         let byte = at as u8;
         let mut bits = 0;
         if byte.is_ascii_alphanumeric() {
-            bits |= NAME | TOKEN | HOST;
+            bits |= NAME | PLAIN_NAME | TOKEN | HOST;
+        }
+        if byte == b'-' {
+            bits |= PLAIN_NAME;
         }
         // RFC 9110 section 5.6.2; the underscore is a token byte, but not one of ours in a name.
         if matches!(
@@ -51,6 +55,12 @@ fn has(byte: u8, class: u8) -> bool {
 #[inline]
 pub(super) fn is_name(byte: u8) -> bool {
     has(byte, NAME)
+}
+
+/// Whether the byte stands in the names of all fields that mean something here: a letter, a digit or a hyphen.
+#[inline]
+pub(super) fn is_plain_name(byte: u8) -> bool {
+    has(byte, PLAIN_NAME)
 }
 
 /// Whether the byte may stand in a token (a method, a connection option).
@@ -94,6 +104,20 @@ pub(super) fn is_guarded(name: &[u8]) -> bool {
     ) || [b"x-apig-".as_slice(), b"x-sdk-", b"x-tollgate-"].iter().any(|prefix| name.starts_with(prefix))
 }
 
+/// Whether a careless server could take a name for one that frames, or that the gateway relies on. Some write each byte
+/// that is no letter or digit as an underscore, as CGI has it, and a hyphen too; some leave such bytes out.
+pub(super) fn resembles_guarded(name: &[u8]) -> bool {
+    let letters = || name.iter().filter(|byte| byte.is_ascii_alphanumeric()).map(u8::to_ascii_lowercase);
+    if letters().eq(b"transferencoding".iter().copied()) || letters().eq(b"contentlength".iter().copied()) {
+        return true;
+    }
+    let mut hyphened = [0; NAME_KEPT_BYTES];
+    for (to, from) in hyphened.iter_mut().zip(name) {
+        *to = if from.is_ascii_alphanumeric() { from.to_ascii_lowercase() } else { b'-' };
+    }
+    is_guarded(hyphened.get(..name.len()).unwrap_or(&hyphened))
+}
+
 /// Bytes kept of a name that is compared with the guarded ones: more than the longest has.
 pub(super) const NAME_KEPT_BYTES: usize = 24;
 
@@ -106,6 +130,7 @@ mod tests {
         let count = |member: fn(u8) -> bool| (0..=u8::MAX).filter(|byte| member(*byte)).count();
         assert_eq!(count(is_token), 77);
         assert_eq!(count(is_name), 76);
+        assert_eq!(count(is_plain_name), 63);
         assert_eq!(count(is_target), 94 - 5);
         assert_eq!(count(is_host), 62 + 4);
         assert_eq!(count(is_value), 256 - 33 + 1);
@@ -116,6 +141,33 @@ mod tests {
         assert_eq!(trim(b" \t a b \t"), b"a b");
         assert_eq!(trim(b" \t "), b"");
         assert_eq!(trim(b""), b"");
+    }
+
+    #[test]
+    fn names_that_resemble_guarded_ones() {
+        for name in [
+            "Transfer.Encoding",
+            "TRANSFER+ENCODING",
+            "!transfer-encoding",
+            "Content~Length",
+            "contentlength|",
+            "X.Sdk.Date",
+            "host",
+            "X-Api.Key",
+        ] {
+            assert!(resembles_guarded(name.as_bytes()), "{name}");
+        }
+        for name in [
+            "x.y",
+            "hosts",
+            "transfer.encodings",
+            "x-sdk",
+            "a.host",
+            "!",
+            "a-name-that-is-longer-than-what-is-kept.of-it",
+        ] {
+            assert!(!resembles_guarded(name.as_bytes()), "{name}");
+        }
     }
 
     #[test]

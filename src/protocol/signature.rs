@@ -219,6 +219,11 @@ impl<'a> Claim<'a> {
         Ok(Self { app_key, signed, signed_line, signature, date_text, date, payload })
     }
 
+    /// Whether a header is signed, by its name in any case.
+    pub fn signs(&self, name: &str) -> bool {
+        self.signed.iter().any(|signed| signed.eq_ignore_ascii_case(name))
+    }
+
     /// When it says that it was signed.
     pub fn date(&self) -> Timestamp {
         self.date

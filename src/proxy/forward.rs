@@ -102,7 +102,7 @@ async fn send(
 
 fn broke(call: &Call, upload: Option<&Cell<UploadState>>, answered: bool, error: &hyper::Error) -> Rejection {
     if upload.is_some_and(|upload| upload.get() == UploadState::Broken) {
-        return Rejection::new(Code::InvalidRequest, &texts::BODY_BROKEN).closing();
+        return Rejection::broken_body(call.conn.body_fault());
     }
     tracing::warn!(request_id = call.request_id(), %error, answered, "the seller broke off before its answer's head");
     let rejection = Rejection::new(Code::UpstreamBroke, &texts::SELLER_BROKE_OFF);

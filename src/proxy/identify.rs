@@ -9,6 +9,7 @@ use http::request::Parts;
 
 use super::catalog::{Shelf, Sold};
 use super::context::Call;
+use super::headers::connection_names;
 use super::rejection::{Code, Rejection};
 use super::route::{self, Route};
 use super::words::{Said, texts};
@@ -169,6 +170,10 @@ pub fn verify(
     (sold, body): (Option<&Sold>, SeenBody),
 ) -> Result<(), Rejection> {
     let Pending { claim, found } = pending;
+    if connection_names(&head.headers).any(|name| claim.signs(name)) {
+        let message = "the connection header names a signed header, which would not reach the seller; take it out";
+        return Err(Rejection::new(Code::InvalidRequest, message).closing());
+    }
     let request = SignedRequest {
         method: head.method.as_str(),
         target: head.uri.path_and_query().map_or("/", |target| target.as_str()),

@@ -12,6 +12,7 @@ pub mod gate;
 pub mod headers;
 pub mod identify;
 pub mod models;
+pub mod patience;
 pub mod phases;
 pub mod receipts;
 pub mod rejection;

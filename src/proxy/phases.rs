@@ -31,7 +31,7 @@ use super::words::texts;
 use super::{cors, headers, models, receipts};
 use crate::config::{Durability, Meter};
 use crate::domain::usage::{END_USER_BYTES_MAX, Ending, cut};
-use crate::protocol::chat::{read_request, replace_model};
+use crate::protocol::chat::{begins_like_an_object, read_request, replace_model};
 use crate::protocol::credential::without_parameter;
 use crate::protocol::language::Language;
 use crate::protocol::request_id::valid_request_id;
@@ -255,7 +255,8 @@ async fn read_model(
     }
     let read = match read_request(&bytes) {
         Ok(read) => Some(read),
-        Err(_) if !says_json(&head.headers) => None, // some other format: handed on as it is
+        // Some other format: handed on as it is.
+        Err(_) if !says_json(&head.headers) && !begins_like_an_object(&bytes) => None,
         Err(fault) => return Err(Rejection::body(&fault)),
     };
     let (field, user) = read.map_or((None, None), |read| (read.model, read.user));

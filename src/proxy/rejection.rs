@@ -9,6 +9,7 @@ use super::words::{Said, Text, texts};
 use crate::domain::id::ProductId;
 use crate::domain::pool::Shortage;
 use crate::protocol::chat::{BodyFault, ErrorFields, error_body_api, error_body_llm};
+use crate::protocol::framing::FramingFault;
 use crate::protocol::head::HeadFault;
 use crate::protocol::language::Language;
 use crate::protocol::signature::SignatureFault;
@@ -140,6 +141,7 @@ impl Code {
             Self::ApiKeyExpired => &texts::API_KEY_EXPIRED,
             Self::InvalidSignature => &texts::INVALID_SIGNATURE,
             Self::SignatureExpired => &texts::SIGNATURE_EXPIRED,
+            Self::SignatureReplayed => &texts::SIGNATURE_REPLAYED,
             Self::InvalidAppCode => &texts::INVALID_APP_CODE,
             Self::SchemeNotAccepted => &texts::SCHEME_NOT_ACCEPTED,
             Self::TlsRequired => &texts::TLS_REQUIRED,
@@ -157,6 +159,7 @@ impl Code {
             Self::PackageNotYetValid => &texts::PACKAGE_NOT_YET_VALID,
             Self::MeteringUnavailable => &texts::METERING_UNAVAILABLE,
             Self::StoreUnavailable => &texts::STORE_UNAVAILABLE,
+            Self::ReplayUnavailable => &texts::REPLAY_UNAVAILABLE,
             Self::Overloaded => &texts::OVERLOADED,
             Self::ReceiptUnavailable => &texts::RECEIPT_UNAVAILABLE,
             Self::UpstreamConnect => &texts::UPSTREAM_CONNECT,
@@ -170,7 +173,7 @@ impl Code {
         match self {
             Self::InvalidRequest | Self::AmbiguousCredentials => facts(StatusCode::BAD_REQUEST, INVALID, "APIG.0201"),
             Self::HeadTooLarge => facts(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, INVALID, "APIG.0201"),
-            Self::UpgradeUnsupported => facts(StatusCode::NOT_IMPLEMENTED, INVALID, "APIG.0607"),
+            Self::UpgradeUnsupported => facts(StatusCode::BAD_REQUEST, INVALID, "APIG.0607"),
             Self::ExpectationUnknown => facts(StatusCode::EXPECTATION_FAILED, INVALID, "APIG.0201"),
             Self::EncodingUnsupported => facts(StatusCode::UNSUPPORTED_MEDIA_TYPE, INVALID, "APIG.0201"),
             Self::RequestTimeout => facts(StatusCode::REQUEST_TIMEOUT, INVALID, "APIG.0201"),
@@ -262,6 +265,12 @@ impl Rejection {
         Self::new(Code::InvalidRequest, message)
     }
 
+    /// A body that broke off, or that the gate found to be none.
+    pub fn broken_body(fault: Option<FramingFault>) -> Self {
+        let message = fault.map_or_else(|| Said::from(&texts::BODY_BROKEN), |fault| fault.to_string().into());
+        Self::new(Code::InvalidRequest, message).closing()
+    }
+
     /// A key that opens nothing.
     pub fn auth(error: &AuthError) -> Self {
         match error {
@@ -318,12 +327,14 @@ impl Rejection {
 
     /// A signature that is right and is not accepted, or not any more.
     pub fn replay(fault: &ReplayFault) -> Self {
-        let code = match fault {
+        let (code, text) = match fault {
             ReplayFault::Expired(expired) => return Self::signature(expired),
-            ReplayFault::Replayed => Code::SignatureReplayed,
-            ReplayFault::Unsure | ReplayFault::Full | ReplayFault::Unavailable => Code::ReplayUnavailable,
+            ReplayFault::Replayed => (Code::SignatureReplayed, &texts::SIGNATURE_REPLAYED),
+            ReplayFault::Unsure => (Code::ReplayUnavailable, &texts::SIGNED_BEFORE_MEMORY),
+            ReplayFault::Full => (Code::ReplayUnavailable, &texts::TOO_MANY_SIGNATURES),
+            ReplayFault::Unavailable => (Code::ReplayUnavailable, &texts::REPLAY_UNAVAILABLE),
         };
-        Self::new(code, fault.to_string())
+        Self::new(code, text)
     }
 
     /// The store does not answer.

@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use sha2::{Digest, Sha256};
 
 use super::conn::Conn;
+use super::patience::Patience;
 use super::rejection::{Code, Rejection};
 use super::request_body::{Held, RequestBody, Share};
 use super::spool::Spool;
@@ -21,8 +22,7 @@ use crate::protocol::signature::BodyHash;
 pub struct Reading<'a> {
     incoming: Incoming,
     conn: &'a Conn,
-    /// Between two parts.
-    timeout: Duration,
+    patience: Patience,
     /// Most bytes.
     max: u64,
     length: u64,
@@ -58,7 +58,8 @@ impl<'a> Reading<'a> {
         (max, timeout): (u64, Duration),
         hash: bool,
     ) -> Result<Self, Rejection> {
-        let reading = Self { incoming, conn, timeout, max, length: 0, hasher: hash.then(Sha256::new) };
+        let patience = Patience::new(timeout);
+        let reading = Self { incoming, conn, patience, max, length: 0, hasher: hash.then(Sha256::new) };
         match reading.incoming.size_hint().exact() {
             Some(length) if length > max => Err(reading.too_large()),
             Some(_) | None => Ok(reading),
@@ -76,7 +77,8 @@ impl<'a> Reading<'a> {
             return Ok(None); // asking once more would wait for the engine's next turn
         }
         loop {
-            let Ok(frame) = self.conn.within(Instant::now() + self.timeout, self.incoming.frame()).await else {
+            let until = self.patience.wait(Instant::now());
+            let Ok(frame) = self.conn.within(until, self.incoming.frame()).await else {
                 return Err(Rejection::new(Code::RequestTimeout, &texts::BODY_STOPPED).closing());
             };
             let data = match frame {
@@ -85,10 +87,9 @@ impl<'a> Reading<'a> {
                     Ok(data) => data,
                     Err(_) => continue, // trailers end here
                 },
-                Some(Err(_)) => {
-                    return Err(Rejection::new(Code::InvalidRequest, &texts::BODY_BROKEN).closing());
-                }
+                Some(Err(_)) => return Err(Rejection::broken_body(self.conn.body_fault())),
             };
+            self.patience.came(data.len(), Instant::now());
             self.length = self.length.saturating_add(u64::try_from(data.len()).unwrap_or(u64::MAX));
             if self.length > self.max {
                 return Err(self.too_large());

@@ -29,6 +29,8 @@ pub struct Metrics {
     signature_uses: IntCounterVec,
     /// Client connections that are open.
     pub connections: IntGauge,
+    /// Client connections without a call that were ended to make room for others.
+    pub connections_shed: IntCounter,
     /// Calls that are under way.
     pub calls_open: IntGauge,
     /// Of the ledger.
@@ -259,6 +261,10 @@ impl Metrics {
                 &["result"],
             )?,
             connections: declare.gauge("tollgate_connections_open", "Client connections that are open.")?,
+            connections_shed: declare.counter(
+                "tollgate_connections_shed_total",
+                "Client connections without a call that were ended to make room for others.",
+            )?,
             calls_open: declare.gauge("tollgate_calls_open", "Calls that are under way.")?,
             ledger: LedgerMetrics::new(&declare)?,
             commits: CommitMetrics {

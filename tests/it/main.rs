@@ -17,6 +17,7 @@ mod client_address;
 mod cors;
 mod credentials;
 mod forgeries;
+mod front_door;
 mod http_api;
 mod keys;
 mod languages;

@@ -37,6 +37,15 @@ static FAULTS: &[Text] = &[
         "the bytes do not begin an http/1.1 request; if this was tls, use http:// here",
         "收到的数据不是 HTTP/1.1 请求，如使用了 TLS，请改用 http://",
     ),
+    text(
+        "the TRACE method is not served; the answer to it would show headers that are not yours",
+        "不支持 TRACE 方法，其响应会暴露不属于您的请求头",
+    ),
+    text(
+        "a header name is another header's but for its punctuation; use that header, or another name",
+        "请求头名称与其他请求头仅标点不同，请使用该请求头或更换名称",
+    ),
+    text("the content-type header is repeated; send exactly one", "Content-Type 请求头重复，请仅携带一个"),
     text("more than one empty line before the request line; send none", "请求行前存在多个空行，请去除空行"),
     text(
         "a line ends with a bare line feed; end lines with carriage return and line feed",

@@ -26,6 +26,7 @@ texts! {
     API_KEY_EXPIRED: "the API key has expired; create a new one", "API Key 已过期，请创建新的 API Key";
     INVALID_SIGNATURE: "the signature is not valid; sign again", "签名无效，请重新签名";
     SIGNATURE_EXPIRED: "the signature has expired; sign again, with the right time", "签名已过期，请校准时间后重新签名";
+    SIGNATURE_REPLAYED: "the signature was used before, and is accepted once; sign the request again for each call", "签名已被使用，每个签名仅可使用一次，请为每次请求重新签名";
     INVALID_APP_CODE: "the AppCode is not valid; copy it again", "AppCode 无效，请检查后重试";
     SCHEME_NOT_ACCEPTED: "the product does not accept this kind of credential; send another", "该产品不支持此认证方式，请更换认证方式";
     TLS_REQUIRED: "TLS is needed; call over https", "请使用 HTTPS 调用";
@@ -43,6 +44,7 @@ texts! {
     PACKAGE_NOT_YET_VALID: "the package cannot be used yet; wait for its first day", "资源包尚未生效，请在生效后使用";
     METERING_UNAVAILABLE: "calls cannot be counted at the moment; try again shortly", "暂时无法计量，请稍后重试";
     STORE_UNAVAILABLE: "accounts are not available at the moment; try again shortly", "账户服务暂时不可用，请稍后重试";
+    REPLAY_UNAVAILABLE: "it cannot be told at the moment whether the signature was used before; sign the request again shortly", "暂时无法确认签名是否已被使用，请稍后重新签名";
     OVERLOADED: "the gateway is overloaded; try again shortly", "网关繁忙，请稍后重试";
     RECEIPT_UNAVAILABLE: "the receipt is not available at the moment; try again shortly", "暂时无法获取回执，请稍后重试";
     UPSTREAM_CONNECT: "the seller cannot be reached; try again later", "无法连接服务提供方，请稍后重试";
@@ -51,6 +53,8 @@ texts! {
     UPSTREAM_TIMEOUT: "the seller did not answer in time; try again later", "服务提供方响应超时，请稍后重试";
 
     // Credentials.
+    SIGNED_BEFORE_MEMORY: "the signature was made before the gateway's memory of used signatures begins, so it cannot be told whether it was used; sign the request again", "签名时间早于网关的签名使用记录，无法确认是否已被使用，请重新签名";
+    TOO_MANY_SIGNATURES: "too many signatures were used lately to remember another one; sign the request again shortly", "近期使用的签名过多，请稍后重新签名";
     NO_KEY_SENT: "no API key was sent; {next}", "请求未携带 API Key，{next}";
     NO_CREDENTIAL_SENT: "no credential was sent; {next}", "请求未携带凭证，{next}";
     SCHEME_REFUSED: "{product} does not accept {sent}; {next}", "产品 {product} 不支持 {sent}认证，{next}";
@@ -110,7 +114,7 @@ texts! {
 
     // Bodies.
     BODY_LARGER: "the body is larger than {max} bytes", "请求体超过 {max} 字节";
-    BODY_STOPPED: "the body stopped arriving; send it without pauses", "请求体传输中断，请连续发送请求体";
+    BODY_STOPPED: "the body stopped arriving, or came too slowly; send it without pauses", "请求体传输中断或过慢，请连续发送请求体";
     BODY_BROKEN: "the body is cut short or malformed", "请求体不完整或格式错误";
     BODY_COMPRESSED: "the body is compressed, so its model cannot be read; send it uncompressed", "请求体已压缩，无法读取模型，请发送未压缩的请求体";
     NOT_JSON: "the body is not valid JSON at line {line}, column {column}; send one JSON object", "请求体不是有效的 JSON（第 {line} 行，第 {column} 列），请发送一个 JSON 对象";
