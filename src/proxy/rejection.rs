@@ -140,6 +140,7 @@ impl Code {
             Self::ApiKeyExpired => &texts::API_KEY_EXPIRED,
             Self::InvalidSignature => &texts::INVALID_SIGNATURE,
             Self::SignatureExpired => &texts::SIGNATURE_EXPIRED,
+            Self::SignatureReplayed => &texts::SIGNATURE_REPLAYED,
             Self::InvalidAppCode => &texts::INVALID_APP_CODE,
             Self::SchemeNotAccepted => &texts::SCHEME_NOT_ACCEPTED,
             Self::TlsRequired => &texts::TLS_REQUIRED,
@@ -158,6 +159,7 @@ impl Code {
             Self::MeteringUnavailable => &texts::METERING_UNAVAILABLE,
             Self::StoreUnavailable => &texts::STORE_UNAVAILABLE,
             Self::Overloaded => &texts::OVERLOADED,
+            Self::ReplayUnavailable => &texts::REPLAY_UNAVAILABLE,
             Self::ReceiptUnavailable => &texts::RECEIPT_UNAVAILABLE,
             Self::UpstreamConnect => &texts::UPSTREAM_CONNECT,
             Self::UpstreamBroke => &texts::UPSTREAM_BROKE,
@@ -318,12 +320,14 @@ impl Rejection {
 
     /// A signature that is right and is not accepted, or not any more.
     pub fn replay(fault: &ReplayFault) -> Self {
-        let code = match fault {
+        let (code, text) = match fault {
             ReplayFault::Expired(expired) => return Self::signature(expired),
-            ReplayFault::Replayed => Code::SignatureReplayed,
-            ReplayFault::Unsure | ReplayFault::Full | ReplayFault::Unavailable => Code::ReplayUnavailable,
+            ReplayFault::Replayed => (Code::SignatureReplayed, &texts::SIGNATURE_REPLAYED),
+            ReplayFault::Unsure => (Code::ReplayUnavailable, &texts::SIGNATURE_TOO_OLD_TO_TELL),
+            ReplayFault::Full => (Code::ReplayUnavailable, &texts::TOO_MANY_SIGNATURES),
+            ReplayFault::Unavailable => (Code::ReplayUnavailable, &texts::REPLAY_UNAVAILABLE),
         };
-        Self::new(code, fault.to_string())
+        Self::new(code, text)
     }
 
     /// The store does not answer.
