@@ -169,9 +169,8 @@ impl Gateway {
         };
 
         let run = Arc::new(run);
-        let (stop_listening, stopped) = watch::channel(false);
-        let (stop_syncing, synced) = watch::channel(false);
-        let (stop_attending, attended) = watch::channel(false);
+        let [(stop_listening, stopped), (stop_syncing, synced), (stop_attending, attended)] =
+            std::array::from_fn(|_| watch::channel(false));
         let gateway = Self {
             data_address: addresses.0,
             admin_address: addresses.1,

@@ -159,8 +159,8 @@ impl Code {
             Self::PackageNotYetValid => &texts::PACKAGE_NOT_YET_VALID,
             Self::MeteringUnavailable => &texts::METERING_UNAVAILABLE,
             Self::StoreUnavailable => &texts::STORE_UNAVAILABLE,
-            Self::ReplayUnavailable => &texts::REPLAY_UNAVAILABLE,
             Self::Overloaded => &texts::OVERLOADED,
+            Self::ReplayUnavailable => &texts::REPLAY_UNAVAILABLE,
             Self::ReceiptUnavailable => &texts::RECEIPT_UNAVAILABLE,
             Self::UpstreamConnect => &texts::UPSTREAM_CONNECT,
             Self::UpstreamBroke => &texts::UPSTREAM_BROKE,
@@ -330,7 +330,7 @@ impl Rejection {
         let (code, text) = match fault {
             ReplayFault::Expired(expired) => return Self::signature(expired),
             ReplayFault::Replayed => (Code::SignatureReplayed, &texts::SIGNATURE_REPLAYED),
-            ReplayFault::Unsure => (Code::ReplayUnavailable, &texts::SIGNED_BEFORE_MEMORY),
+            ReplayFault::Unsure => (Code::ReplayUnavailable, &texts::SIGNATURE_TOO_OLD_TO_TELL),
             ReplayFault::Full => (Code::ReplayUnavailable, &texts::TOO_MANY_SIGNATURES),
             ReplayFault::Unavailable => (Code::ReplayUnavailable, &texts::REPLAY_UNAVAILABLE),
         };

@@ -26,7 +26,7 @@ texts! {
     API_KEY_EXPIRED: "the API key has expired; create a new one", "API Key 已过期，请创建新的 API Key";
     INVALID_SIGNATURE: "the signature is not valid; sign again", "签名无效，请重新签名";
     SIGNATURE_EXPIRED: "the signature has expired; sign again, with the right time", "签名已过期，请校准时间后重新签名";
-    SIGNATURE_REPLAYED: "the signature was used before, and is accepted once; sign the request again for each call", "签名已被使用，每个签名仅可使用一次，请为每次请求重新签名";
+    SIGNATURE_REPLAYED: "the signature was used before, and is accepted once; sign the request again for each call", "签名已被使用，每个签名仅可使用一次，请为每次调用重新签名";
     INVALID_APP_CODE: "the AppCode is not valid; copy it again", "AppCode 无效，请检查后重试";
     SCHEME_NOT_ACCEPTED: "the product does not accept this kind of credential; send another", "该产品不支持此认证方式，请更换认证方式";
     TLS_REQUIRED: "TLS is needed; call over https", "请使用 HTTPS 调用";
@@ -53,7 +53,6 @@ texts! {
     UPSTREAM_TIMEOUT: "the seller did not answer in time; try again later", "服务提供方响应超时，请稍后重试";
 
     // Credentials.
-    SIGNED_BEFORE_MEMORY: "the signature was made before the gateway's memory of used signatures begins, so it cannot be told whether it was used; sign the request again", "签名时间早于网关的签名使用记录，无法确认是否已被使用，请重新签名";
     TOO_MANY_SIGNATURES: "too many signatures were used lately to remember another one; sign the request again shortly", "近期使用的签名过多，请稍后重新签名";
     NO_KEY_SENT: "no API key was sent; {next}", "请求未携带 API Key，{next}";
     NO_CREDENTIAL_SENT: "no credential was sent; {next}", "请求未携带凭证，{next}";
@@ -82,6 +81,7 @@ texts! {
     SIGNED_HEADER_MISSING: "the signed header {header} is missing from the request", "请求中缺少已签名的请求头 {header}";
     WRONG_SIGNATURE: "verify signature fail{signed}; check AppKey and AppSecret, that the app is bound to this product, and that nothing changes the request after it is signed; `tollgate verify` finds the difference", "签名校验失败{signed}，请检查 AppKey 和 AppSecret 是否正确、应用是否已绑定该产品，以及请求签名后是否被修改，可使用 `tollgate verify` 查找差异";
     CANONICAL: ", canonicalRequest:{signed}", "，canonicalRequest：{signed}";
+    SIGNATURE_TOO_OLD_TO_TELL: "the signature was made before the gateway's memory of used signatures begins, so it cannot be told whether it was used; sign the request again", "签名时间早于网关的签名使用记录，无法确认是否已被使用，请重新签名";
     APP_CODE_OPENS_NOTHING: "the AppCode opens nothing here; check that it was copied whole and that its app is bound to this product", "AppCode 不可用，请检查是否完整复制，以及应用是否已绑定该产品";
 
     // Quota.
