@@ -144,11 +144,11 @@ pub enum Remove {
 /// Bounds of the data plane.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Open client connections; more are not accepted until one closes.
+    /// Open client connections; for one more the oldest without a call is closed.
     pub connections: usize,
     /// From a request head's first byte to its last.
     pub head_timeout: Duration,
-    /// Between two requests of one connection.
+    /// Between two requests of one connection, and for a client that reads nothing of its answer.
     pub idle_timeout: Duration,
     /// Between two reads of a request body.
     pub body_timeout: Duration,

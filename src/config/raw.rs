@@ -298,16 +298,18 @@ pub(super) enum RawLevel {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawLimits {
-    /// Open client connections, 1 to 1000000; more are not accepted until one closes.
+    /// Open client connections, 1 to 1000000. Where one more comes, the one that has been without a call for longest is
+    /// closed; if all have a call, it waits.
     #[schemars(extend("default" = 10000))]
     pub(super) connections: Given<Count>,
     /// From a request head's first byte to its last.
     #[schemars(extend("default" = "10s"))]
     pub(super) head_timeout: Given<Period>,
-    /// Between two requests of one connection.
+    /// Between two requests of one connection, and for a client that reads nothing of its answer.
     #[schemars(extend("default" = "75s"))]
     pub(super) idle_timeout: Given<Period>,
-    /// Between two reads of a request body.
+    /// Between two reads of a request body; a body that comes slower than 240 bytes a second for longer than this in all
+    /// is refused as well.
     #[schemars(extend("default" = "30s"))]
     pub(super) body_timeout: Given<Period>,
     /// Request bodies held in memory at one time, over all calls; at least the largest `body_max`.
