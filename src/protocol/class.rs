@@ -93,7 +93,8 @@ pub(super) fn are_values(text: &[u8]) -> bool {
     let (words, rest) = text.as_chunks::<8>();
     let mut last = [b' '; 8];
     last.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
-    let odd = words.iter().chain([&last]).fold(0, |odd, word| odd | odd_bytes(u64::from_le_bytes(*word)));
+    let odd_in = |odd, word: &[u8; 8]| odd | odd_bytes(u64::from_le_bytes(*word));
+    let odd = words.iter().fold(odd_in(0, &last), odd_in);
     odd == 0 || text.iter().all(|byte| is_value(*byte)) // a tab is odd, and may stand there
 }
 
