@@ -9,8 +9,7 @@ use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use http::HeaderValue;
-
+use super::client::Client;
 use crate::protocol::head::HeadFault;
 use crate::service::authenticate::LastCaller;
 
@@ -20,8 +19,9 @@ pub const SWEEP_EVERY: Duration = Duration::from_millis(100);
 /// One client connection.
 #[derive(Debug)]
 pub struct Conn {
-    /// The client's address as headers and the log show it, written once for all its calls.
-    pub client: HeaderValue,
+    /// Who is at its other end, by the PROXY protocol if that is spoken; written once for all calls. A call's own client is
+    /// [`Call::client`](super::context::Call::client): a proxy speaks for many.
+    pub client: Client,
     /// Who called last.
     pub last_caller: RefCell<Option<LastCaller>>,
     /// Between two requests.
@@ -47,9 +47,8 @@ pub struct Expired;
 impl Conn {
     /// A connection that has sent nothing yet.
     pub fn new(peer: SocketAddr, idle_timeout: Duration) -> Rc<Self> {
-        let client = HeaderValue::from_str(&peer.ip().to_string());
         let conn = Self {
-            client: client.unwrap_or_else(|_| HeaderValue::from_static("")), // digits, letters, dots and colons are fine
+            client: Client::at(peer.ip()),
             last_caller: RefCell::new(None),
             idle_timeout,
             passed: Cell::new(0),

@@ -22,6 +22,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use super::catalog::{Shelf, Sold};
+use super::client::{self, HeaderError};
 use super::conn::{Conn, Conns, SWEEP_EVERY};
 use super::context::Call;
 use super::gate::Gate;
@@ -30,7 +31,7 @@ use super::rejection::Code;
 use super::request_body::Held;
 use super::seller::Seller;
 use super::spool::Spool;
-use crate::config::{Credentials, Limits};
+use crate::config::{Credentials, Limits, Proxies};
 use crate::domain::usage::Ending;
 use crate::ports::clock::Clock;
 use crate::service::authenticate::Authenticator;
@@ -60,6 +61,8 @@ pub struct Shared {
     pub metrics: Metrics,
     /// Bounds.
     pub limits: Limits,
+    /// Who may say where calls come from.
+    pub proxies: Proxies,
     /// How callers prove who they are.
     pub credentials: Credentials,
     /// Request bodies in files.
@@ -368,7 +371,20 @@ async fn serve_connection(
     mut draining: watch::Receiver<bool>,
     _closed: Closed,
 ) {
-    let Ok(stream) = TcpStream::from_std(stream) else { return };
+    let Ok(mut stream) = TcpStream::from_std(stream) else { return };
+    let source = client::source(&mut stream, peer, (&core.shared.proxies, core.shared.limits.head_timeout));
+    let source = tokio::select! {
+        source = source => source,
+        _ = draining.wait_for(|draining| *draining) => return, // nothing has been asked yet
+    };
+    let peer = match source {
+        Ok(peer) => peer,
+        Err(HeaderError::Io(_)) => return, // as whoever looks whether the port is open
+        Err(error) => {
+            tracing::warn!(%peer, %error, "a trusted proxy's connection is refused");
+            return;
+        }
+    };
     let conn = Conn::new(peer, core.shared.limits.idle_timeout);
     core.conns.add(&conn);
     let gate = TokioIo::new(Gate::new(stream, Rc::clone(&conn), core.shared.limits.head_timeout));
