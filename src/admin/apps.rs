@@ -14,10 +14,12 @@ use super::refusal::Refusal;
 use super::request::{Body, Idempotency, OneId, ThreeIds, TwoIds};
 use super::wire::ErrorBody;
 use super::wire::apps::{
-    AddApp, AddCode, AddedCode, AllowNetworks, AppList, AppView, AppWithSecret as AppWithSecretView, RotateSecret,
+    AddApp, AddCode, AddedCode, AllowNetworks, AppList, AppView, AppWithSecret as AppWithSecretView, ResealedView,
+    RotateSecret,
 };
 use crate::domain::id::{AccountId, AppCodeId, AppId, ProductId};
 use crate::service::accounts::apps::{AppWithSecret, NewApp};
+use crate::service::accounts::reseal::Resealed;
 
 /// Adds an app.
 #[utoipa::path(post, path = "/admin/v1/accounts/{account}/apps",
@@ -222,6 +224,23 @@ pub(super) async fn allow_networks(
     Body(wanted): Body<AllowNetworks>,
 ) -> Result<Json<AppView>, Refusal> {
     Ok(Json(admin.accounts.allow_networks(&account, &app, wanted.networks).await?.into()))
+}
+
+/// Seals the secrets of an account's apps with `secrets.seal_key`, where a former key has sealed them.
+#[utoipa::path(post, path = "/admin/v1/accounts/{account}/apps/reseal",
+    tag = "apps", operation_id = "reseal_apps", security(("admin_token" = [])),
+    params(("account" = String, Path, description = "The account's id")),
+    responses(Guarded,
+    (status = 200, description = "How many; once no account has any left, former keys can be dropped", body = ResealedView),
+    (status = 404, description = "No such account", body = ErrorBody),
+    (status = 409, description = "The account's document is full", body = ErrorBody),
+))]
+pub(super) async fn reseal(
+    State(admin): State<Shared>,
+    OneId(account): OneId<AccountId>,
+) -> Result<Json<ResealedView>, Refusal> {
+    let Resealed { resealed, already, broken } = admin.accounts.reseal_apps(&account).await?;
+    Ok(Json(ResealedView { resealed, already, broken }))
 }
 
 /// The answer that holds a secret, and the line that says so.

@@ -69,6 +69,7 @@ pub fn router(state: AdminState) -> Router {
         .route("/admin/v1/accounts/{account}/apps", post(apps::add).get(apps::list))
         .route("/admin/v1/accounts/{account}/apps/{app}", delete(apps::delete))
         .route("/admin/v1/accounts/{account}/apps/{app}/secret", get(apps::show_secret).post(apps::rotate_secret))
+        .route("/admin/v1/accounts/{account}/apps/reseal", post(apps::reseal))
         .route("/admin/v1/accounts/{account}/apps/{app}/networks", put(apps::allow_networks))
         .route("/admin/v1/accounts/{account}/apps/{app}/codes", post(apps::add_code))
         .route("/admin/v1/accounts/{account}/apps/{app}/codes/{code}", delete(apps::remove_code))

@@ -181,7 +181,7 @@ fn guarded_routes() -> Vec<(String, String)> {
 #[tokio::test]
 async fn every_call_needs_the_token() {
     let world = World::with_account().await;
-    assert_eq!(guarded_routes().len(), 24);
+    assert_eq!(guarded_routes().len(), 25);
     for (method, path) in guarded_routes() {
         for token in [None, Some("Bearer wrong"), Some("Basic YTpi")] {
             let mut request = Request::builder().method(method.as_str()).uri(&path);

@@ -6,11 +6,12 @@ use http::Method;
 
 use super::args::apps::{AppAdd, AppNetworks, AppsCommand, WhichApp};
 use super::client::{Ask, Client, ClientError};
-use super::remote::{Failure, Output, networks_text, path_of, some_of};
+use super::remote::{Failure, Output, every_account, networks_text, path_of, some_of};
 use super::table::Table;
 use crate::admin::wire::apps::{
-    AddApp, AddCode, AddedCode, AllowNetworks, AppList, AppView, AppWithSecret, RotateSecret,
+    AddApp, AddCode, AddedCode, AllowNetworks, AppList, AppView, AppWithSecret, ResealedView, RotateSecret,
 };
+use crate::domain::id::AccountId;
 
 pub(super) async fn apps(client: &Client, command: AppsCommand, mut output: Output<'_>) -> Result<(), Failure> {
     match command {
@@ -59,6 +60,7 @@ pub(super) async fn apps(client: &Client, command: AppsCommand, mut output: Outp
             let changed: AppView = client.ask(Ask::send(Method::PUT, &path, None, &body)?).await?;
             output.print(&changed, || apps_text(std::slice::from_ref(&changed)))?;
         }
+        AppsCommand::Reseal { account } => reseal(client, account, output).await?,
         AppsCommand::Delete(app) => {
             remove(client, &path(&app, "")).await?;
             output.note(&format!("{} is deleted; calls with it are refused within a second", app.app))?;
@@ -80,6 +82,30 @@ async fn add(client: &Client, wanted: AppAdd, mut output: Output<'_>) -> Result<
     output.print(&added, || format!("{}\n{}\n", added.view.app_key, added.app_secret))?;
     output.note(&format!("{} is added; `tollgate apps secret` shows its secret again", added.view.id))?;
     Ok(())
+}
+
+/// Seals the secrets of one account's apps anew, or of all.
+async fn reseal(client: &Client, account: Option<AccountId>, mut output: Output<'_>) -> Result<(), Failure> {
+    let accounts = match account {
+        Some(account) => vec![account],
+        None => every_account(client).await?.into_iter().map(|entry| entry.id).collect(),
+    };
+    let mut all = ResealedView { resealed: 0, already: 0, broken: Vec::new() };
+    for account in accounts {
+        let path = path_of(&account, "/apps/reseal");
+        let done: ResealedView = client.ask(Ask { method: Method::POST, ..Ask::get(&path) }).await?;
+        all.resealed = all.resealed.saturating_add(done.resealed);
+        all.already = all.already.saturating_add(done.already);
+        for app in done.broken {
+            output.note(&format!("{app} of {account}: no configured key opens its secret"))?;
+            all.broken.push(app);
+        }
+    }
+    output.print(&all, || format!("{} sealed anew, {} as they should be\n", all.resealed, all.already))?;
+    match all.broken.len() {
+        0 => Ok(()),
+        count => Err(Failure::Sealed(count)),
+    }
 }
 
 fn path(app: &WhichApp, rest: &str) -> String {

@@ -14,7 +14,7 @@ use super::args::{
 };
 use super::client::{Ask, Client, ClientError, TOKEN_VARIABLE};
 use super::table::Table;
-use super::{EXIT_BUG, EXIT_OK, EXIT_UNAVAILABLE, EXIT_USAGE};
+use super::{EXIT_BUG, EXIT_CONFIG, EXIT_OK, EXIT_UNAVAILABLE, EXIT_USAGE};
 use crate::admin::wire::{
     AccountEntry, AccountList, AccountView, AddKey, AddPackage, AddedKey, ChangeKey, KeyList, KeyStateView, KeyView,
     OpenAccount, OpenedAccount, PackageList, PackageView, ReadyView, ResolveSuspense, RotateKey,
@@ -34,6 +34,8 @@ pub(super) enum Failure {
     Tags(#[from] TagsFault),
     #[error("the gateway does not serve calls: {0}")]
     NotReady(String),
+    #[error("{0} apps have a secret that cannot be read; name the key that sealed it under secrets.former_seal_keys")]
+    Sealed(usize),
 }
 
 impl Failure {
@@ -45,6 +47,7 @@ impl Failure {
             Self::Output(_) => EXIT_BUG,
             Self::Tags(_) => EXIT_USAGE,
             Self::NotReady(_) => EXIT_UNAVAILABLE,
+            Self::Sealed(_) => EXIT_CONFIG,
         }
     }
 }
@@ -165,7 +168,7 @@ async fn accounts(client: &Client, command: AccountsCommand, mut output: Output<
     Ok(())
 }
 
-async fn every_account(client: &Client) -> Result<Vec<AccountEntry>, Failure> {
+pub(super) async fn every_account(client: &Client) -> Result<Vec<AccountEntry>, Failure> {
     let mut all: Vec<AccountEntry> = Vec::new();
     let mut path = "/admin/v1/accounts".to_owned();
     loop {

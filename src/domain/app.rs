@@ -82,6 +82,16 @@ pub struct AppCode {
     pub created_at: Timestamp,
 }
 
+/// A secret that is sealed with another key than before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OtherSeal {
+    /// As it was sealed; a secret that has gone meanwhile is left out.
+    pub before: String,
+    /// As it is sealed from now on.
+    pub after: String,
+}
+
 /// What can be changed of an account's apps.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -101,6 +111,8 @@ pub enum AppChange {
     Bind(ProductId),
     /// No longer lets it.
     Unbind(ProductId),
+    /// Puts other seals of the same secrets in the place of those that there are.
+    Reseal(Vec<OtherSeal>),
     /// Sets the only networks from which it is accepted; `None`: all.
     AllowNetworks(Option<Vec<Network>>),
     /// Removes the app for ever, with its secrets and codes.
@@ -140,6 +152,10 @@ pub(super) fn change(head: &mut Account, id: &AppId, wanted: &AppChange, now: Ti
             }
         }
         AppChange::Bind(product) => bind(app, product)?,
+        AppChange::Reseal(seals) => seals.iter().for_each(|seal| {
+            let sealed_so = app.secrets.iter_mut().filter(|secret| secret.sealed == seal.before);
+            sealed_so.for_each(|secret| secret.sealed.clone_from(&seal.after));
+        }),
         AppChange::AllowNetworks(networks) => app.networks = networks.clone(),
         AppChange::Unbind(product) => app.products.retain(|bound| bound != product),
         AppChange::Delete => head.apps.retain(|app| app.id != *id),
@@ -353,5 +369,19 @@ mod tests {
         assert_eq!(full, Err(Refusal::TooManyBindings { max: BINDINGS_MAX }));
         world.change(1, AppChange::Unbind(product("p7")), 0).unwrap();
         world.change(1, AppChange::Bind(product("more")), 0).unwrap();
+    }
+
+    #[test]
+    fn other_seals_take_the_places_of_those_that_are_still_there() {
+        let mut world = World::new();
+        world.add(1).unwrap();
+        let overlap_until = Some(at(100));
+        world.change(1, AppChange::RotateSecret { secret: secret("second", 1), overlap_until }, 1).unwrap();
+        let seal = |before: &str, after: &str| OtherSeal { before: before.into(), after: after.into() };
+        let seals = vec![seal("first", "first again"), seal("gone", "back"), seal("second", "second again")];
+        world.change(1, AppChange::Reseal(seals), 2).unwrap();
+        let now: Vec<_> =
+            world.books.head.apps[0].secrets.iter().map(|secret| (&*secret.sealed, secret.until)).collect();
+        assert_eq!(now, [("second again", None), ("first again", Some(at(100)))]);
     }
 }

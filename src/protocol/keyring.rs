@@ -80,17 +80,22 @@ impl Keyring {
     /// # Errors
     /// [`SealBroken`].
     pub fn open(&self, sealed: &str, owner: &str) -> Result<SecretString, SealBroken> {
-        let bytes = sealed.strip_prefix(SEALED_PREFIX).and_then(|text| BASE64_STANDARD_NO_PAD.decode(text).ok());
-        let bytes = bytes.ok_or(SealBroken)?;
-        let (random, sealed) = bytes.split_first_chunk::<SEAL_RANDOM_BYTES>().ok_or(SealBroken)?;
-        let open = |key: &LessSafeKey| {
-            let mut text = sealed.to_vec();
-            let nonce = Nonce::assume_unique_for_key(*random);
-            let opened = key.open_in_place(nonce, Aad::from(owner.as_bytes()), &mut text).ok()?;
-            std::str::from_utf8(opened).ok().map(SecretString::from)
-        };
-        self.seals.iter().find_map(open).ok_or(SealBroken)
+        self.seals.iter().find_map(|key| open_with(key, sealed, owner)).ok_or(SealBroken)
     }
+
+    /// Whether a text was sealed with the key that seals now.
+    pub fn seals_now(&self, sealed: &str, owner: &str) -> bool {
+        self.seals.first().is_some_and(|key| open_with(key, sealed, owner).is_some())
+    }
+}
+
+fn open_with(key: &LessSafeKey, sealed: &str, owner: &str) -> Option<SecretString> {
+    let bytes = BASE64_STANDARD_NO_PAD.decode(sealed.strip_prefix(SEALED_PREFIX)?).ok()?;
+    let (random, sealed) = bytes.split_first_chunk::<SEAL_RANDOM_BYTES>()?;
+    let mut text = sealed.to_vec();
+    let nonce = Nonce::assume_unique_for_key(*random);
+    let opened = key.open_in_place(nonce, Aad::from(owner.as_bytes()), &mut text).ok()?;
+    std::str::from_utf8(opened).ok().map(SecretString::from)
 }
 
 impl fmt::Debug for Keyring {
@@ -117,6 +122,14 @@ mod tests {
 
     fn keyring(seal_keys: &[&[u8]]) -> Keyring {
         Keyring::new(HASH_KEY, seal_keys).unwrap()
+    }
+
+    #[test]
+    fn what_a_former_key_has_sealed_is_told() {
+        let sealed = keyring(&[FIRST]).seal("the secret", "acme/app", [7; SEAL_RANDOM_BYTES]).unwrap();
+        let now = |seal_keys: &[&[u8]], owner: &str| keyring(seal_keys).seals_now(&sealed, owner);
+        assert!(now(&[FIRST], "acme/app") && now(&[FIRST, SECOND], "acme/app"));
+        assert!(!now(&[SECOND, FIRST], "acme/app") && !now(&[], "acme/app") && !now(&[FIRST], "acme/other"));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::conn::Conn;
 use super::server::Core;
 use crate::config::{BreakRule, ProductKind};
 use crate::domain::credential::Scheme;
-use crate::domain::usage::{CallFacts, Ending, Exactness, MODEL_BYTES_MAX, cut, kept};
+use crate::domain::usage::{CallFacts, CallerRef, Ending, Exactness, MODEL_BYTES_MAX, cut, kept};
 use crate::protocol::language::Language;
 use crate::service::authenticate::Caller;
 use crate::service::ledger::Read;
@@ -145,6 +145,11 @@ impl Call {
     fn log(&self, ending: Ending, units: u64, duration_us: u128) {
         let Some(access) = &self.core.access else { return };
         let micros = |micros: u128| u64::try_from(micros).unwrap_or(u64::MAX);
+        let (key, app) = match self.caller.as_ref().map(|caller| &caller.reference) {
+            Some(CallerRef::Key(key)) => (Some(key.as_str()), None),
+            Some(CallerRef::App(app)) => (None, Some(app.as_str())),
+            None => (None, None),
+        };
         let first_byte = self.head_at.map_or(0, |at| at.duration_since(self.started).as_micros());
         access.add(&Line {
             time: self.arrived,
@@ -154,7 +159,8 @@ impl Call {
             path: &self.path,
             product: self.sold.as_ref().map(|sold| sold.product.id.as_str()),
             account: self.caller.as_ref().map(|caller| caller.account.as_str()),
-            key: self.caller.as_ref().map(|caller| caller.reference.id()),
+            key,
+            app,
             model: self.model.as_deref(),
             status: self.status.unwrap_or(499),
             source: if self.code.is_some() { "gateway" } else { "seller" },

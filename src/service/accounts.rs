@@ -3,6 +3,7 @@
 
 pub mod apps;
 mod ids;
+pub mod reseal;
 mod rotation;
 #[cfg(test)]
 mod tests;

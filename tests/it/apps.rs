@@ -197,3 +197,53 @@ async fn the_command_line_makes_apps_and_signs_what_curl_would_send() {
     apps(&["delete", &buyer.account, &id]);
     world.call(&request).await.expect(401);
 }
+
+#[tokio::test]
+async fn after_resealing_a_former_key_can_be_dropped() {
+    let seller = Seller::plain().await;
+    let (old, new) = ("the-old-seal-key-of-the-tests", "the-new-seal-key-of-the-tests");
+    let mut world = World::with(seller.address, |config| config["secrets"]["seal_key"] = json!(old)).await;
+    let (first, second) = (world.buyer(&["api-50"]).await, world.buyer(&["api-50"]).await);
+    let (app, before) = world.admin.add_app(&first.account, &["api"]).await;
+    let (_, other) = world.admin.add_app(&second.account, &["api"]).await;
+    let path = format!("/admin/v1/accounts/{}/apps/{app}/secret", first.account);
+    let rotated = world.admin.call("POST", &path, Some(&json!({ "overlap_seconds": 600 }))).await.expect(200).json();
+    let after = Signer { app_key: before.app_key.clone(), secret: text(&rotated, "app_secret") };
+    let works = async |world: &World| {
+        for signer in [&before, &after, &other] {
+            world.call(&signer.sign(Request::get("/api/x"))).await.expect(200);
+        }
+    };
+    let reseal = |world: &World| {
+        let token = world.dir.path().join("token");
+        std::fs::write(&token, crate::harness::admin::TOKEN).unwrap();
+        let admin = format!("http://{}", world.admin.address);
+        run(&["apps", "reseal", "--admin", &admin, "--admin-token-file", token.to_str().unwrap()])
+    };
+    works(&world).await;
+    // A gateway that lacks the old key is told so, and changes nothing.
+    world.rewrite(|config| config["secrets"]["seal_key"] = json!(new));
+    assert_eq!(world.stop().await.code, Some(0));
+    world.restart().await;
+    let (code, _, said) = reseal(&world);
+    assert_eq!(code, Some(78), "{said}");
+    assert!(said.contains(&app) && said.contains("former_seal_keys"), "{said}");
+    world.rewrite(|config| config["secrets"]["former_seal_keys"] = json!([old]));
+    assert_eq!(world.stop().await.code, Some(0));
+    world.restart().await;
+    works(&world).await;
+    // Two of the first account's app, one of the second's, and one of each MARKETPLACE_APP.
+    let (code, out, said) = reseal(&world);
+    assert_eq!((code, out.as_str()), (Some(0), "5 sealed anew, 0 as they should be\n"), "{said}");
+    works(&world).await;
+    let (code, out, said) = reseal(&world);
+    assert_eq!((code, out.as_str()), (Some(0), "0 sealed anew, 5 as they should be\n"), "{said}");
+    world.rewrite(|config| {
+        config["secrets"].as_object_mut().unwrap().remove("former_seal_keys");
+    });
+    assert_eq!(world.stop().await.code, Some(0));
+    world.restart().await;
+    works(&world).await;
+    let shown = world.admin.get(&path).await.expect(200).json();
+    assert_eq!(text(&shown, "app_secret"), after.secret);
+}

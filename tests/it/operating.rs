@@ -327,16 +327,19 @@ async fn logs_hold_a_line_a_call_and_no_secret_at_any_level() {
     let request = Request::post(path).bearer(&buyer.key).json(body);
     world.call(&request.clone().field("X-Request-Id", "log-1").field("Cookie", "canary-cookie")).await.expect(200);
     world.call(&request.bearer("sk-tg-canary-wrong-key").field("X-Request-Id", "log-2")).await.expect(401);
+    let (app, signer) = world.admin.add_app(&buyer.account, &["api"]).await;
+    world.call(&signer.sign(Request::get("/api/x").field("X-Request-Id", "log-3"))).await.expect(429);
     assert_eq!(world.stop().await.code, Some(0));
     let access = std::fs::read_to_string(world.dir.path().join("access.log")).unwrap();
     let mut lines: Vec<serde_json::Value> = access.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     lines.sort_by_key(|line| line["request_id"].to_string()); // each core hands its lines on by itself
-    assert_eq!(lines.len(), 2, "{access}");
+    assert_eq!(lines.len(), 3, "{access}");
     assert_eq!(
         (&lines[0]["request_id"], &lines[0]["status"], &lines[0]["units"]),
         (&json!("log-1"), &json!(200), &json!(1))
     );
     assert_eq!((&lines[0]["account"], &lines[0]["key"]), (&json!(buyer.account), &json!(buyer.key_id)));
+    assert_eq!((&lines[0]["app"], &lines[2]["app"], &lines[2]["key"]), (&json!(null), &json!(app), &json!(null)));
     assert_eq!((&lines[1]["request_id"], &lines[1]["status"]), (&json!("log-2"), &json!(401)));
     let said = world.gateway.said().join("\n") + &world.gateway.printed().join("\n") + &access;
     for secret in [&buyer.key[6..], SELLER_KEY, admin::TOKEN, "canary", "hash-key-of-the-tests"] {

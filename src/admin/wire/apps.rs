@@ -158,3 +158,15 @@ pub struct AddedCode {
     #[serde(flatten)]
     pub view: CodeView,
 }
+
+/// What became of the secrets of an account's apps.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ResealedView {
+    /// Secrets that `secrets.seal_key` seals now, and did not before.
+    pub resealed: u64,
+    /// Secrets that it sealed before.
+    pub already: u64,
+    /// Apps with a secret that no configured key opens.
+    #[schema(value_type = Vec<String>)]
+    pub broken: Vec<AppId>,
+}

@@ -71,6 +71,12 @@ pub enum AppsCommand {
     Unbind(AppAndProduct),
     /// Set the networks from which an app is accepted, in place of those that it has
     Networks(AppNetworks),
+    /// Encrypt apps' secrets with `secrets.seal_key`, so that former keys can be dropped
+    Reseal {
+        /// The account's id; without it all accounts
+        #[arg(value_parser = AccountId::new)]
+        account: Option<AccountId>,
+    },
     /// Delete an app for ever, with its secrets and AppCodes
     Delete(WhichApp),
 }

@@ -259,7 +259,7 @@ impl Accounts {
     }
 
     /// Changes an app; returns it as it is now.
-    async fn change_app(
+    pub(super) async fn change_app(
         &self,
         account: &AccountId,
         app: &AppId,

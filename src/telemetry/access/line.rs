@@ -18,6 +18,7 @@ pub struct Line<'a> {
     pub product: Option<&'a str>,
     pub account: Option<&'a str>,
     pub key: Option<&'a str>,
+    pub app: Option<&'a str>,
     pub model: Option<&'a str>,
     pub status: u16,
     pub source: &'static str,
@@ -49,6 +50,7 @@ impl Line<'_> {
         text_if_any(out, name!("product"), self.product);
         text_if_any(out, name!("account"), self.account);
         text_if_any(out, name!("key"), self.key);
+        text_if_any(out, name!("app"), self.app);
         text_if_any(out, name!("model"), self.model);
         number(out, name!("status"), self.status);
         text(out, name!("source"), self.source);
@@ -101,7 +103,7 @@ mod tests {
         fn a_line_is_what_a_serializer_makes_of_it(
             at in -1_000_000_000_000_i64..1_000_000_000_000,
             texts in prop::collection::vec(any::<String>(), 4),
-            any_texts in prop::collection::vec(prop::option::of(any::<String>()), 4),
+            any_texts in prop::collection::vec(prop::option::of(any::<String>()), 5),
             (status, attempts) in any::<(u16, u8)>(),
             numbers in any::<[u64; 4]>(),
             code in prop_oneof![Just(None), Just(Some("a_code")), Just(Some("an \"odd\" one\\\n"))],
@@ -115,7 +117,8 @@ mod tests {
                 product: any_texts[0].as_deref(),
                 account: any_texts[1].as_deref(),
                 key: any_texts[2].as_deref(),
-                model: any_texts[3].as_deref(),
+                app: any_texts[3].as_deref(),
+                model: any_texts[4].as_deref(),
                 status,
                 source: "seller",
                 code,
