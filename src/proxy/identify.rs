@@ -171,8 +171,7 @@ pub fn verify(
 ) -> Result<(), Rejection> {
     let Pending { claim, found } = pending;
     if connection_names(&head.headers).any(|name| claim.signs(name)) {
-        let message = "the connection header names a signed header, which would not reach the seller; take it out";
-        return Err(Rejection::new(Code::InvalidRequest, message).closing());
+        return Err(Rejection::new(Code::InvalidRequest, &texts::CONNECTION_NAMES_SIGNED).closing());
     }
     let request = SignedRequest {
         method: head.method.as_str(),

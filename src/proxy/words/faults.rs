@@ -201,6 +201,27 @@ static FAULTS: &[Text] = &[
         "UNSIGNED-PAYLOAD is not accepted here; sign the body's SHA-256",
         "此处不支持 UNSIGNED-PAYLOAD，请对请求体的 SHA-256 签名",
     ),
+    // Chunks.
+    text(
+        "a chunk size is not a plain hexadecimal number; send digits, then carriage return and line feed",
+        "分块大小不是十六进制数字，请发送数字，随后以回车换行符结尾",
+    ),
+    text("a chunk size is too large; send smaller chunks", "分块过大，请减小分块"),
+    text("a chunk extension is malformed; send chunks without extensions", "分块扩展格式错误，请发送不带扩展的分块"),
+    text("the chunk extensions are too long; send chunks without extensions", "分块扩展过长，请发送不带扩展的分块"),
+    text(
+        "a chunk line or chunk does not end with carriage return and line feed where its size says",
+        "分块或分块行未按其大小以回车换行符结尾，请检查分块大小",
+    ),
+    text(
+        "a trailer line is malformed; send name, colon and value, or no trailers",
+        "尾部字段格式错误，请按“名称: 值”的格式发送，或不发送尾部字段",
+    ),
+    text(
+        "a trailer holds a field that belongs into the head; send it there or not at all",
+        "尾部字段包含应位于请求头的字段，请放入请求头或去除",
+    ),
+    text("the trailers are too large; send fewer", "尾部字段过大，请减少"),
 ];
 
 #[cfg(test)]

@@ -79,6 +79,7 @@ texts! {
     APP_AUTH: "Incorrect app authentication information: {fault}", "应用认证信息错误：{fault}";
     SIGNATURE_OLD: "signature expired, signature time:{signed},server time:{now}; sign again, with the right time", "签名已过期，签名时间：{signed}，服务器时间：{now}，请校准时间后重新签名";
     SIGNED_HEADER_MISSING: "the signed header {header} is missing from the request", "请求中缺少已签名的请求头 {header}";
+    CONNECTION_NAMES_SIGNED: "the connection header names a signed header, which would not reach the seller; take it out", "Connection 请求头列出了已签名的请求头，该请求头将无法到达服务提供方，请将其移除";
     WRONG_SIGNATURE: "verify signature fail{signed}; check AppKey and AppSecret, that the app is bound to this product, and that nothing changes the request after it is signed; `tollgate verify` finds the difference", "签名校验失败{signed}，请检查 AppKey 和 AppSecret 是否正确、应用是否已绑定该产品，以及请求签名后是否被修改，可使用 `tollgate verify` 查找差异";
     CANONICAL: ", canonicalRequest:{signed}", "，canonicalRequest：{signed}";
     SIGNATURE_TOO_OLD_TO_TELL: "the signature was made before the gateway's memory of used signatures begins, so it cannot be told whether it was used; sign the request again", "签名时间早于网关的签名使用记录，无法确认是否已被使用，请重新签名";
