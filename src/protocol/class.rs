@@ -87,6 +87,28 @@ pub(super) fn is_value(byte: u8) -> bool {
     (byte >= b' ' && byte != 0x7f) || byte == b'\t'
 }
 
+/// Whether all bytes may stand in a field value. Eight at a time: of what a head holds most is values.
+#[inline]
+pub(super) fn are_values(text: &[u8]) -> bool {
+    let (words, rest) = text.as_chunks::<8>();
+    let mut last = [b' '; 8];
+    last.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+    let odd_in = |odd, word: &[u8; 8]| odd | odd_bytes(u64::from_le_bytes(*word));
+    let odd = words.iter().fold(odd_in(0, &last), odd_in);
+    odd == 0 || text.iter().all(|byte| is_value(*byte)) // a tab is odd, and may stand there
+}
+
+/// Not 0 if and only if one of eight bytes is a control byte, the tab among them. (A byte below 32 borrows its highest
+/// bit when 32 is taken from it, one above 127 has it before; 127 is what becomes 0 by exclusive or with itself.)
+#[inline]
+fn odd_bytes(word: u64) -> u64 {
+    const ONES: u64 = u64::from_le_bytes([1; 8]);
+    const HIGH: u64 = u64::from_le_bytes([0x80; 8]);
+    let deleted = word ^ u64::from_le_bytes([0x7f; 8]);
+    let low = word.wrapping_sub(u64::from_le_bytes([b' '; 8])) & !word;
+    (low | deleted.wrapping_sub(ONES) & !deleted) & HIGH
+}
+
 /// The text without the spaces and tabs around it.
 pub(super) fn trim(mut text: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = text {
@@ -134,6 +156,31 @@ mod tests {
         assert_eq!(count(is_target), 94 - 5);
         assert_eq!(count(is_host), 62 + 4);
         assert_eq!(count(is_value), 256 - 33 + 1);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn values_by_eights_are_values_one_by_one(
+            plain in "[ -~]{0,40}",
+            bytes in proptest::collection::vec((proptest::prelude::any::<proptest::sample::Index>(), 0..=u8::MAX), 0..3),
+        ) {
+            let mut text = plain.into_bytes();
+            for (at, byte) in bytes {
+                text.insert(at.index(text.len() + 1), byte);
+            }
+            proptest::prop_assert_eq!(are_values(&text), text.iter().all(|byte| is_value(*byte)));
+        }
+    }
+
+    #[test]
+    fn every_byte_at_every_place_of_a_value() {
+        for (byte, place, length) in
+            (0..=u8::MAX).flat_map(|byte| (0..20).map(move |at| (byte, at % 10, 10 + at / 10 * 7)))
+        {
+            let mut text = vec![b'a'; length];
+            text[place] = byte;
+            assert_eq!(are_values(&text), is_value(byte), "{byte} at {place} of {length}");
+        }
     }
 
     #[test]

@@ -191,9 +191,8 @@ pub fn verify(
     match (verified, found) {
         (Some(rule), Some(found)) if opens(&found.caller) => {
             shared.metrics.signatures(rule).inc();
-            note(call, found)?;
             call.signed = Some(Signed { signature: *claim.signature(), dated: claim.date() });
-            Ok(())
+            note(call, found)
         }
         (_, _) => {
             let debug = sold.is_some_and(|sold| sold.product.signature_debug);

@@ -112,6 +112,17 @@ pub struct CommitMetrics {
     pub failed: IntCounter,
 }
 
+impl CommitMetrics {
+    fn new(declare: &Declare<'_>) -> prometheus::Result<Self> {
+        let commits = declare.counters("tollgate_store_commits_total", "Commits to the account store.", &["result"])?;
+        Ok(Self {
+            done: commits.with_label_values(&["done"]),
+            conflict: commits.with_label_values(&["conflict"]),
+            failed: commits.with_label_values(&["failed"]),
+        })
+    }
+}
+
 /// The metrics of one product, looked up once.
 #[derive(Debug, Clone)]
 pub struct ProductMetrics {
@@ -219,7 +230,6 @@ impl Metrics {
             "tollgate_call_duration_seconds",
             "From a call's arrival to the last byte of its answer.",
         );
-        let commits = declare.counters("tollgate_store_commits_total", "Commits to the account store.", &["result"])?;
         declare.build_info()?;
         Ok(Self {
             calls: declare.counters(
@@ -267,11 +277,7 @@ impl Metrics {
             )?,
             calls_open: declare.gauge("tollgate_calls_open", "Calls that are under way.")?,
             ledger: LedgerMetrics::new(&declare)?,
-            commits: CommitMetrics {
-                done: commits.with_label_values(&["done"]),
-                conflict: commits.with_label_values(&["conflict"]),
-                failed: commits.with_label_values(&["failed"]),
-            },
+            commits: CommitMetrics::new(&declare)?,
             journal: JournalMetrics::new(&declare)?,
             access_dropped: declare.counter(
                 "tollgate_access_log_dropped_total",

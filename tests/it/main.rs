@@ -13,6 +13,7 @@ mod chaos_oracle;
 mod apps;
 mod audit;
 mod bounds;
+mod canary;
 mod client_address;
 mod cors;
 mod credentials;
