@@ -1,6 +1,7 @@
 //! Builds every part from a checked configuration, wires them, and stops them in order. The only place where tasks and
 //! threads of the gateway are started.
 
+mod certificates;
 mod store;
 
 use std::fs::OpenOptions;
@@ -16,6 +17,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinHandle;
 
+use self::certificates::Certificates;
 use crate::adapter::clock::{SystemClock, SystemEntropy};
 use crate::adapter::journal::{DataDir, OpenError as DataDirError, Retention, Run, RunOptions, Tidier};
 use crate::adapter::redis::OpenError as RedisOpenError;
@@ -45,6 +47,7 @@ use crate::service::receipts::ReceiptDesk;
 use crate::service::recovery::{Recovered, RecoveryError, recover};
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::metrics::Metrics;
+use crate::tls::TlsError;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1_024;
@@ -77,6 +80,8 @@ pub enum StartError {
     Listener { which: &'static str, address: SocketAddr, error: io::Error },
     #[error("log.access: {target} cannot be written: {error}")]
     AccessLog { target: String, error: io::Error },
+    #[error("{0}")]
+    Tls(#[from] TlsError),
     #[error("{0}")]
     Catalog(#[from] ShelfError),
     #[error("secrets: {0}")]
@@ -121,7 +126,7 @@ pub struct Gateway {
 impl Gateway {
     /// Starts everything; returns once calls are served. Must run on the control runtime.
     pub async fn start(config: Config, load: LoadConfig) -> Result<Self, StartError> {
-        let Ground { clock, metrics, desk, run, found, keyring, data_listener, admin_listener } =
+        let Ground { clock, metrics, desk, run, found, keyring, data_listener, admin_listener, certificates } =
             Ground::prepare(&config).await?;
         let store = Arc::clone(&desk.store);
         let addresses = (data_listener.local_addr()?, admin_listener.local_addr()?);
@@ -144,6 +149,8 @@ impl Gateway {
             credentials: config.credentials.clone(),
             spool: Spool::new(config.data_dir.join(SPOOL_DIR), config.limits.spooled_bytes)?,
             held: Arc::new(Held::new(config.limits.buffered_bytes)),
+            tls: certificates.data.clone(),
+            h2c: config.data_listener.h2c,
             run_id: random_id(&*desk.entropy),
             receipts: config.receipts.as_ref().map(|receipts| receipt_desk(receipts, &run)).transpose()?,
         };
@@ -151,7 +158,8 @@ impl Gateway {
         let readiness = Arc::new(Readiness::default());
         readiness.raise(Unready::CheckingIn); // until the ledger is seen to be open
         let (token, drain_timeout) = (AdminToken::new(&config.admin_token), config.drain_timeout);
-        let reloader = Arc::new(Reloader::new(load, config, Arc::clone(&server), metrics.clone()));
+        let reloader =
+            Arc::new(Reloader::new(load, config, Arc::clone(&server), (certificates.clone(), metrics.clone())));
         let state = AdminState {
             accounts: Accounts::new(desk, commands, keyring),
             catalog: Arc::clone(&reloader.catalog),
@@ -175,7 +183,13 @@ impl Gateway {
             others: vec![
                 tokio::spawn(follow(authenticator, store.changes())),
                 tokio::spawn(tidying),
-                tokio::spawn(admin::serve(admin_listener, router(state), std::future::pending())),
+                tokio::spawn(admin::serve(
+                    admin_listener,
+                    certificates.admin.clone(),
+                    router(state),
+                    std::future::pending(),
+                )),
+                tokio::spawn(certificates.watch()),
                 tokio::spawn(watch_ledger(Arc::clone(&run), Arc::clone(&ledger), Arc::clone(&readiness), metrics)),
             ],
             run,
@@ -201,6 +215,7 @@ impl Gateway {
 
     /// Takes over the configuration as it is now, all or nothing; opens the access log anew.
     pub fn reload(&self) {
+        self.reloader.certificates.reload();
         match self.reloader.reload() {
             Ok(()) => tracing::info!("the configuration was taken over"),
             Err(problems) => {
@@ -286,6 +301,7 @@ struct Ground {
     keyring: Keyring,
     data_listener: TcpListener,
     admin_listener: TcpListener,
+    certificates: Certificates,
 }
 
 impl Ground {
@@ -298,14 +314,16 @@ impl Ground {
         let keyring =
             Keyring::new(config.hash_key.expose_secret().as_bytes(), &seal_keys).map_err(StartError::Secret)?;
         let dir = open_data_dir(config, clock.now())?;
-        let admin_listener = listen("admin", config.admin_listener)?;
-        let (store, admin_listener) = store::open(config, &clock, &entropy, admin_listener).await?;
+        let certificates = Certificates::read(config, &metrics.tls)?;
+        let admin_listener = listen("admin", config.admin_listener.address)?;
+        let admin = (admin_listener, certificates.admin.as_ref());
+        let (store, admin_listener) = store::open(config, &clock, &entropy, admin).await?;
         // Nobody is let in before calls can be served.
-        let data_listener = listen("data", config.data_listener)?;
+        let data_listener = listen("data", config.data_listener.address)?;
         let run = begin_run(dir, config)?;
         let desk = Desk::new(store, Arc::clone(&clock), entropy, run.incarnation().clone());
         let found = settle_earlier(&run, &desk, &metrics).await?;
-        Ok(Self { clock, metrics, desk, run, found, keyring, data_listener, admin_listener })
+        Ok(Self { clock, metrics, desk, run, found, keyring, data_listener, admin_listener, certificates })
     }
 }
 
@@ -484,13 +502,19 @@ struct Reloader {
     running: Config,
     catalog: Arc<ArcSwap<Catalog>>,
     server: Arc<Server>,
+    certificates: Certificates,
     metrics: Metrics,
 }
 
 impl Reloader {
-    fn new(load: LoadConfig, running: Config, server: Arc<Server>, metrics: Metrics) -> Self {
+    fn new(
+        load: LoadConfig,
+        running: Config,
+        server: Arc<Server>,
+        (certificates, metrics): (Certificates, Metrics),
+    ) -> Self {
         let catalog = Arc::new(ArcSwap::new(Arc::clone(&running.catalog)));
-        Self { load, running, catalog, server, metrics }
+        Self { load, running, catalog, server, certificates, metrics }
     }
 
     fn reload(&self) -> Result<(), Vec<String>> {

@@ -1,6 +1,7 @@
 //! Every command and flag. Secrets are never flags: they come from files or the environment.
 
 pub mod apps;
+pub mod certificate;
 pub mod signature;
 
 use std::net::SocketAddr;
@@ -53,6 +54,8 @@ pub enum Command {
     Sign(signature::SignArgs),
     /// Check the signature of a request, and say what was signed
     Verify(signature::VerifyArgs),
+    /// Make certificates for trying TLS out: an authority of your own, and files for a gateway
+    DevCertificate(certificate::DevCertificateArgs),
     /// Commands that go through the admin API of a running gateway.
     #[command(flatten)]
     Remote(RemoteCommand),

@@ -4,6 +4,7 @@
 mod apps;
 pub mod args;
 pub mod audit;
+pub mod certificate;
 mod client;
 mod failure;
 pub mod receipt;

@@ -26,7 +26,7 @@ impl World {
             runtime.block_on(async {
                 let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
                 tell.send(listener.local_addr().unwrap()).unwrap();
-                admin::serve(listener, router_of_a_world(), async { drop(stopped.await) }).await;
+                admin::serve(listener, None, router_of_a_world(), async { drop(stopped.await) }).await;
             });
         });
         let url = format!("http://{}", told.recv().unwrap());

@@ -21,6 +21,7 @@ pub(super) mod defaults {
     pub(in super::super) const CONNECTIONS: u64 = 10_000;
     pub(in super::super) const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
     pub(in super::super) const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+    pub(in super::super) const CONNECTION_AGE: Duration = Duration::from_secs(3600);
     pub(in super::super) const BODY_TIMEOUT: Duration = Duration::from_secs(30);
     pub(in super::super) const BUFFERED_BYTES: u64 = 512 << 20;
     pub(in super::super) const SEGMENT_BYTES: u64 = 64 << 20;
@@ -176,12 +177,78 @@ pub(super) struct RawRedisTls {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawListeners {
-    /// Where buyers call.
+    /// Where buyers call: an address, or a section with one.
     #[schemars(extend("default" = "127.0.0.1:8080"))]
-    pub(super) data: Given<Listen>,
-    /// Where operators and Prometheus call. Outside this machine's own addresses the token needs 32 characters.
+    pub(super) data: Given<RawDataListener>,
+    /// Where operators and Prometheus call: an address, or a section with one. Outside this machine's own addresses the
+    /// token needs 32 characters.
     #[schemars(extend("default" = "127.0.0.1:9090"))]
-    pub(super) admin: Given<Listen>,
+    pub(super) admin: Given<RawAdminListener>,
+}
+
+/// Where buyers call. The address alone may stand in its place.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename = "\0short")]
+#[schemars(transform = or_address)]
+pub(super) struct RawDataListener {
+    /// Address and port.
+    #[schemars(extend("default" = "127.0.0.1:8080"))]
+    pub(super) address: Given<Listen>,
+    /// Certificates. Default: TLS is not spoken.
+    pub(super) tls: Given<RawServerTls>,
+    /// Also speaks HTTP/2 without TLS, to clients that begin with it. With TLS it is spoken anyway.
+    #[schemars(extend("default" = false))]
+    pub(super) h2c: Given<bool>,
+}
+
+/// Where operators and Prometheus call. The address alone may stand in its place.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename = "\0short")]
+#[schemars(transform = or_address)]
+pub(super) struct RawAdminListener {
+    /// Address and port.
+    #[schemars(extend("default" = "127.0.0.1:9090"))]
+    pub(super) address: Given<Listen>,
+    /// Certificates. Default: TLS is not spoken.
+    pub(super) tls: Given<RawAdminTls>,
+}
+
+/// Lets an address stand for a whole section.
+fn or_address(schema: &mut schemars::Schema) {
+    let section = std::mem::take(schema);
+    let address = <Listen as JsonSchema>::json_schema(&mut schemars::SchemaGenerator::default());
+    *schema = schemars::json_schema!({ "anyOf": [address, section] });
+}
+
+/// Certificates that a listener shows.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(extend("required" = ["certificates"]))]
+pub(super) struct RawServerTls {
+    /// 1 to 64 certificates. Shown is the first that is made out to the name the client asks for, else the first.
+    pub(super) certificates: Given<Vec<Given<RawCertificate>>>,
+}
+
+/// Certificates that the admin listener shows, and those that it asks for.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(extend("required" = ["certificates"]))]
+pub(super) struct RawAdminTls {
+    /// 1 to 64 certificates. Shown is the first that is made out to the name the client asks for, else the first.
+    pub(super) certificates: Given<Vec<Given<RawCertificate>>>,
+    /// PEM file with authorities: a client needs a certificate of one of them, beside the token. Default: none is asked for.
+    pub(super) client_ca_file: Given<String>,
+}
+
+/// A certificate and its key.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(extend("required" = ["cert_file", "key_file"]))]
+pub(super) struct RawCertificate {
+    /// PEM file with the certificate, then those that lead from it to the authority.
+    pub(super) cert_file: Given<String>,
+    /// PEM file with its key; it must be the owner's alone (chmod 600).
+    pub(super) key_file: Given<String>,
 }
 
 /// The operators' side.
@@ -211,8 +278,7 @@ pub(super) struct RawSecrets {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawCredentials {
-    /// Accepts AppCodes over connections without TLS, where whoever listens can copy them. The gateway has no TLS of
-    /// its own yet: AppCodes need this switch.
+    /// Accepts AppCodes over connections without TLS, where whoever listens can copy them.
     #[schemars(extend("default" = false))]
     pub(super) allow_app_code_without_tls: Given<bool>,
     /// Other readings of a request under which a signature is accepted if the base rule does not fit.
@@ -278,6 +344,10 @@ pub(super) struct RawLimits {
     /// Between two requests of one connection.
     #[schemars(extend("default" = "75s"))]
     pub(super) idle_timeout: Given<Period>,
+    /// A connection that is older ends with its next answer, or, over HTTP/2, once its calls have: clients come back and
+    /// are dealt to the core that has least to do.
+    #[schemars(extend("default" = "1h"))]
+    pub(super) connection_age: Given<Period>,
     /// Between two reads of a request body.
     #[schemars(extend("default" = "30s"))]
     pub(super) body_timeout: Given<Period>,

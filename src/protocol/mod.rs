@@ -8,6 +8,7 @@ pub mod app_text;
 pub mod chat;
 mod class;
 pub mod credential;
+pub mod frames;
 pub mod framing;
 pub mod head;
 pub mod keyring;

@@ -1,5 +1,5 @@
 //! What the parts of one client connection share: where it comes from, what the gate said of its heads, and its
-//! deadlines. Deadlines are plain cells that a sweep looks at a few times a second: a call that is not late pays nothing.
+//! deadlines. Over HTTP/2 each stream has one of its own beside the connection's. Deadlines are plain cells that a sweep looks at a few times a second: a call that is not late pays nothing.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -11,19 +11,30 @@ use std::time::{Duration, Instant};
 
 use http::HeaderValue;
 
+use crate::config::Limits;
 use crate::protocol::head::HeadFault;
 use crate::service::authenticate::LastCaller;
 
 /// How often deadlines are looked at; they are late by at most this much.
 pub const SWEEP_EVERY: Duration = Duration::from_millis(100);
 
-/// One client connection.
+/// One client connection, or one stream of it.
 #[derive(Debug)]
 pub struct Conn {
     /// The client's address as headers and the log show it, written once for all its calls.
     pub client: HeaderValue,
+    /// Whether nobody on the way can read along.
+    pub tls: bool,
     /// Who called last.
-    pub last_caller: RefCell<Option<LastCaller>>,
+    pub last_caller: Rc<RefCell<Option<LastCaller>>>,
+    /// From then on the client is asked to come back on a new connection.
+    old_at: Option<Instant>,
+    /// The connection of which this is a stream.
+    connection: Option<Rc<Conn>>,
+    /// Streams that are open.
+    streams: Cell<usize>,
+    /// Whether the read deadline is for more than the next request, and stays when a stream begins or ends.
+    pressed: Cell<bool>,
     /// Between two requests.
     idle_timeout: Duration,
     /// Heads that the gate has let through, the one that stands for a refused head included.
@@ -46,12 +57,17 @@ pub struct Expired;
 
 impl Conn {
     /// A connection that has sent nothing yet.
-    pub fn new(peer: SocketAddr, idle_timeout: Duration) -> Rc<Self> {
+    pub fn new(peer: SocketAddr, tls: bool, limits: &Limits) -> Rc<Self> {
         let client = HeaderValue::from_str(&peer.ip().to_string());
         let conn = Self {
             client: client.unwrap_or_else(|_| HeaderValue::from_static("")), // digits, letters, dots and colons are fine
-            last_caller: RefCell::new(None),
-            idle_timeout,
+            tls,
+            last_caller: Rc::default(),
+            connection: None,
+            streams: Cell::new(0),
+            pressed: Cell::new(false),
+            old_at: Instant::now().checked_add(age(limits.connection_age, peer)),
+            idle_timeout: limits.idle_timeout,
             passed: Cell::new(0),
             begun: Cell::new(0),
             refused: Cell::new(None),
@@ -63,6 +79,67 @@ impl Conn {
         };
         conn.await_request();
         Rc::new(conn)
+    }
+
+    /// A new stream of an HTTP/2 connection, which serves one call.
+    pub fn stream(connection: &Rc<Self>) -> Rc<Self> {
+        connection.streams.set(connection.streams.get().saturating_add(1));
+        connection.await_stream();
+        Rc::new(Self {
+            client: connection.client.clone(),
+            tls: connection.tls,
+            last_caller: Rc::clone(&connection.last_caller),
+            connection: Some(Rc::clone(connection)),
+            streams: Cell::new(0),
+            pressed: Cell::new(false),
+            old_at: None, // the connection ends by a message of its own
+            idle_timeout: connection.idle_timeout,
+            passed: Cell::new(0),
+            begun: Cell::new(0),
+            refused: Cell::new(None),
+            read_deadline: Cell::new(None),
+            read_expired: Cell::new(false),
+            call_deadline: Cell::new(None),
+            call_expired: Cell::new(false),
+            waker: RefCell::new(None),
+        })
+    }
+
+    /// When the connection is old.
+    pub fn old_at(&self) -> Option<Instant> {
+        self.old_at
+    }
+
+    /// The head of a stream has begun, and may take until then.
+    pub fn begin_head(&self, deadline: Instant) {
+        self.pressed.set(true);
+        self.read_deadline.set(Some(deadline));
+    }
+
+    /// No head is under way any more.
+    pub fn end_head(&self) {
+        self.pressed.set(false);
+        self.await_stream();
+    }
+
+    /// The read deadline has passed; the connection may take so much longer to end.
+    pub fn prolong(&self, deadline: Instant) {
+        self.read_expired.set(false);
+        self.begin_head(deadline);
+    }
+
+    /// Without an open stream the next one is waited for.
+    fn await_stream(&self) {
+        match (self.pressed.get(), self.streams.get()) {
+            (true, _) => {}
+            (false, 0) => self.await_request(),
+            (false, _) => self.read_deadline.set(None),
+        }
+    }
+
+    /// Whether the connection should end with the answer to a call that began at `started`.
+    pub fn is_old(&self, started: Instant) -> bool {
+        self.old_at.is_some_and(|old_at| old_at <= started)
     }
 
     /// The gate lets a head through.
@@ -87,7 +164,9 @@ impl Conn {
     /// A call has ended: the next may come.
     pub fn end_call(&self) {
         self.call_deadline.set(None);
-        self.await_request();
+        if self.connection.is_none() {
+            self.await_request();
+        }
     }
 
     fn await_request(&self) {
@@ -147,6 +226,21 @@ impl Conn {
             waker.wake_by_ref();
         }
     }
+}
+
+impl Drop for Conn {
+    fn drop(&mut self) {
+        if let Some(connection) = &self.connection {
+            connection.streams.set(connection.streams.get().saturating_sub(1));
+            connection.await_stream();
+        }
+    }
+}
+
+/// How old a connection may become: a little less than the limit for most, so that those that were opened together do
+/// not end together. The port is as good as any number for that.
+fn age(limit: Duration, peer: SocketAddr) -> Duration {
+    limit.saturating_sub(limit / 10 * u32::from(peer.port() % 64) / 64)
 }
 
 /// The connections of one core.

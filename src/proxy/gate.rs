@@ -9,7 +9,6 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use super::conn::Conn;
 use crate::protocol::framing::BodyFollower;
@@ -32,10 +31,10 @@ enum Reading {
     Refused,
 }
 
-/// One client's socket behind the strict check.
+/// One client's connection, a socket or TLS over one, behind the strict check.
 #[derive(Debug)]
-pub struct Gate {
-    stream: TcpStream,
+pub struct Gate<S> {
+    stream: S,
     conn: Rc<Conn>,
     head_timeout: Duration,
     reading: Reading,
@@ -50,9 +49,9 @@ pub struct Gate {
     shut_down: bool,
 }
 
-impl Gate {
+impl<S> Gate<S> {
     /// A gate before a fresh connection.
-    pub fn new(stream: TcpStream, conn: Rc<Conn>, head_timeout: Duration) -> Self {
+    pub fn new(stream: S, conn: Rc<Conn>, head_timeout: Duration) -> Self {
         Self {
             stream,
             conn,
@@ -147,7 +146,7 @@ impl Gate {
     }
 }
 
-impl AsyncRead for Gate {
+impl<S: AsyncRead + Unpin> AsyncRead for Gate<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         loop {
@@ -181,7 +180,7 @@ impl AsyncRead for Gate {
     }
 }
 
-impl AsyncWrite for Gate {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gate<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }

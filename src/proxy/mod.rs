@@ -4,11 +4,13 @@
 pub mod body;
 pub mod catalog;
 pub mod conn;
+pub mod connection;
 pub mod context;
 pub mod cors;
 pub mod forward;
 pub mod gate;
 pub mod headers;
+pub mod http2;
 pub mod identify;
 pub mod models;
 pub mod phases;

@@ -31,6 +31,7 @@ use crate::config::{Durability, Meter};
 use crate::domain::usage::{END_USER_BYTES_MAX, Ending, cut};
 use crate::protocol::chat::{read_request, replace_model};
 use crate::protocol::credential::without_parameter;
+use crate::protocol::head::HeadFault;
 use crate::protocol::request_id::valid_request_id;
 use crate::protocol::signature::{BodyHash, SeenBody};
 use crate::service::meter::{Answered, Charged};
@@ -43,9 +44,13 @@ const REMAINING: HeaderName = HeaderName::from_static("x-tollgate-remaining");
 const UNIT: HeaderName = HeaderName::from_static("x-tollgate-unit");
 const PACKAGE_EXPIRES: HeaderName = HeaderName::from_static("x-tollgate-package-expires");
 
-/// Serves one call; always answers.
-pub async fn serve(core: Rc<Core>, conn: Rc<Conn>, request: Request<Incoming>) -> Response<AnswerBody> {
-    let refused = conn.begin_call();
+/// Serves one call; always answers. `refused` says what is wrong with its head, if anything is.
+pub async fn serve(
+    core: Rc<Core>,
+    conn: Rc<Conn>,
+    refused: Option<HeadFault>,
+    request: Request<Incoming>,
+) -> Response<AnswerBody> {
     let mut guard = CallGuard::new(begin(core, conn, &request));
     let served = match refused {
         Some(fault) => Err(Rejection::head(fault)),
@@ -484,6 +489,9 @@ fn dress(call: &Call, head: &mut HeaderMap) {
     head.insert(REQUEST_ID_ANTHROPIC, call.request_id.clone());
     if call.cross_origin {
         cors::expose(head);
+    }
+    if call.conn.is_old(call.started) {
+        head.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
 }
 

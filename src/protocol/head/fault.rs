@@ -102,6 +102,14 @@ pub enum Malformed {
     ConnectionNamesGuarded,
     /// Two `Authorization` lines.
     AuthorizationRepeated,
+    /// A field of HTTP/1's connections in HTTP/2.
+    ConnectionField,
+    /// A `TE` other than `trailers` in HTTP/2.
+    TeUnknown,
+    /// A blank at the beginning or end of a value, in HTTP/2.
+    ValuePadded,
+    /// A scheme other than http and https.
+    SchemeUnknown,
 }
 
 impl Malformed {
@@ -123,7 +131,7 @@ impl Malformed {
             }
             Self::TargetForm => "the request target must be a path that begins with /; * goes with OPTIONS alone",
             Self::AuthorityDiffers => {
-                "the url in the request line names another host than the host header; send a path"
+                "the request names another host than the host header; send the same, or only one of them"
             }
             Self::HostMissing => "the host header is missing; send exactly one",
             Self::HostRepeated => "the host header is repeated; send exactly one",
@@ -148,6 +156,12 @@ impl Malformed {
             Self::ConnectionNamesGuarded => {
                 "the connection header names a header that must reach the gateway; take that name out of it"
             }
+            Self::ConnectionField => {
+                "http/2 has no connection headers; leave out connection, transfer-encoding and alike"
+            }
+            Self::TeUnknown => "the te header may only say trailers in http/2; leave it out",
+            Self::ValuePadded => "a header value begins or ends with a blank; leave the blank out",
+            Self::SchemeUnknown => "the scheme is not served here; send http or https",
             Self::AuthorizationRepeated => "the authorization header is repeated; send exactly one",
         }
     }
