@@ -8,7 +8,7 @@ use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use jiff::{SignedDuration, Timestamp};
@@ -45,6 +45,7 @@ use crate::service::ledger::{self, Ledger, Nudges};
 use crate::service::meter::Meter;
 use crate::service::receipts::ReceiptDesk;
 use crate::service::recovery::{Recovered, RecoveryError, recover};
+use crate::service::unbooked::Unbooked;
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::metrics::Metrics;
 use crate::tls::TlsError;
@@ -55,6 +56,8 @@ const BACKLOG: i32 = 1_024;
 pub const STORE_FILE: &str = "store.sqlite3";
 /// The folder of the data directory for bodies that are too large to be held in memory.
 const SPOOL_DIR: &str = "spool";
+/// How long a start waits until what earlier runs sold is in the books; the rest follows while calls are served.
+const START_BOOKS_FOR: Duration = Duration::from_secs(1);
 /// How often the journal is looked through for what can be removed.
 const TIDY_EVERY: Duration = Duration::from_secs(60);
 /// How often the journal and the store are looked at, for readiness.
@@ -126,7 +129,7 @@ pub struct Gateway {
 impl Gateway {
     /// Starts everything; returns once calls are served. Must run on the control runtime.
     pub async fn start(config: Config, load: LoadConfig) -> Result<Self, StartError> {
-        let Ground { clock, metrics, desk, run, found, keyring, data_listener, admin_listener, certificates } =
+        let Ground { clock, metrics, desk, run, found, unbooked, keyring, data_listener, admin_listener, certificates } =
             Ground::prepare(&config).await?;
         let store = Arc::clone(&desk.store);
         let addresses = (data_listener.local_addr()?, admin_listener.local_addr()?);
@@ -135,25 +138,12 @@ impl Gateway {
         let mut writers = run.writers().into_iter();
         let grants = writers.next().ok_or(StartError::NoWriter)?;
         let Keepers { ledger, nudges, commands, attendance, tidying } =
-            Keepers::new(&config, &desk, grants, (&run, &metrics));
+            Keepers::new(&config, &desk, (grants, unbooked), (&run, &metrics));
         found.suspense.iter().for_each(|((account, product), units)| ledger.note_suspense(account, product, *units));
         let patience = config.store.patience();
         let authenticator = Arc::new(Authenticator::new(Arc::clone(&store), keyring.clone(), patience));
         let own = own_parts(writers, (&ledger, patience), access.as_ref(), &metrics);
-        let shared = Shared {
-            authenticator: Arc::clone(&authenticator),
-            ledger: Arc::clone(&ledger),
-            clock: Arc::clone(&clock),
-            metrics: metrics.clone(),
-            limits: config.limits.clone(),
-            credentials: config.credentials.clone(),
-            spool: Spool::new(config.data_dir.join(SPOOL_DIR), config.limits.spooled_bytes)?,
-            held: Arc::new(Held::new(config.limits.buffered_bytes)),
-            tls: certificates.data.clone(),
-            h2c: config.data_listener.h2c,
-            run_id: random_id(&*desk.entropy),
-            receipts: config.receipts.as_ref().map(|receipts| receipt_desk(receipts, &run)).transpose()?,
-        };
+        let shared = shared(&config, (&authenticator, &ledger), (&desk, &run, &metrics), (&clock, &certificates))?;
         let server = Arc::new(Server::start(&Arc::new(shared), own, &shelf)?);
         let readiness = Arc::new(Readiness::default());
         readiness.raise(Unready::CheckingIn); // until the ledger is seen to be open
@@ -278,9 +268,15 @@ struct Keepers {
 }
 
 impl Keepers {
-    fn new(config: &Config, desk: &Desk, grants: Arc<dyn Journal>, (run, metrics): (&Run, &Metrics)) -> Self {
+    fn new(
+        config: &Config,
+        desk: &Desk,
+        (grants, unbooked): (Arc<dyn Journal>, Arc<Unbooked>),
+        (run, metrics): (&Run, &Metrics),
+    ) -> Self {
         let commands = Arc::new(CommandLog::new(desk.clone(), Arc::clone(&grants), run.earlier()));
-        let (ledger, nudges) = Ledger::new(ledger::Parts { desk: desk.clone(), grants, metrics: metrics.clone() });
+        let parts = ledger::Parts { desk: desk.clone(), grants, metrics: metrics.clone(), unbooked };
+        let (ledger, nudges) = Ledger::new(parts);
         let ledger = Arc::new(ledger);
         let (held_ledger, held_commands) = (Arc::clone(&ledger), Arc::clone(&commands));
         let attendance = Attendance::new(desk.clone(), held_ledger, held_commands, run.earlier(), metrics.clone());
@@ -298,6 +294,8 @@ struct Ground {
     run: Run,
     /// What the journals of earlier runs held.
     found: Recovered,
+    /// What they held and is not booked yet.
+    unbooked: Arc<Unbooked>,
     keyring: Keyring,
     data_listener: TcpListener,
     admin_listener: TcpListener,
@@ -322,8 +320,9 @@ impl Ground {
         let data_listener = listen("data", config.data_listener.address)?;
         let run = begin_run(dir, config)?;
         let desk = Desk::new(store, Arc::clone(&clock), entropy, run.incarnation().clone());
-        let found = settle_earlier(&run, &desk, &metrics).await?;
-        Ok(Self { clock, metrics, desk, run, found, keyring, data_listener, admin_listener, certificates })
+        let unbooked = Arc::new(Unbooked::default());
+        let found = settle_earlier(&run, &desk, &unbooked, &metrics).await?;
+        Ok(Self { clock, metrics, desk, run, found, unbooked, keyring, data_listener, admin_listener, certificates })
     }
 }
 
@@ -363,20 +362,18 @@ fn retention(config: &Config) -> Retention {
 }
 
 /// Brings the earlier runs' journals into the books.
-async fn settle_earlier(run: &Run, desk: &Desk, metrics: &Metrics) -> Result<Recovered, StartError> {
-    let found = recover(&run.earlier(), desk).await?;
+async fn settle_earlier(
+    run: &Run,
+    desk: &Desk,
+    unbooked: &Unbooked,
+    metrics: &Metrics,
+) -> Result<Recovered, StartError> {
+    let found = recover(&run.earlier(), desk, unbooked, Some(Instant::now() + START_BOOKS_FOR)).await?;
     metrics.journal.damaged_bytes.set(i64::try_from(found.damaged_bytes).unwrap_or(i64::MAX));
     if found.damaged_bytes > 0 {
         tracing::warn!(
             bytes = found.damaged_bytes,
             "journals of earlier runs are damaged; every valid record was read"
-        );
-    }
-    if found.suspended > 0 {
-        let units = found.suspended;
-        tracing::warn!(
-            units,
-            "units are in suspense: see `tollgate packages list`, decide with `tollgate packages resolve`"
         );
     }
     Ok(found)
@@ -394,6 +391,30 @@ fn own_parts(
         access: access.map(|access| access.buffer(metrics.access_dropped.clone())),
     };
     (0..).zip(writers).map(part).collect()
+}
+
+/// What the cores share.
+fn shared(
+    config: &Config,
+    (authenticator, ledger): (&Arc<Authenticator>, &Arc<Ledger>),
+    (desk, run, metrics): (&Desk, &Run, &Metrics),
+    (clock, certificates): (&Arc<dyn Clock>, &Certificates),
+) -> Result<Shared, StartError> {
+    Ok(Shared {
+        authenticator: Arc::clone(authenticator),
+        ledger: Arc::clone(ledger),
+        clock: Arc::clone(clock),
+        metrics: metrics.clone(),
+        limits: config.limits.clone(),
+        proxies: config.proxies.clone(),
+        credentials: config.credentials.clone(),
+        spool: Spool::new(config.data_dir.join(SPOOL_DIR), config.limits.spooled_bytes)?,
+        held: Arc::new(Held::new(config.limits.buffered_bytes)),
+        tls: certificates.data.clone(),
+        h2c: config.data_listener.h2c,
+        run_id: random_id(&*desk.entropy),
+        receipts: config.receipts.as_ref().map(|receipts| receipt_desk(receipts, run)).transpose()?,
+    })
 }
 
 /// Receipts, out of an index of this gateway's calls that is kept from now on.
@@ -551,6 +572,7 @@ impl Reloader {
             ("store", now.store != next.store),
             ("listeners.data", now.data_listener != next.data_listener),
             ("listeners.admin", now.admin_listener != next.admin_listener),
+            ("proxies", now.proxies != next.proxies),
             ("admin.token", secret(&now.admin_token, &next.admin_token)),
             ("secrets.hash_key", secret(&now.hash_key, &next.hash_key)),
             ("secrets.seal_key", secrets(&now.seal_keys) != secrets(&next.seal_keys)),

@@ -4,11 +4,13 @@ use std::path::{Path, PathBuf};
 
 use http::Method;
 
-use super::args::apps::{AppAdd, AppsCommand, WhichApp};
+use super::args::apps::{AppAdd, AppNetworks, AppsCommand, WhichApp};
 use super::client::{Ask, Client, ClientError};
-use super::remote::{Failure, Output, path_of};
+use super::remote::{Failure, Output, networks_text, path_of, some_of};
 use super::table::Table;
-use crate::admin::wire::apps::{AddApp, AddCode, AddedCode, AppList, AppView, AppWithSecret, RotateSecret};
+use crate::admin::wire::apps::{
+    AddApp, AddCode, AddedCode, AllowNetworks, AppList, AppView, AppWithSecret, RotateSecret,
+};
 
 pub(super) async fn apps(client: &Client, command: AppsCommand, mut output: Output<'_>) -> Result<(), Failure> {
     match command {
@@ -52,6 +54,11 @@ pub(super) async fn apps(client: &Client, command: AppsCommand, mut output: Outp
             let bound: AppView = client.ask(Ask { method: Method::DELETE, ..Ask::get(&path) }).await?;
             output.print(&bound, || apps_text(std::slice::from_ref(&bound)))?;
         }
+        AppsCommand::Networks(AppNetworks { app, networks, all_networks: _ }) => {
+            let (path, body) = (path(&app, "/networks"), AllowNetworks { networks: some_of(networks) });
+            let changed: AppView = client.ask(Ask::send(Method::PUT, &path, None, &body)?).await?;
+            output.print(&changed, || apps_text(std::slice::from_ref(&changed)))?;
+        }
         AppsCommand::Delete(app) => {
             remove(client, &path(&app, "")).await?;
             output.note(&format!("{} is deleted; calls with it are refused within a second", app.app))?;
@@ -65,8 +72,8 @@ async fn remove(client: &Client, path: &str) -> Result<(), ClientError> {
 }
 
 async fn add(client: &Client, wanted: AppAdd, mut output: Output<'_>) -> Result<(), Failure> {
-    let AppAdd { account, name, app_key, secret_file, products, once } = wanted;
-    let body = AddApp { name, app_key, app_secret: read(secret_file)?, products };
+    let AppAdd { account, name, app_key, secret_file, products, networks, once } = wanted;
+    let body = AddApp { name, app_key, app_secret: read(secret_file)?, products, networks: some_of(networks) };
     let path = path_of(&account, "/apps");
     let added: AppWithSecret =
         client.ask(Ask::send(Method::POST, &path, once.idempotency_key.as_ref(), &body)?).await?;
@@ -92,7 +99,7 @@ fn read(file: Option<PathBuf>) -> Result<Option<String>, ClientError> {
 
 /// Apps as a table.
 pub(super) fn apps_text(apps: &[AppView]) -> String {
-    let mut table = Table::new(["id", "name", "app key", "products", "secrets", "app codes"]);
+    let mut table = Table::new(["id", "name", "app key", "products", "networks", "secrets", "app codes"]);
     let joined = |words: Vec<String>| if words.is_empty() { "none".to_owned() } else { words.join(",") };
     for app in apps {
         table.row([
@@ -100,6 +107,7 @@ pub(super) fn apps_text(apps: &[AppView]) -> String {
             app.name.clone(),
             app.app_key.clone(),
             joined(app.products.iter().map(ToString::to_string).collect()),
+            networks_text(app.networks.as_deref()),
             app.secrets.len().to_string(),
             joined(app.codes.iter().map(|code| format!("{} {}", code.id, code.hint)).collect()),
         ]);

@@ -1,11 +1,13 @@
 //! The raw shape into [`Config`]: every rule that a file must fulfil beyond its form. A rule that fails is noted and
 //! the rest is still checked; what cannot be built is `None`. Products and offers have files of their own.
 
+mod cors;
 mod credentials;
 mod headers;
 mod listeners;
 mod offer;
 mod product;
+mod proxies;
 mod receipts;
 mod store;
 mod together;
@@ -66,6 +68,7 @@ pub(super) fn config(root: At<Raw>, folder: &Path, report: &Report<'_>) -> Optio
     let data_dir = data_dir.and_then(|at| cx.path(at));
     let store = store::store(raw.store, place, cx);
     let listeners = listeners::listeners(raw.listeners, place, cx);
+    let proxies = raw.proxies.section(place).and_then(|at| proxies::proxies(at.value, cx));
     let token_chars_min = match &listeners {
         Some((_, admin)) if !admin.address.ip().is_loopback() => TOKEN_CHARS_MIN_OUTSIDE,
         Some(_) | None => TOKEN_CHARS_MIN,
@@ -92,6 +95,7 @@ pub(super) fn config(root: At<Raw>, folder: &Path, report: &Report<'_>) -> Optio
         store: store?,
         data_listener,
         admin_listener,
+        proxies: proxies?,
         admin_token: admin_token?,
         hash_key,
         seal_keys,

@@ -25,11 +25,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::uri::Authority;
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, Method};
 use secrecy::SecretString;
 
 use crate::domain::credential::{Scheme, SignatureRule};
 use crate::domain::id::{GatewayId, OfferId, ProductId};
+use crate::domain::network::{Network, ProxyHeader};
 use crate::domain::offer::Offer;
 use crate::domain::signing::{PublicKey, SigningKey};
 
@@ -54,6 +55,8 @@ pub struct Config {
     pub data_listener: Listener,
     /// Where operators and Prometheus call.
     pub admin_listener: Listener,
+    /// What stands before the data listener.
+    pub proxies: Proxies,
     /// Opens the admin listener.
     pub admin_token: SecretString,
     /// Keys the hashes of API keys, at least 16 bytes.
@@ -181,6 +184,17 @@ pub struct Limits {
     pub spooled_bytes: u64,
 }
 
+/// Proxies before the data listener that are trusted to say where calls come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proxies {
+    /// Their addresses.
+    pub trusted: Vec<Network>,
+    /// The header in which they say it.
+    pub header: ProxyHeader,
+    /// Whether their connections begin with a header of the PROXY protocol.
+    pub proxy_protocol: bool,
+}
+
 /// How callers prove who they are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Credentials {
@@ -235,6 +249,8 @@ pub struct Product {
     pub end_user_header: Option<HeaderName>,
     /// Which of the seller's headers reach the buyer.
     pub response_headers: HeaderRule,
+    /// Whose pages may call it.
+    pub cors: CorsRule,
 }
 
 /// How calls find a product.
@@ -314,6 +330,28 @@ impl HeaderRule {
         };
         named(&self.allowed) || (covered(&self.allowed) && !named(&self.denied) && !covered(&self.denied))
     }
+}
+
+/// Whose pages may call a product from a browser, and what they may read of its answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CorsRule {
+    /// Whose.
+    pub origins: Origins,
+    /// With which methods; `None`: all.
+    pub methods: Option<Vec<Method>>,
+    /// The seller's headers that they may read, besides the gateway's own.
+    pub exposed: Vec<HeaderName>,
+    /// For how long browsers may remember it.
+    pub max_age: Duration,
+}
+
+/// Origins of pages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origins {
+    /// All.
+    Any,
+    /// As browsers write them; none at all if it is empty.
+    These(Vec<String>),
 }
 
 /// A seller's address.

@@ -34,6 +34,7 @@ pub(super) mod defaults {
     pub(in super::super) const SELLER_IDLE: Duration = Duration::from_secs(600);
     pub(in super::super) const SELLER_TOTAL: Duration = Duration::from_secs(3600);
     pub(in super::super) const BODY_MAX: u64 = 32 << 20;
+    pub(in super::super) const CORS_MAX_AGE: Duration = Duration::from_secs(86_400);
     pub(in super::super) const SPOOL_ABOVE: u64 = 1 << 20;
     pub(in super::super) const SPOOLED_BYTES: u64 = 4 << 30;
     pub(in super::super) const REDIS_PREFIX: &str = "tollgate";
@@ -57,6 +58,8 @@ pub(super) struct Raw {
     pub(super) store: Given<RawStore>,
     /// Where the gateway listens.
     pub(super) listeners: Given<RawListeners>,
+    /// Proxies before `listeners.data`.
+    pub(super) proxies: Given<RawProxies>,
     /// The operators' side.
     pub(super) admin: Given<RawAdmin>,
     /// Keys of the gateway itself.
@@ -249,6 +252,31 @@ pub(super) struct RawCertificate {
     pub(super) cert_file: Given<String>,
     /// PEM file with its key; it must be the owner's alone (chmod 600).
     pub(super) key_file: Given<String>,
+}
+
+/// Proxies before `listeners.data` that are trusted to say where calls come from.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawProxies {
+    /// Their addresses, or ranges of them. Nobody else can choose the address under which allow-lists, limits, the
+    /// access log and sellers know a client.
+    #[schemars(extend("default" = []))]
+    pub(super) trusted: Given<Vec<Given<String>>>,
+    /// The header to which they add whom they speak for; the other one is whatever the client sent, and is not read.
+    #[schemars(extend("default" = "x-forwarded-for"))]
+    pub(super) header: Given<RawProxyHeader>,
+    /// Their connections begin with a header of the PROXY protocol, version 1 or 2; those without one are closed.
+    #[schemars(extend("default" = false))]
+    pub(super) proxy_protocol: Given<bool>,
+}
+
+/// A header in which proxies say whom they speak for.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
+pub(super) enum RawProxyHeader {
+    XForwardedFor,
+    Forwarded,
 }
 
 /// The operators' side.
@@ -450,6 +478,26 @@ pub(super) struct RawProduct {
     /// Seller's headers that reach the buyer besides the default ones: names, or prefixes that end in `*`.
     #[schemars(extend("default" = []))]
     pub(super) response_headers: Given<Vec<Given<String>>>,
+    /// Whose pages may call it from a browser. Default: everybody's; the call needs its credential all the same.
+    pub(super) cors: Given<RawCors>,
+}
+
+/// Whose pages may call a product from a browser.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawCors {
+    /// Origins as browsers send them, as in `https://app.example.com`; `*` alone: all; an empty list: none.
+    #[schemars(extend("default" = ["*"]))]
+    pub(super) origins: Given<Vec<Given<String>>>,
+    /// Methods that a page may use; `*` alone: all.
+    #[schemars(extend("default" = ["*"]))]
+    pub(super) methods: Given<Vec<Given<String>>>,
+    /// The seller's headers that a page may read, besides the request id and the gateway's own.
+    #[schemars(extend("default" = []))]
+    pub(super) exposed_headers: Given<Vec<Given<String>>>,
+    /// How long a browser may remember a permission.
+    #[schemars(extend("default" = "1d"))]
+    pub(super) max_age: Given<Period>,
 }
 
 /// How calls find a product.

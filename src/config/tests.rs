@@ -63,6 +63,11 @@ products:
     durability: disk
     end_user_header: X-End-User
     response_headers: [x-seller-*]
+    cors:
+      origins: [https://app.example.com]
+      methods: [GET, POST]
+      exposed_headers: [X-Seller-Region]
+      max_age: 10m
   - id: weather
     kind: http
     host: API.example.com
@@ -102,6 +107,10 @@ receipts:
   earlier:
     - id: 2025-11
       public_key: \"-----BEGIN PUBLIC KEY-----\\nMCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=\\n-----END PUBLIC KEY-----\"
+proxies:
+  trusted: [10.0.0.0/8, 192.0.2.7]
+  header: forwarded
+  proxy_protocol: true
 ";
 
 /// The least that a file can say.

@@ -9,6 +9,7 @@ use super::account::Account;
 use super::command::Refusal;
 use super::id::{AppCodeId, AppId, ProductId};
 use super::key::KeyHash;
+use super::network::Network;
 
 /// The marketplace's limit of apps per account.
 pub const APPS_PER_ACCOUNT_MAX: usize = 50;
@@ -40,6 +41,9 @@ pub struct App {
     pub codes: Vec<AppCode>,
     /// The products that it opens; at most [`BINDINGS_MAX`].
     pub products: Vec<ProductId>,
+    /// The only networks from which it is accepted; `None`: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub networks: Option<Vec<Network>>,
     /// When it was made.
     pub created_at: Timestamp,
 }
@@ -97,6 +101,8 @@ pub enum AppChange {
     Bind(ProductId),
     /// No longer lets it.
     Unbind(ProductId),
+    /// Sets the only networks from which it is accepted; `None`: all.
+    AllowNetworks(Option<Vec<Network>>),
     /// Removes the app for ever, with its secrets and codes.
     Delete,
 }
@@ -134,6 +140,7 @@ pub(super) fn change(head: &mut Account, id: &AppId, wanted: &AppChange, now: Ti
             }
         }
         AppChange::Bind(product) => bind(app, product)?,
+        AppChange::AllowNetworks(networks) => app.networks = networks.clone(),
         AppChange::Unbind(product) => app.products.retain(|bound| bound != product),
         AppChange::Delete => head.apps.retain(|app| app.id != *id),
     }
@@ -205,6 +212,7 @@ mod tests {
             secrets: vec![secret("first", 0)],
             codes: Vec::new(),
             products: Vec::new(),
+            networks: None,
             created_at: at(0),
         }
     }

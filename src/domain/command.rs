@@ -7,7 +7,8 @@ use super::allocation::Tags;
 use super::amount::Units;
 use super::app::{App, AppChange};
 use super::id::{AppCodeId, AppId, CommandId, KeyId, PackageId, ProductId, ProjectId};
-use super::key::ApiKey;
+use super::key::{ApiKey, NewText};
+use super::network::Network;
 use super::offer::Offer;
 
 /// A change that someone asks for.
@@ -28,6 +29,8 @@ pub enum Action {
     AddKey(ApiKey),
     /// Changes what is given of a key; `None` leaves it.
     ChangeKey(KeyId, KeyChange),
+    /// Gives a key a new text.
+    RotateKey(KeyId, NewText),
     /// Removes a key for ever.
     RevokeKey(KeyId),
     /// Puts a package of an offer into the account's pool.
@@ -82,6 +85,9 @@ pub struct KeyChange {
     /// A new list of models, or `Some(None)` for all.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
     pub models: Option<Option<Vec<String>>>,
+    /// A new list of networks, or `Some(None)` for all.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    pub networks: Option<Option<Vec<Network>>>,
     /// Another project.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub project: Option<ProjectId>,

@@ -15,6 +15,7 @@ pub mod id;
 pub mod key;
 pub mod lease;
 pub mod moment;
+pub mod network;
 pub mod offer;
 pub mod package;
 pub mod pool;

@@ -9,8 +9,7 @@ use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use http::HeaderValue;
-
+use super::client::Client;
 use crate::config::Limits;
 use crate::protocol::head::HeadFault;
 use crate::service::authenticate::LastCaller;
@@ -21,8 +20,9 @@ pub const SWEEP_EVERY: Duration = Duration::from_millis(100);
 /// One client connection, or one stream of it.
 #[derive(Debug)]
 pub struct Conn {
-    /// The client's address as headers and the log show it, written once for all its calls.
-    pub client: HeaderValue,
+    /// Who is at its other end, by the PROXY protocol if that is spoken; written once for all calls. A call's own client is
+    /// [`Call::client`](super::context::Call::client): a proxy speaks for many.
+    pub client: Client,
     /// Whether nobody on the way can read along.
     pub tls: bool,
     /// Who called last.
@@ -58,9 +58,8 @@ pub struct Expired;
 impl Conn {
     /// A connection that has sent nothing yet.
     pub fn new(peer: SocketAddr, tls: bool, limits: &Limits) -> Rc<Self> {
-        let client = HeaderValue::from_str(&peer.ip().to_string());
         let conn = Self {
-            client: client.unwrap_or_else(|_| HeaderValue::from_static("")), // digits, letters, dots and colons are fine
+            client: Client::at(peer.ip()),
             tls,
             last_caller: Rc::default(),
             connection: None,

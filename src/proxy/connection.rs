@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
+use super::client::{self, HeaderError};
 use super::conn::Conn;
 use super::gate::Gate;
 use super::server::{Closed, Core};
@@ -24,11 +25,24 @@ const BUFFER_BYTES_MAX: usize = 64 * 1024;
 pub async fn serve(
     core: Rc<Core>,
     (stream, peer): (std::net::TcpStream, SocketAddr),
-    draining: watch::Receiver<bool>,
+    mut draining: watch::Receiver<bool>,
     _closed: Closed,
 ) {
-    let Ok(stream) = TcpStream::from_std(stream) else { return };
+    let Ok(mut stream) = TcpStream::from_std(stream) else { return };
     let limits = &core.shared.limits;
+    let source = client::source(&mut stream, peer, (&core.shared.proxies, limits.head_timeout));
+    let source = tokio::select! {
+        source = source => source,
+        _ = draining.wait_for(|draining| *draining) => return, // nothing has been asked yet
+    };
+    let peer = match source {
+        Ok(peer) => peer,
+        Err(HeaderError::Io(_)) => return, // as whoever looks whether the port is open
+        Err(error) => {
+            tracing::warn!(%peer, %error, "a trusted proxy's connection is refused");
+            return;
+        }
+    };
     let Some(tls) = &core.shared.tls else {
         let conn = Conn::new(peer, false, limits);
         if core.shared.h2c && http2::begins(&stream, limits.head_timeout).await {

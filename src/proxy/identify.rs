@@ -84,7 +84,7 @@ pub async fn identify<'h>(
         (Ok(found), Some(claim)) => Ok(Some(Pending { claim, found: Some(found) })),
         (Err(AuthError::Unknown), Some(claim)) => Ok(Some(Pending { claim, found: None })),
         (Ok(found), None) => {
-            note(call, found);
+            note(call, found)?;
             sold.map_or(Ok(None), |sold| check_product(call, sold).map(|()| None))
         }
         (Err(error), _) => Err(refused(scheme, &error)),
@@ -97,9 +97,18 @@ fn anthropic_shaped(path: &str, headers: &HeaderMap) -> bool {
     messages || headers.contains_key("anthropic-version")
 }
 
-/// Notes who calls.
-fn note(call: &mut Call, Found { caller, read, waited }: Found) {
+/// Notes who calls, and refuses a caller that may not call from where it does.
+fn note(call: &mut Call, Found { caller, read, waited }: Found) -> Result<(), Rejection> {
+    let address = call.client().address;
+    let accepted = caller.accepted_from(address);
+    let what = if caller.is_app() { "app" } else { "API key" };
     (call.caller, call.read, call.waited) = (Some(caller), read, waited);
+    if accepted {
+        return Ok(());
+    }
+    let message =
+        format!("this {what} is not accepted from {address}; call from an address that it allows, or allow this one");
+    Err(Rejection::new(Code::AddressNotAllowed, message))
 }
 
 /// Looks a credential up for a call that has `waited` for the store before.
@@ -180,8 +189,7 @@ pub fn verify(
     match (verified, found) {
         (Some(rule), Some(found)) if opens(&found.caller) => {
             shared.metrics.signatures(rule).inc();
-            note(call, found);
-            Ok(())
+            note(call, found)
         }
         (_, _) => {
             let debug = sold.is_some_and(|sold| sold.product.signature_debug);

@@ -3,6 +3,7 @@
 
 pub mod body;
 pub mod catalog;
+pub mod client;
 pub mod conn;
 pub mod connection;
 pub mod context;

@@ -16,6 +16,7 @@ use hyper::body::{Body, Incoming};
 
 use super::body::{AnswerBody, FirstFrame, Tap, TapParts};
 use super::catalog::{Shelf, Sold};
+use super::client::named_by_header;
 use super::conn::Conn;
 use super::context::{Call, CallGuard};
 use super::forward::{Outgoing, exchange};
@@ -51,10 +52,14 @@ pub async fn serve(
     refused: Option<HeadFault>,
     request: Request<Incoming>,
 ) -> Response<AnswerBody> {
-    let mut guard = CallGuard::new(begin(core, conn, &request));
-    let served = match refused {
-        Some(fault) => Err(Rejection::head(fault)),
-        None => serve_checked(&mut guard, request).await,
+    let named = named_by_header(&conn.client, request.headers(), &core.shared.proxies);
+    let mut call = begin(core, conn, &request);
+    let named = named.map(|client| call.forwarded_for = client.map(Box::new));
+    let mut guard = CallGuard::new(call);
+    let served = match (refused, named) {
+        (Some(fault), _) => Err(Rejection::head(fault)),
+        (None, Err(fault)) => Err(Rejection::new(Code::InvalidRequest, fault.to_string())),
+        (None, Ok(())) => serve_checked(&mut guard, request).await,
     };
     let answer = served.unwrap_or_else(|rejection| reject(&mut guard, &rejection));
     guard.finish(Ending::Complete); // those whose body is a seller's have handed their call on
@@ -68,12 +73,13 @@ fn begin(core: Rc<Core>, conn: Rc<Conn>, request: &Request<Incoming>) -> Call {
     let request_id = head.get(REQUEST_ID).filter(|id| valid_request_id(id.as_bytes())).cloned().unwrap_or_else(own);
     Call {
         conn,
+        forwarded_for: None,
         request_id,
         arrived,
         started: Instant::now(),
         method: request.method().clone(),
         path: request.uri().path().to_owned(),
-        cross_origin: head.contains_key(header::ORIGIN),
+        origin: cors::origin(head),
         sold: None,
         scheme: None,
         caller: None,
@@ -94,13 +100,14 @@ fn begin(core: Rc<Core>, conn: Rc<Conn>, request: &Request<Incoming>) -> Call {
 
 async fn serve_checked(guard: &mut CallGuard, request: Request<Incoming>) -> Result<Response<AnswerBody>, Rejection> {
     let Some(call) = guard.call() else { return Err(gone()) };
-    if cors::is_preflight(request.method(), request.headers()) {
-        return Ok(own_answer(call, cors::permit(request.headers())));
-    }
     let shelf = Arc::clone(&call.core.shelf());
     let (parts, incoming) = request.into_parts();
     let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
+    if let Some(asked) = cors::preflight(&parts.method, &parts.headers) {
+        let route = route::find(&shelf, host, target, asked == "GET" || asked == "HEAD");
+        return Ok(permission(call, cors::permit(&shelf, route.ok().as_ref(), &parts.headers)));
+    }
     let asks = matches!(parts.method, Method::GET | Method::HEAD);
     let route = route::find(&shelf, host, target, asks)?;
     if let Route::Product { sold, .. } | Route::Models { sold: Some(sold), .. } = &route {
@@ -139,7 +146,7 @@ async fn serve_checked(guard: &mut CallGuard, request: Request<Incoming>) -> Res
     *request.method_mut() = parts.method;
     *request.uri_mut() = seller_uri(&sold, &path)?;
     *request.headers_mut() = parts.headers;
-    headers::to_seller(request.headers_mut(), &sold, &call.conn.client, &call.request_id);
+    headers::to_seller(request.headers_mut(), &sold, &call.client().text, &call.request_id);
     let streamed_up = body.upload.is_some();
     let (response, link) = exchange(call, &seller, Outgoing { request, upload: body.upload }).await?;
     let kept = (!streamed_up).then_some((link, seller));
@@ -485,14 +492,24 @@ async fn charge(call: &mut Call, status: StatusCode, streamed: bool) -> Result<O
 
 /// What every answer carries.
 fn dress(call: &Call, head: &mut HeaderMap) {
+    name_call(call, head);
+    let rules = (&*call.core.shelf(), call.sold.as_deref(), call.speaks_llm());
+    cors::expose(head, call.origin.as_ref(), rules);
+}
+
+fn name_call(call: &Call, head: &mut HeaderMap) {
     head.insert(REQUEST_ID, call.request_id.clone());
     head.insert(REQUEST_ID_ANTHROPIC, call.request_id.clone());
-    if call.cross_origin {
-        cors::expose(head);
-    }
     if call.conn.is_old(call.started) {
         head.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
+}
+
+/// The answer to a preflight; it says itself whose pages may read it.
+fn permission(call: &mut Call, mut response: Response<AnswerBody>) -> Response<AnswerBody> {
+    name_call(call, response.headers_mut());
+    call.status = Some(response.status().as_u16());
+    response
 }
 
 fn own_answer(call: &mut Call, mut response: Response<AnswerBody>) -> Response<AnswerBody> {

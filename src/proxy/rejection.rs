@@ -33,6 +33,7 @@ pub enum Code {
     SchemeNotAccepted,
     TlsRequired,
     AmbiguousCredentials,
+    AddressNotAllowed,
     ProductNotAllowed,
     ModelNotAllowed,
     ModelNotFound,
@@ -97,6 +98,7 @@ impl Code {
             Self::SchemeNotAccepted => "scheme_not_accepted",
             Self::TlsRequired => "tls_required",
             Self::AmbiguousCredentials => "ambiguous_credentials",
+            Self::AddressNotAllowed => "address_not_allowed",
             Self::ProductNotAllowed => "product_not_allowed",
             Self::ModelNotAllowed => "model_not_allowed",
             Self::ModelNotFound => "model_not_found",
@@ -134,7 +136,9 @@ impl Code {
             | Self::SignatureExpired
             | Self::InvalidAppCode
             | Self::SchemeNotAccepted => facts(StatusCode::UNAUTHORIZED, INVALID, "APIG.0303"),
-            Self::TlsRequired => facts(StatusCode::FORBIDDEN, "permission_error", "APIG.0306"),
+            Self::TlsRequired | Self::AddressNotAllowed => {
+                facts(StatusCode::FORBIDDEN, "permission_error", "APIG.0306")
+            }
             Self::ProductNotAllowed | Self::ModelNotAllowed => {
                 facts(StatusCode::FORBIDDEN, "permission_error", "APIG.0304")
             }
@@ -208,6 +212,9 @@ impl Rejection {
                 Self::new(Code::ApiKeyDisabled, "the API key is disabled; enable it, or use another one")
             }
             AuthError::Expired => Self::new(Code::ApiKeyExpired, "the API key has expired; create a new one"),
+            AuthError::Replaced => {
+                Self::new(Code::ApiKeyExpired, "the API key was replaced by a newer one; use that one")
+            }
             AuthError::Unavailable(_) => Self::store(),
         }
     }

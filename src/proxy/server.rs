@@ -26,7 +26,7 @@ use super::rejection::Code;
 use super::request_body::Held;
 use super::seller::Seller;
 use super::spool::Spool;
-use crate::config::{Credentials, Limits};
+use crate::config::{Credentials, Limits, Proxies};
 use crate::domain::usage::Ending;
 use crate::ports::clock::Clock;
 use crate::service::authenticate::Authenticator;
@@ -52,6 +52,8 @@ pub struct Shared {
     pub metrics: Metrics,
     /// Bounds.
     pub limits: Limits,
+    /// Who may say where calls come from.
+    pub proxies: Proxies,
     /// How callers prove who they are.
     pub credentials: Credentials,
     /// Request bodies in files.

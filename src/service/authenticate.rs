@@ -71,6 +71,9 @@ pub enum AuthError {
     /// Its time is over.
     #[error("the key has expired")]
     Expired,
+    /// Another has taken its place, and the overlap is over.
+    #[error("the key was replaced")]
+    Replaced,
     /// The store did not say.
     #[error("the store does not answer: {0}")]
     Unavailable(String),
@@ -150,6 +153,7 @@ impl Authenticator {
             KeyState::Usable => Ok(found),
             KeyState::Disabled => Err(AuthError::Disabled),
             KeyState::Expired => Err(AuthError::Expired),
+            KeyState::Replaced => Err(AuthError::Replaced),
         }
     }
 

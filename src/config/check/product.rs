@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Cx, credentials, headers, upstream};
+use super::{Cx, cors, credentials, headers, upstream};
 use crate::config::address::{host_name, plain_path, web_url};
 use crate::config::problem::PlaceId;
 use crate::config::raw::{RawAccess, RawBreakRule, RawDurability, RawKind, RawMeter, RawProduct, defaults};
@@ -110,6 +110,7 @@ fn product(at: At<RawProduct>, cx: Cx<'_>) -> Sold {
     });
     let end_user_header = cx.text(raw.end_user_header, headers::end_user);
     let more_headers = response_headers(raw.response_headers, cx);
+    let cors = raw.cors.section(place).and_then(|at| cors::rule(at.value, cx));
     let build = || {
         let kind = route.as_ref()?.kind.clone();
         Some(Product {
@@ -132,6 +133,7 @@ fn product(at: At<RawProduct>, cx: Cx<'_>) -> Sold {
             on_seller_break: on_seller_break?,
             durability: durability?,
             end_user_header: end_user_header?.map(|at| at.value),
+            cors: cors?,
         })
     };
     let product = build();

@@ -4,11 +4,12 @@
 use jiff::{SignedDuration, Timestamp};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{Accounts, Applied, ChangeError, InputFault, check_text, ids};
+use super::{Accounts, Applied, ChangeError, InputFault, check_networks, check_text, ids};
 use crate::domain::account::Account;
 use crate::domain::app::{App, AppChange, AppCode, AppSecret, MARKETPLACE_APP};
 use crate::domain::command::{Action, Command, Refusal};
 use crate::domain::id::{AccountId, AppCodeId, AppId, CommandId, ProductId};
+use crate::domain::network::Network;
 use crate::protocol::app_text::{
     AppTextFault, CODE_RANDOM_BYTES, HALF_BYTES, check_app_key, check_secret, code_from, code_hint, half_from, is_code,
 };
@@ -25,6 +26,8 @@ pub struct NewApp {
     pub secret: Option<SecretString>,
     /// The products that it opens.
     pub products: Vec<ProductId>,
+    /// The only networks from which it is accepted; `None`: all.
+    pub networks: Option<Vec<Network>>,
 }
 
 /// An app with its present secret.
@@ -70,6 +73,7 @@ impl Accounts {
         if new.products.len() > crate::domain::app::BINDINGS_MAX {
             return Err(InputFault::List("products").into());
         }
+        check_networks(new.networks.as_deref())?;
         if let Some(key) = &new.app_key {
             check_app_key(key).map_err(|fault| InputFault::AppText("app_key", fault))?;
         }
@@ -182,6 +186,20 @@ impl Accounts {
         self.change_app(account, app, None, change).await
     }
 
+    /// Sets the only networks from which an app is accepted; `None`: all.
+    ///
+    /// # Errors
+    /// See [`ChangeError`].
+    pub async fn allow_networks(
+        &self,
+        account: &AccountId,
+        app: &AppId,
+        networks: Option<Vec<Network>>,
+    ) -> Result<App, ChangeError> {
+        check_networks(networks.as_deref())?;
+        self.change_app(account, app, None, AppChange::AllowNetworks(networks)).await
+    }
+
     /// Removes an app for ever.
     ///
     /// # Errors
@@ -208,6 +226,7 @@ impl Accounts {
             app_key,
             codes: Vec::new(),
             products: new.products,
+            networks: new.networks,
             created_at: now,
         })
     }

@@ -1,5 +1,6 @@
 //! A caller: the credential behind a call, and what it opens.
 
+use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use jiff::Timestamp;
@@ -10,6 +11,7 @@ use crate::domain::allocation::Allocation;
 use crate::domain::app::App;
 use crate::domain::id::{AccountId, ProductId};
 use crate::domain::key::{ApiKey, KeyHash, KeyState};
+use crate::domain::network::{Network, any_contains};
 use crate::domain::usage::CallerRef;
 use crate::protocol::keyring::Keyring;
 use crate::protocol::signature::SigningKey;
@@ -33,12 +35,15 @@ pub struct Caller {
 
 #[derive(Debug)]
 enum Opens {
-    Key(ApiKey),
+    /// With the hash of the text that was presented.
+    Key(ApiKey, KeyHash),
     App {
         /// Those that it is bound to.
         products: Vec<ProductId>,
         /// Each with the first moment at which it is refused.
         secrets: Vec<(SigningKey, Option<Timestamp>)>,
+        /// The only ones from which it is accepted; `None`: all.
+        networks: Option<Vec<Network>>,
     },
 }
 
@@ -46,12 +51,13 @@ impl Caller {
     /// The caller whose credential an account keeps under a hash.
     pub(super) fn find(head: &Account, hash: KeyHash, keyring: &Keyring) -> Option<Self> {
         let has = |app: &&App| app.hash == hash || app.codes.iter().any(|code| code.hash == hash);
-        let (reference, allocation, opens) = match head.keys.iter().find(|key| key.hash == hash) {
-            Some(key) => (CallerRef::Key(key.id.clone()), key.allocation(), Opens::Key(key.clone())),
+        let (reference, allocation, opens) = match head.keys.iter().find(|key| key.hashes().any(|known| known == hash))
+        {
+            Some(key) => (CallerRef::Key(key.id.clone()), key.allocation(), Opens::Key(key.clone(), hash)),
             None => {
                 let app = head.apps.iter().find(has)?;
                 let secrets = signing_keys(head, app, keyring);
-                let opens = Opens::App { products: app.products.clone(), secrets };
+                let opens = Opens::App { products: app.products.clone(), secrets, networks: app.networks.clone() };
                 (CallerRef::App(app.id.clone()), Allocation::default(), opens)
             }
         };
@@ -62,9 +68,18 @@ impl Caller {
     /// Whether the credential can be used at a moment.
     pub fn state_at(&self, now: Timestamp) -> KeyState {
         match &self.opens {
-            Opens::Key(key) => key.state_at(now),
+            Opens::Key(key, presented) => key.text_state_at(*presented, now),
             Opens::App { .. } => KeyState::Usable,
         }
+    }
+
+    /// Whether it is accepted from an address.
+    pub fn accepted_from(&self, address: IpAddr) -> bool {
+        let networks = match &self.opens {
+            Opens::Key(key, _) => &key.networks,
+            Opens::App { networks, .. } => networks,
+        };
+        networks.as_ref().is_none_or(|networks| any_contains(networks, address))
     }
 
     /// Whether it is an app.
@@ -75,7 +90,7 @@ impl Caller {
     /// Whether it opens a product: an app must be bound to it, a key opens all that no list of its own leaves out.
     pub fn opens(&self, product: &ProductId) -> bool {
         match &self.opens {
-            Opens::Key(key) => key.opens(product),
+            Opens::Key(key, _) => key.opens(product),
             Opens::App { products, .. } => products.contains(product),
         }
     }
@@ -83,20 +98,20 @@ impl Caller {
     /// Whether it opens a model.
     pub fn opens_model(&self, model: &str) -> bool {
         match &self.opens {
-            Opens::Key(key) => key.opens_model(model),
+            Opens::Key(key, _) => key.opens_model(model),
             Opens::App { .. } => true,
         }
     }
 
     /// Whether it opens some models only.
     pub fn limits_models(&self) -> bool {
-        matches!(&self.opens, Opens::Key(ApiKey { models: Some(_), .. }))
+        matches!(&self.opens, Opens::Key(ApiKey { models: Some(_), .. }, _))
     }
 
     /// The keys that its signatures may be made with at a moment.
     pub(super) fn signing_keys(&self, now: Timestamp) -> impl Iterator<Item = &SigningKey> {
         let secrets = match &self.opens {
-            Opens::Key(_) => &[],
+            Opens::Key(..) => &[],
             Opens::App { secrets, .. } => secrets.as_slice(),
         };
         secrets.iter().filter(move |(_, until)| until.is_none_or(|until| now < until)).map(|(key, _)| key)
