@@ -316,6 +316,9 @@ pub struct AdminAddress {
     /// The gateway's admin listener
     #[arg(long, global = true, value_name = "URL", env = "TOLLGATE_ADMIN", default_value = "http://127.0.0.1:9090")]
     pub admin: String,
+    /// If it speaks TLS.
+    #[command(flatten)]
+    pub tls: certificate::AdminTls,
     /// Print JSON
     #[arg(long, global = true)]
     pub json: bool,

@@ -15,6 +15,7 @@ pub mod store;
 mod table;
 #[cfg(test)]
 mod tests;
+mod tls;
 pub mod usage;
 
 use std::ffi::OsString;

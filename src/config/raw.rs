@@ -1,13 +1,17 @@
 //! What a configuration file says, key by key. The comments here become the descriptions of the JSON Schema. What
 //! the values must fulfil together is in `check`; the values that absent keys have are in [`defaults`].
 
+mod listeners;
+
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+pub(super) use listeners::{RawCertificate, RawListeners};
+
 use super::read::Given;
-use super::scalar::{Count, Listen, Moment, Period, Secret, Size, ValidityText, Zone};
+use super::scalar::{Count, Moment, Period, Secret, Size, ValidityText, Zone};
 use crate::domain::billable::StatusRule;
 
 /// What an absent key means, each in the unit of its key.
@@ -174,84 +178,6 @@ pub(super) struct RawRedisTls {
     pub(super) client_cert: Given<String>,
     /// PEM file with the key of that certificate; it must be the owner's alone (chmod 600).
     pub(super) client_key: Given<String>,
-}
-
-/// Where the gateway listens: address and port; port 0 picks a free one.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct RawListeners {
-    /// Where buyers call: an address, or a section with one.
-    #[schemars(extend("default" = "127.0.0.1:8080"))]
-    pub(super) data: Given<RawDataListener>,
-    /// Where operators and Prometheus call: an address, or a section with one. Outside this machine's own addresses the
-    /// token needs 32 characters.
-    #[schemars(extend("default" = "127.0.0.1:9090"))]
-    pub(super) admin: Given<RawAdminListener>,
-}
-
-/// Where buyers call. The address alone may stand in its place.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default, rename = "\0short")]
-#[schemars(transform = or_address)]
-pub(super) struct RawDataListener {
-    /// Address and port.
-    #[schemars(extend("default" = "127.0.0.1:8080"))]
-    pub(super) address: Given<Listen>,
-    /// Certificates. Default: TLS is not spoken.
-    pub(super) tls: Given<RawServerTls>,
-    /// Also speaks HTTP/2 without TLS, to clients that begin with it. With TLS it is spoken anyway.
-    #[schemars(extend("default" = false))]
-    pub(super) h2c: Given<bool>,
-}
-
-/// Where operators and Prometheus call. The address alone may stand in its place.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default, rename = "\0short")]
-#[schemars(transform = or_address)]
-pub(super) struct RawAdminListener {
-    /// Address and port.
-    #[schemars(extend("default" = "127.0.0.1:9090"))]
-    pub(super) address: Given<Listen>,
-    /// Certificates. Default: TLS is not spoken.
-    pub(super) tls: Given<RawAdminTls>,
-}
-
-/// Lets an address stand for a whole section.
-fn or_address(schema: &mut schemars::Schema) {
-    let section = std::mem::take(schema);
-    let address = <Listen as JsonSchema>::json_schema(&mut schemars::SchemaGenerator::default());
-    *schema = schemars::json_schema!({ "anyOf": [address, section] });
-}
-
-/// Certificates that a listener shows.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-#[schemars(extend("required" = ["certificates"]))]
-pub(super) struct RawServerTls {
-    /// 1 to 64 certificates. Shown is the first that is made out to the name the client asks for, else the first.
-    pub(super) certificates: Given<Vec<Given<RawCertificate>>>,
-}
-
-/// Certificates that the admin listener shows, and those that it asks for.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-#[schemars(extend("required" = ["certificates"]))]
-pub(super) struct RawAdminTls {
-    /// 1 to 64 certificates. Shown is the first that is made out to the name the client asks for, else the first.
-    pub(super) certificates: Given<Vec<Given<RawCertificate>>>,
-    /// PEM file with authorities: a client needs a certificate of one of them, beside the token. Default: none is asked for.
-    pub(super) client_ca_file: Given<String>,
-}
-
-/// A certificate and its key.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-#[schemars(extend("required" = ["cert_file", "key_file"]))]
-pub(super) struct RawCertificate {
-    /// PEM file with the certificate, then those that lead from it to the authority.
-    pub(super) cert_file: Given<String>,
-    /// PEM file with its key; it must be the owner's alone (chmod 600).
-    pub(super) key_file: Given<String>,
 }
 
 /// Proxies before `listeners.data` that are trusted to say where calls come from.

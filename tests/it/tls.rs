@@ -209,6 +209,19 @@ async fn the_admin_listener_asks_for_certificates_beside_the_token() {
         };
         assert!(ended.to_string().contains("alert"), "{ended}");
     }
+    // Commands show theirs as well.
+    let (url, token) = (format!("https://localhost:{}", listener.port()), dir.path().join("token"));
+    std::fs::write(&token, crate::harness::admin::TOKEN).unwrap();
+    let at = |name: &str| files.0.join(name).to_str().unwrap().to_owned();
+    let (ca, shown, key) = (at("ca.pem"), at("client.pem"), at("client.key"));
+    let tls = ["--admin", &url, "--admin-ca-file", &ca, "--admin-cert-file", &shown, "--admin-key-file", &key];
+    let list = ["accounts", "list", "--admin-token-file", token.to_str().unwrap()];
+    let (code, out, said) = run(&[&list[..], &tls].concat());
+    assert!(code == Some(0) && out.contains(&buyer.account), "{out}{said}");
+    let (code, out, said) = run(&[&["health"][..], &tls[..4]].concat());
+    assert_eq!(code, Some(69), "without a certificate: {out}{said}");
+    let (code, _, said) = run(&[&["health"][..], &tls[..6]].concat());
+    assert!(code == Some(78) && said.contains("belong together"), "{said}");
     // The token is asked for all the same.
     let client = Arc::new(files.client_with(rustls::ALL_VERSIONS, Some(&files)));
     let mut bare = Client::connect(tunnel(listener, client, "localhost").await).await;
