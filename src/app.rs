@@ -18,6 +18,7 @@ use tokio::sync::{broadcast, watch};
 use tokio::task::JoinHandle;
 
 use self::certificates::Certificates;
+use self::store::Opened;
 use crate::adapter::clock::{SystemClock, SystemEntropy};
 use crate::adapter::journal::{DataDir, OpenError as DataDirError, Retention, Run, RunOptions, Tidier};
 use crate::adapter::redis::OpenError as RedisOpenError;
@@ -29,6 +30,7 @@ use crate::ports::BoxFuture;
 use crate::ports::clock::{Clock, Entropy};
 use crate::ports::gateways::Notice;
 use crate::ports::journal::{Journal, JournalError, Record};
+use crate::ports::replay::ReplayCache;
 use crate::protocol::api_key::SecretTooShort;
 use crate::protocol::keyring::Keyring;
 use crate::protocol::receipt::KeySet;
@@ -45,6 +47,7 @@ use crate::service::ledger::{self, Ledger, Nudges};
 use crate::service::meter::Meter;
 use crate::service::receipts::ReceiptDesk;
 use crate::service::recovery::{Recovered, RecoveryError, recover};
+use crate::service::replay::ReplayGuard;
 use crate::service::unbooked::Unbooked;
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::metrics::Metrics;
@@ -129,9 +132,10 @@ pub struct Gateway {
 impl Gateway {
     /// Starts everything; returns once calls are served. Must run on the control runtime.
     pub async fn start(config: Config, load: LoadConfig) -> Result<Self, StartError> {
-        let Ground { clock, metrics, desk, run, found, unbooked, keyring, data_listener, admin_listener, certificates } =
+        let Ground { clock, metrics, desk, used, run, found, unbooked, keyring, listeners, certificates } =
             Ground::prepare(&config).await?;
-        let store = Arc::clone(&desk.store);
+        let (store, patience) = (Arc::clone(&desk.store), config.store.patience());
+        let (data_listener, admin_listener) = listeners;
         let addresses = (data_listener.local_addr()?, admin_listener.local_addr()?);
         let shelf = Arc::new(Shelf::new(&config.catalog, &metrics)?);
         let access = start_access(&config.log.access)?;
@@ -140,10 +144,12 @@ impl Gateway {
         let Keepers { ledger, nudges, commands, attendance, tidying } =
             Keepers::new(&config, &desk, (grants, unbooked), (&run, &metrics));
         found.suspense.iter().for_each(|((account, product), units)| ledger.note_suspense(account, product, *units));
-        let patience = config.store.patience();
         let authenticator = Arc::new(Authenticator::new(Arc::clone(&store), keyring.clone(), patience));
         let own = own_parts(writers, (&ledger, patience), access.as_ref(), &metrics);
-        let shared = shared(&config, (&authenticator, &ledger), (&desk, &run, &metrics), (&clock, &certificates))?;
+        let replay =
+            ReplayGuard::new(used, keyring.clone(), metrics.clone(), (patience, config.limits.used_signatures));
+        let finders = (&authenticator, replay, &ledger);
+        let shared = shared(&config, finders, (&desk, &run, &metrics), (&clock, &certificates))?;
         let server = Arc::new(Server::start(&Arc::new(shared), own, &shelf)?);
         let readiness = Arc::new(Readiness::default());
         readiness.raise(Unready::CheckingIn); // until the ledger is seen to be open
@@ -160,9 +166,8 @@ impl Gateway {
         };
 
         let run = Arc::new(run);
-        let (stop_listening, stopped) = watch::channel(false);
-        let (stop_syncing, synced) = watch::channel(false);
-        let (stop_attending, attended) = watch::channel(false);
+        let [(stop_listening, stopped), (stop_syncing, synced), (stop_attending, attended)] =
+            std::array::from_fn(|_| watch::channel(false));
         let gateway = Self {
             data_address: addresses.0,
             admin_address: addresses.1,
@@ -291,14 +296,16 @@ struct Ground {
     clock: Arc<dyn Clock>,
     metrics: Metrics,
     desk: Desk,
+    /// Which signatures were used.
+    used: Arc<dyn ReplayCache>,
     run: Run,
     /// What the journals of earlier runs held.
     found: Recovered,
     /// What they held and is not booked yet.
     unbooked: Arc<Unbooked>,
     keyring: Keyring,
-    data_listener: TcpListener,
-    admin_listener: TcpListener,
+    /// For buyers, and for operators.
+    listeners: (TcpListener, TcpListener),
     certificates: Certificates,
 }
 
@@ -315,14 +322,15 @@ impl Ground {
         let certificates = Certificates::read(config, &metrics.tls)?;
         let admin_listener = listen("admin", config.admin_listener.address)?;
         let admin = (admin_listener, certificates.admin.as_ref());
-        let (store, admin_listener) = store::open(config, &clock, &entropy, admin).await?;
+        let (Opened { store, used }, admin_listener) = store::open(config, &clock, &entropy, admin).await?;
         // Nobody is let in before calls can be served.
         let data_listener = listen("data", config.data_listener.address)?;
         let run = begin_run(dir, config)?;
         let desk = Desk::new(store, Arc::clone(&clock), entropy, run.incarnation().clone());
         let unbooked = Arc::new(Unbooked::default());
         let found = settle_earlier(&run, &desk, &unbooked, &metrics).await?;
-        Ok(Self { clock, metrics, desk, run, found, unbooked, keyring, data_listener, admin_listener, certificates })
+        let listeners = (data_listener, admin_listener);
+        Ok(Self { clock, metrics, desk, used, run, found, unbooked, keyring, listeners, certificates })
     }
 }
 
@@ -396,12 +404,13 @@ fn own_parts(
 /// What the cores share.
 fn shared(
     config: &Config,
-    (authenticator, ledger): (&Arc<Authenticator>, &Arc<Ledger>),
+    (authenticator, replay, ledger): (&Arc<Authenticator>, ReplayGuard, &Arc<Ledger>),
     (desk, run, metrics): (&Desk, &Run, &Metrics),
     (clock, certificates): (&Arc<dyn Clock>, &Certificates),
 ) -> Result<Shared, StartError> {
     Ok(Shared {
         authenticator: Arc::clone(authenticator),
+        replay,
         ledger: Arc::clone(ledger),
         clock: Arc::clone(clock),
         metrics: metrics.clone(),

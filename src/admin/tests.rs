@@ -125,6 +125,7 @@ fn catalog() -> Catalog {
         access: Access::Keys,
         accept: vec![Scheme::ApiKey],
         unsigned_payload: false,
+        replay_protection: false,
         signature_debug: false,
         app_code_query: None,
         meter: Meter::Calls,

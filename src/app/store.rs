@@ -14,6 +14,7 @@ use crate::admin::serve;
 use crate::config::{Config, Store};
 use crate::ports::account_store::AccountStore;
 use crate::ports::clock::{Clock, Entropy};
+use crate::ports::replay::ReplayCache;
 use crate::tls::Acceptor;
 
 /// How often a server that is away is asked whether it is back.
@@ -21,22 +22,35 @@ const ASK_EVERY: Duration = Duration::from_millis(100);
 /// A server that is still away is mentioned in the log this often.
 const SAY_EVERY: Duration = Duration::from_secs(30);
 
+/// One store, by what it is used for.
+pub(super) struct Opened {
+    pub(super) store: Arc<dyn AccountStore>,
+    pub(super) used: Arc<dyn ReplayCache>,
+}
+
+impl Opened {
+    fn new<S: AccountStore + ReplayCache + 'static>(store: S) -> Self {
+        let store = Arc::new(store);
+        Self { used: Arc::<S>::clone(&store), store }
+    }
+}
+
 /// Opens the store, once it answers.
 pub(super) async fn open(
     config: &Config,
     clock: &Arc<dyn Clock>,
     entropy: &Arc<dyn Entropy>,
     (admin, tls): (TcpListener, Option<&Arc<Acceptor>>),
-) -> Result<(Arc<dyn AccountStore>, TcpListener), StartError> {
+) -> Result<(Opened, TcpListener), StartError> {
     match &config.store {
         Store::Embedded => {
             let file = config.data_dir.join(STORE_FILE);
-            Ok((Arc::new(SqliteStore::open(&file, Arc::clone(clock))?), admin))
+            Ok((Opened::new(SqliteStore::open(&file, Arc::clone(clock))?), admin))
         }
         Store::Redis(settings) => {
             let store = RedisStore::open(settings, Arc::clone(entropy)).await?;
             let admin = until_reached(&store, admin, tls).await?;
-            Ok((Arc::new(store), admin))
+            Ok((Opened::new(store), admin))
         }
     }
 }

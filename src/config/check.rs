@@ -33,6 +33,8 @@ use crate::domain::id::GatewayId;
 const WORKERS_MAX: u64 = 256;
 /// Most client connections.
 const CONNECTIONS_MAX: u64 = 1_000_000;
+/// At least one for each of the store's parts; at most about 2 GiB of a Redis server's memory.
+const USED_SIGNATURES: std::ops::RangeInclusive<u64> = 256..=16_000_000;
 /// Least and most memory for request bodies, in bytes.
 const BUFFERED_BYTES: RangeInclusive<u64> = 1 << 20..=1 << 40;
 /// From which size on a body may be put into a file, in bytes: each smaller one is held in memory.
@@ -193,6 +195,7 @@ fn limits(raw: RawLimits, cx: Cx<'_>) -> Option<Limits> {
     let buffered_bytes = cx.size(raw.buffered_bytes, defaults::BUFFERED_BYTES, BUFFERED_BYTES);
     let spool_above = cx.size(raw.spool_above, defaults::SPOOL_ABOVE, SPOOL_ABOVE);
     let spooled_bytes = cx.size(raw.spooled_bytes, defaults::SPOOLED_BYTES, BUFFERED_BYTES);
+    let used_signatures = cx.count(raw.used_signatures, defaults::USED_SIGNATURES, USED_SIGNATURES);
     Some(Limits {
         connections: usize::try_from(connections?).ok()?,
         head_timeout: period(raw.head_timeout, defaults::HEAD_TIMEOUT)?,
@@ -202,6 +205,7 @@ fn limits(raw: RawLimits, cx: Cx<'_>) -> Option<Limits> {
         buffered_bytes: buffered_bytes?,
         spool_above: spool_above?,
         spooled_bytes: spooled_bytes?,
+        used_signatures: usize::try_from(used_signatures?).ok()?,
     })
 }
 

@@ -166,11 +166,11 @@ pub enum Remove {
 /// Bounds of the data plane.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Open client connections; more are not accepted until one closes.
+    /// Open client connections; for one more the oldest without a call is closed.
     pub connections: usize,
     /// From a request head's first byte to its last.
     pub head_timeout: Duration,
-    /// Between two requests of one connection.
+    /// Between two requests of one connection, and for a client that reads nothing of its answer.
     pub idle_timeout: Duration,
     /// After that the client is asked to come back on a new connection.
     pub connection_age: Duration,
@@ -182,6 +182,8 @@ pub struct Limits {
     pub spool_above: u64,
     /// Request bodies in such files at one time, over all calls, in bytes.
     pub spooled_bytes: u64,
+    /// Used signatures that are remembered at one time, over all gateways that share a store.
+    pub used_signatures: usize,
 }
 
 /// Proxies before the data listener that are trusted to say where calls come from.
@@ -226,6 +228,8 @@ pub struct Product {
     pub accept: Vec<Scheme>,
     /// Whether a signature may leave the body out.
     pub unsigned_payload: bool,
+    /// Whether a signature is accepted once.
+    pub replay_protection: bool,
     /// Whether a refusal shows what was signed, without values.
     pub signature_debug: bool,
     /// The query parameter that may hold an AppCode.

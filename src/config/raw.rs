@@ -41,6 +41,7 @@ pub(super) mod defaults {
     pub(in super::super) const CORS_MAX_AGE: Duration = Duration::from_secs(86_400);
     pub(in super::super) const SPOOL_ABOVE: u64 = 1 << 20;
     pub(in super::super) const SPOOLED_BYTES: u64 = 4 << 30;
+    pub(in super::super) const USED_SIGNATURES: u64 = 1_000_000;
     pub(in super::super) const REDIS_PREFIX: &str = "tollgate";
     pub(in super::super) const REDIS_TIMEOUT: Duration = Duration::from_millis(250);
 }
@@ -289,20 +290,22 @@ pub(super) enum RawLevel {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawLimits {
-    /// Open client connections, 1 to 1000000; more are not accepted until one closes.
+    /// Open client connections, 1 to 1000000. Where one more comes, the one that has been without a call for longest is
+    /// closed; if all have a call, it waits.
     #[schemars(extend("default" = 10000))]
     pub(super) connections: Given<Count>,
     /// From a request head's first byte to its last.
     #[schemars(extend("default" = "10s"))]
     pub(super) head_timeout: Given<Period>,
-    /// Between two requests of one connection.
+    /// Between two requests of one connection, and for a client that reads nothing of its answer.
     #[schemars(extend("default" = "75s"))]
     pub(super) idle_timeout: Given<Period>,
     /// A connection that is older ends with its next answer, or, over HTTP/2, once its calls have: clients come back and
     /// are dealt to the core that has least to do.
     #[schemars(extend("default" = "1h"))]
     pub(super) connection_age: Given<Period>,
-    /// Between two reads of a request body.
+    /// Between two reads of a request body; a body that comes slower than 240 bytes a second for longer than this in all
+    /// is refused as well.
     #[schemars(extend("default" = "30s"))]
     pub(super) body_timeout: Given<Period>,
     /// Request bodies held in memory at one time, over all calls; at least the largest `body_max`.
@@ -314,6 +317,10 @@ pub(super) struct RawLimits {
     /// Request bodies in such files at one time, over all calls.
     #[schemars(extend("default" = "4GiB"))]
     pub(super) spooled_bytes: Given<Size>,
+    /// Used signatures that are remembered at one time for `replay_protection`, 256 to 16000000, over all gateways that
+    /// share a store; with so many, further ones are refused until the oldest are over.
+    #[schemars(extend("default" = 1000000))]
+    pub(super) used_signatures: Given<Count>,
 }
 
 /// The record of every metered call.
@@ -374,6 +381,9 @@ pub(super) struct RawProduct {
     /// Accepts signatures that leave the body out (`UNSIGNED-PAYLOAD`): such a body streams through, and can be swapped.
     #[schemars(extend("default" = false))]
     pub(super) unsigned_payload: Given<bool>,
+    /// Accepts a signature once, at whichever gateway. Needs `signature` in `accept`.
+    #[schemars(extend("default" = false))]
+    pub(super) replay_protection: Given<bool>,
     /// Shows what was signed, names without values, when a signature does not fit.
     #[schemars(extend("default" = false))]
     pub(super) signature_debug: Given<bool>,

@@ -200,6 +200,14 @@ fn no_secret_is_printed() {
 }
 
 #[test]
+fn slow_clients_are_not_waited_for_longer_than_is_promised() {
+    let limits = parsed(&least().to_string()).unwrap().limits;
+    assert_eq!(limits.head_timeout, std::time::Duration::from_secs(10));
+    assert_eq!(limits.body_timeout, std::time::Duration::from_secs(30));
+    assert_eq!(limits.idle_timeout, std::time::Duration::from_secs(75));
+}
+
+#[test]
 fn the_schema_names_the_defaults_that_hold() {
     let mut full = least();
     let schema = schema();

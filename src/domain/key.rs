@@ -146,11 +146,9 @@ impl ApiKey {
 
     /// Whether one of its texts can be used at a moment, by the hash of the text.
     pub fn text_state_at(&self, hash: KeyHash, now: Timestamp) -> KeyState {
-        let former = self.former.iter().find(|former| former.hash == hash);
-        match self.state_at(now) {
-            KeyState::Usable if former.is_some_and(|former| former.until <= now) => KeyState::Replaced,
-            state => state,
-        }
+        let replaced = self.former.iter().any(|former| former.hash == hash && former.until <= now);
+        let state = self.state_at(now);
+        if state == KeyState::Usable && replaced { KeyState::Replaced } else { state }
     }
 
     /// The hashes under which it is found.

@@ -65,10 +65,8 @@ impl Network {
         if bits > max {
             return Err(NetworkFault::TooLong { text: text.to_owned(), max });
         }
-        let (address, bits) = match address.to_canonical() {
-            v4 @ IpAddr::V4(_) if address.is_ipv6() && bits >= MAPPED_BITS => (v4, bits - MAPPED_BITS),
-            _ => (address, bits),
-        };
+        let mapped = address.is_ipv6() && bits >= MAPPED_BITS && address.to_canonical().is_ipv4();
+        let (address, bits) = if mapped { (address.to_canonical(), bits - MAPPED_BITS) } else { (address, bits) };
         let network = Self { first: masked(address, bits), bits };
         if network.first != address {
             return Err(NetworkFault::BitsBehind { text: text.to_owned(), network });

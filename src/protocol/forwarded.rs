@@ -17,10 +17,7 @@ enum Hop {
 
 /// An entry that should be a trusted proxy's word and cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the header {name} is malformed, so that the client's address cannot be told; the proxy before this gateway must \
-         write a list of addresses"
-)]
+#[error("the header {name} is malformed")]
 pub struct ForwardedFault {
     /// The header's name.
     pub name: &'static str,

@@ -13,6 +13,7 @@ pub mod frames;
 pub mod framing;
 pub mod head;
 pub mod keyring;
+pub mod language;
 pub mod proxy_header;
 pub mod receipt;
 pub mod request_id;

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::client::Client;
 use crate::config::Limits;
+use crate::protocol::framing::FramingFault;
 use crate::protocol::head::HeadFault;
 use crate::service::authenticate::LastCaller;
 
@@ -35,16 +36,27 @@ pub struct Conn {
     streams: Cell<usize>,
     /// Whether the read deadline is for more than the next request, and stays when a stream begins or ends.
     pressed: Cell<bool>,
-    /// Between two requests.
+    /// Between two requests, and for a client that takes nothing of its answer.
     idle_timeout: Duration,
     /// Heads that the gate has let through, the one that stands for a refused head included.
     passed: Cell<u64>,
-    /// Calls that have begun.
+    /// Calls that have begun, and those that have ended.
     begun: Cell<u64>,
+    ended: Cell<u64>,
     refused: Cell<Option<(u64, HeadFault)>>,
+    body_fault: Cell<Option<FramingFault>>,
+    /// How long the rest of a head may take, once a part of it is there.
+    head_rest: Cell<Option<Duration>>,
+    /// Since when no call is open.
+    waiting_since: Cell<Option<Instant>>,
     /// For the next bytes of a head, or the next request.
     read_deadline: Cell<Option<Instant>>,
     read_expired: Cell<bool>,
+    /// For the client to take some of what is written to it.
+    write_deadline: Cell<Option<Instant>>,
+    write_expired: Cell<bool>,
+    /// For the client to take all of the current answer.
+    answer_deadline: Cell<Option<Instant>>,
     /// For the current step of the current call.
     call_deadline: Cell<Option<Instant>>,
     call_expired: Cell<bool>,
@@ -58,50 +70,49 @@ pub struct Expired;
 impl Conn {
     /// A connection that has sent nothing yet.
     pub fn new(peer: SocketAddr, tls: bool, limits: &Limits) -> Rc<Self> {
-        let conn = Self {
-            client: Client::at(peer.ip()),
+        let mut conn = Self::fresh(Client::at(peer.ip()), tls, limits.idle_timeout);
+        conn.old_at = Instant::now().checked_add(age(limits.connection_age, peer));
+        conn.await_request();
+        Rc::new(conn)
+    }
+
+    /// A new stream of an HTTP/2 connection, which serves one call. It does not get old: its connection ends by a message
+    /// of its own.
+    pub fn stream(connection: &Rc<Self>) -> Rc<Self> {
+        connection.streams.set(connection.streams.get().saturating_add(1));
+        connection.await_stream();
+        let mut stream = Self::fresh(connection.client.clone(), connection.tls, connection.idle_timeout);
+        stream.last_caller = Rc::clone(&connection.last_caller);
+        stream.connection = Some(Rc::clone(connection));
+        Rc::new(stream)
+    }
+
+    fn fresh(client: Client, tls: bool, idle_timeout: Duration) -> Self {
+        Self {
+            client,
             tls,
             last_caller: Rc::default(),
             connection: None,
             streams: Cell::new(0),
             pressed: Cell::new(false),
-            old_at: Instant::now().checked_add(age(limits.connection_age, peer)),
-            idle_timeout: limits.idle_timeout,
+            old_at: None,
+            idle_timeout,
             passed: Cell::new(0),
             begun: Cell::new(0),
+            ended: Cell::new(0),
             refused: Cell::new(None),
+            body_fault: Cell::new(None),
+            head_rest: Cell::new(None),
+            waiting_since: Cell::new(None),
             read_deadline: Cell::new(None),
             read_expired: Cell::new(false),
+            write_deadline: Cell::new(None),
+            write_expired: Cell::new(false),
+            answer_deadline: Cell::new(None),
             call_deadline: Cell::new(None),
             call_expired: Cell::new(false),
             waker: RefCell::new(None),
-        };
-        conn.await_request();
-        Rc::new(conn)
-    }
-
-    /// A new stream of an HTTP/2 connection, which serves one call.
-    pub fn stream(connection: &Rc<Self>) -> Rc<Self> {
-        connection.streams.set(connection.streams.get().saturating_add(1));
-        connection.await_stream();
-        Rc::new(Self {
-            client: connection.client.clone(),
-            tls: connection.tls,
-            last_caller: Rc::clone(&connection.last_caller),
-            connection: Some(Rc::clone(connection)),
-            streams: Cell::new(0),
-            pressed: Cell::new(false),
-            old_at: None, // the connection ends by a message of its own
-            idle_timeout: connection.idle_timeout,
-            passed: Cell::new(0),
-            begun: Cell::new(0),
-            refused: Cell::new(None),
-            read_deadline: Cell::new(None),
-            read_expired: Cell::new(false),
-            call_deadline: Cell::new(None),
-            call_expired: Cell::new(false),
-            waker: RefCell::new(None),
-        })
+        }
     }
 
     /// When the connection is old.
@@ -110,13 +121,13 @@ impl Conn {
     }
 
     /// The head of a stream has begun, and may take until then.
-    pub fn begin_head(&self, deadline: Instant) {
+    pub fn begin_stream_head(&self, deadline: Instant) {
         self.pressed.set(true);
         self.read_deadline.set(Some(deadline));
     }
 
-    /// No head is under way any more.
-    pub fn end_head(&self) {
+    /// No head of a stream is under way any more.
+    pub fn end_stream_head(&self) {
         self.pressed.set(false);
         self.await_stream();
     }
@@ -124,7 +135,7 @@ impl Conn {
     /// The read deadline has passed; the connection may take so much longer to end.
     pub fn prolong(&self, deadline: Instant) {
         self.read_expired.set(false);
-        self.begin_head(deadline);
+        self.begin_stream_head(deadline);
     }
 
     /// Without an open stream the next one is waited for.
@@ -132,8 +143,32 @@ impl Conn {
         match (self.pressed.get(), self.streams.get()) {
             (true, _) => {}
             (false, 0) => self.await_request(),
-            (false, _) => self.read_deadline.set(None),
+            (false, _) => {
+                self.waiting_since.set(None);
+                self.read_deadline.set(None);
+            }
         }
+    }
+
+    /// A part of the answer goes to the client: if this is a stream, the client must ask for the next, or for the end,
+    /// before it has taken nothing for too long. Of a whole connection the gate knows that better.
+    pub fn hand_over(&self) {
+        if self.connection.is_some() {
+            self.write_deadline.set(Some(Instant::now() + self.idle_timeout));
+        }
+    }
+
+    /// The next part of the answer is asked for.
+    pub fn ask_for_more(&self) {
+        if self.connection.is_some() {
+            self.write_deadline.set(None);
+        }
+    }
+
+    /// Whether this is a stream of which the client takes nothing any more; otherwise its task is woken when it is.
+    pub fn poll_stalled(&self, cx: &Context<'_>) -> bool {
+        self.keep_waker(cx);
+        self.write_expired.get()
     }
 
     /// Whether the connection should end with the answer to a call that began at `started`.
@@ -141,9 +176,18 @@ impl Conn {
         self.old_at.is_some_and(|old_at| old_at <= started)
     }
 
+    /// The gate has a part of a head: the rest must follow within this time, from now on or from the end of the call
+    /// that is still open.
+    pub fn begin_head(&self, timeout: Duration) {
+        self.head_rest.set(Some(timeout));
+        self.await_request();
+    }
+
     /// The gate lets a head through.
     pub fn pass(&self) {
         self.passed.set(self.passed.get().wrapping_add(1));
+        self.head_rest.set(None);
+        self.waiting_since.set(None);
         self.read_deadline.set(None);
     }
 
@@ -160,16 +204,34 @@ impl Conn {
         self.refused.get().filter(|(refused, _)| *refused == number).map(|(_, fault)| fault)
     }
 
+    /// The gate found that the current body is none: nothing after it is read.
+    pub fn break_body(&self, fault: FramingFault) {
+        self.body_fault.set(Some(fault));
+    }
+
+    /// What the gate found wrong with a body.
+    pub fn body_fault(&self) -> Option<FramingFault> {
+        self.body_fault.get()
+    }
+
     /// A call has ended: the next may come.
     pub fn end_call(&self) {
+        self.ended.set(self.ended.get().wrapping_add(1));
         self.call_deadline.set(None);
+        self.answer_deadline.set(None);
         if self.connection.is_none() {
             self.await_request();
         }
     }
 
+    /// Times the next request, unless a call is open or the next request is here already: those have other clocks.
     fn await_request(&self) {
-        self.read_deadline.set(Some(Instant::now() + self.idle_timeout));
+        if self.begun.get() != self.ended.get() || self.passed.get() > self.begun.get() {
+            return;
+        }
+        let now = Instant::now();
+        self.waiting_since.set(self.waiting_since.get().or(Some(now)));
+        self.read_deadline.set(Some(now + self.head_rest.get().unwrap_or(self.idle_timeout)));
     }
 
     /// The gate waits for the next bytes until then.
@@ -181,6 +243,26 @@ impl Conn {
     pub fn poll_read_expired(&self, cx: &Context<'_>) -> bool {
         self.keep_waker(cx);
         self.read_expired.get()
+    }
+
+    /// The client took something, or there was nothing to take.
+    pub fn wrote(&self) {
+        self.write_deadline.set(None);
+    }
+
+    /// Whether the client has taken nothing for too long, or its answer takes longer than it may; otherwise the gate is
+    /// woken when it has. Called while it takes nothing.
+    pub fn poll_write_expired(&self, cx: &Context<'_>) -> bool {
+        self.keep_waker(cx);
+        if self.write_deadline.get().is_none() {
+            self.write_deadline.set(Some(Instant::now() + self.idle_timeout));
+        }
+        self.write_expired.get()
+    }
+
+    /// The client may take until then to read the current answer.
+    pub fn set_answer_deadline(&self, deadline: Instant) {
+        self.answer_deadline.set(Some(deadline));
     }
 
     /// The current step of the call may take until then.
@@ -217,11 +299,18 @@ impl Conn {
     fn sweep(&self, now: Instant) {
         let passed = |deadline: &Cell<Option<Instant>>| deadline.get().is_some_and(|deadline| deadline <= now);
         let (read, call) = (passed(&self.read_deadline), passed(&self.call_deadline));
+        let stalled = self.write_deadline.get().is_some();
+        let write = passed(&self.write_deadline) || (stalled && passed(&self.answer_deadline));
         self.read_expired.set(self.read_expired.get() || read);
+        self.write_expired.set(self.write_expired.get() || write);
         self.call_expired.set(self.call_expired.get() || call);
-        if (read || call)
-            && let Some(waker) = self.waker.borrow().as_ref()
-        {
+        if read || write || call {
+            self.wake();
+        }
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = self.waker.borrow().as_ref() {
             waker.wake_by_ref();
         }
     }
@@ -250,6 +339,18 @@ impl Conns {
     /// Adds one; it leaves by being dropped.
     pub fn add(&self, conn: &Rc<Conn>) {
         self.0.borrow_mut().push(Rc::downgrade(conn));
+    }
+
+    /// Ends the connection that has been without a call for longest, in order: its client may open another. Returns
+    /// whether there was one.
+    pub fn shed(&self) -> bool {
+        let conns = self.0.borrow();
+        let waiting = conns.iter().filter_map(Weak::upgrade).filter_map(|conn| Some((conn.waiting_since.get()?, conn)));
+        let Some((_, conn)) = waiting.min_by_key(|(since, _)| *since) else { return false };
+        conn.waiting_since.set(None); // the next one is another's turn
+        conn.read_expired.set(true);
+        conn.wake();
+        true
     }
 
     /// Wakes whoever is late.

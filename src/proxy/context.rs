@@ -14,9 +14,11 @@ use super::server::Core;
 use crate::config::{BreakRule, ProductKind};
 use crate::domain::credential::Scheme;
 use crate::domain::usage::{CallFacts, Ending, Exactness, MODEL_BYTES_MAX, cut, kept};
+use crate::protocol::language::Language;
 use crate::service::authenticate::Caller;
 use crate::service::ledger::Read;
 use crate::service::meter::OpenCall;
+use crate::service::replay::Signed;
 use crate::telemetry::access::Line;
 
 /// One call.
@@ -39,12 +41,16 @@ pub struct Call {
     pub path: String,
     /// The origin of the page that makes it, if a page does.
     pub origin: Option<HeaderValue>,
+    /// Of our own messages.
+    pub language: Language,
     /// Once it is known.
     pub sold: Option<Arc<Sold>>,
     /// How the caller proves who it is.
     pub scheme: Option<Scheme>,
     /// Once it is known beyond doubt.
     pub caller: Option<Arc<Caller>>,
+    /// The signature that proved it, until it is noted as used.
+    pub signed: Option<Signed>,
     /// What finding the caller has brought, until quota is set aside.
     pub read: Option<Box<Read>>,
     /// How long the store was waited for to find the caller.

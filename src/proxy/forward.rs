@@ -12,6 +12,7 @@ use super::context::Call;
 use super::rejection::{Code, Rejection};
 use super::request_body::{RequestBody, UploadState};
 use super::seller::{Link, Seller};
+use super::words::texts;
 
 /// Requests that one call may cost a seller.
 const ATTEMPTS_MAX: u8 = 2;
@@ -80,8 +81,7 @@ async fn connect(call: &Call, seller: &Seller) -> Result<Link, Rejection> {
     };
     // The address and the cause are the operator's business, not the buyer's.
     tracing::warn!(product = %seller.sold.product.id, request_id = call.request_id(), error = what, "the seller cannot be reached");
-    let message = "the seller's server cannot be reached; the call was not charged, try again later";
-    Err(Rejection::new(Code::UpstreamConnect, message))
+    Err(Rejection::new(Code::UpstreamConnect, &texts::SELLER_AWAY))
 }
 
 async fn send(
@@ -102,22 +102,18 @@ async fn send(
 
 fn broke(call: &Call, upload: Option<&Cell<UploadState>>, answered: bool, error: &hyper::Error) -> Rejection {
     if upload.is_some_and(|upload| upload.get() == UploadState::Broken) {
-        return Rejection::new(Code::InvalidRequest, "the body is cut short or malformed").closing();
+        return Rejection::broken_body(call.conn.body_fault());
     }
     tracing::warn!(request_id = call.request_id(), %error, answered, "the seller broke off before its answer's head");
-    let message = "the seller's server broke off before it answered; the call was not charged, try again later";
-    let rejection = Rejection::new(Code::UpstreamBroke, message);
+    let rejection = Rejection::new(Code::UpstreamBroke, &texts::SELLER_BROKE_OFF);
     if upload.is_some() { rejection.closing() } else { rejection }
 }
 
 fn late(upload: Option<&Cell<UploadState>>) -> Rejection {
     match upload.map(Cell::get) {
-        Some(UploadState::Open) => {
-            Rejection::new(Code::RequestTimeout, "the body stopped arriving; send it without pauses").closing()
-        }
+        Some(UploadState::Open) => Rejection::new(Code::RequestTimeout, &texts::BODY_STOPPED).closing(),
         Some(UploadState::Done | UploadState::Broken) | None => {
-            let message = "the seller's server did not answer in time; the call was not charged, try again later";
-            Rejection::new(Code::UpstreamTimeout, message)
+            Rejection::new(Code::UpstreamTimeout, &texts::SELLER_LATE)
         }
     }
 }

@@ -1,6 +1,7 @@
 //! HTTP/2 towards clients. Each stream is a call of its own, which takes the same way as one over HTTP/1; here are the
 //! connection's bounds, its end, and the strict check of decoded heads.
 
+use std::cell::RefCell;
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
@@ -76,13 +77,15 @@ pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     core.conns.add(&conn);
     core.shared.metrics.http.http2.inc();
     let now = Instant::now();
-    conn.begin_head(now + core.shared.limits.head_timeout); // the preface
+    conn.begin_stream_head(now + core.shared.limits.head_timeout); // the preface
     let followed = Followed { stream, core: Rc::clone(&core), conn: Rc::clone(&conn), frames: FrameFollower::new(now) };
+    let streams = Streams { core: Rc::clone(&core), next: Rc::default() };
     let service = service_fn({
-        let (core, conn) = (Rc::clone(&core), Rc::clone(&conn));
+        let (conn, next) = (Rc::clone(&conn), Rc::clone(&streams.next));
         move |request| {
             let (core, conn) = (Rc::clone(&core), Conn::stream(&conn));
             core.conns.add(&conn);
+            next.replace(Some(Rc::clone(&conn)));
             // Boxed, so that an open stream no longer holds the room that its call needed until the seller answered.
             Box::pin(async move {
                 let (refused, request) = check(request);
@@ -90,7 +93,7 @@ pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
             })
         }
     });
-    let engine = engine(Streams(core));
+    let engine = engine(streams);
     let mut connection = pin!(engine.serve_connection(TokioIo::new(followed), service));
     let aged = async {
         match conn.old_at() {
@@ -148,11 +151,23 @@ fn check(mut request: Request<Incoming>) -> (Option<HeadFault>, Request<Incoming
 
 /// Where the engine puts the streams of a connection.
 #[derive(Clone)]
-struct Streams(Rc<Core>);
+struct Streams {
+    core: Rc<Core>,
+    /// Of the stream that comes next: the engine asks for the service's future, and hands the stream over at once.
+    next: Rc<RefCell<Option<Rc<Conn>>>>,
+}
 
 impl<F: Future<Output = ()> + 'static> Executor<F> for Streams {
     fn execute(&self, stream: F) {
-        self.0.serve_stream(stream);
+        let conn = self.next.take();
+        self.core.serve_stream(async move {
+            let mut stream = pin!(stream);
+            poll_fn(|cx| match stream.as_mut().poll(cx) {
+                Poll::Pending if conn.as_ref().is_some_and(|conn| conn.poll_stalled(cx)) => Poll::Ready(()), // reset
+                polled => polled,
+            })
+            .await;
+        });
     }
 }
 
@@ -181,17 +196,30 @@ impl<S: AsyncRead + Unpin> AsyncRead for Followed<S> {
         }
         match (within, this.frames.is_within_head()) {
             // From the head's first byte on, however many of its frames follow.
-            (false, true) => this.conn.begin_head(now + this.core.shared.limits.head_timeout),
-            (true, false) => this.conn.end_head(),
+            (false, true) => this.conn.begin_stream_head(now + this.core.shared.limits.head_timeout),
+            (true, false) => this.conn.end_stream_head(),
             (true, true) | (false, false) => {}
         }
         Poll::Ready(Ok(()))
     }
 }
 
+impl<S> Followed<S> {
+    /// Times a client that takes nothing of what is written to it.
+    fn timed(&self, cx: &Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if written.is_ready() {
+            self.conn.wrote();
+        } else if self.conn.poll_write_expired(cx) {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        written
+    }
+}
+
 impl<S: AsyncWrite + Unpin> AsyncWrite for Followed<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.timed(cx, written)
     }
 
     fn poll_write_vectored(
@@ -199,7 +227,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Followed<S> {
         cx: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bytes)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bytes);
+        self.timed(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {

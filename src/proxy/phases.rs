@@ -20,19 +20,21 @@ use super::client::named_by_header;
 use super::conn::Conn;
 use super::context::{Call, CallGuard};
 use super::forward::{Outgoing, exchange};
-use super::identify::{Pending, check_product, identify, needs_body, verify};
+use super::identify::{Pending, accept_once, check_product, identify, needs_body, verify};
 use super::rejection::{Code, Rejection};
 use super::request_body::{RequestBody, Share, UploadState, UploadTimeouts};
 use super::route::{self, Route};
 use super::seller::{Link, Seller};
 use super::server::Core;
 use super::whole_body::{Hashed, InMemory, Reading};
+use super::words::texts;
 use super::{cors, headers, models, receipts};
 use crate::config::{Durability, Meter};
 use crate::domain::usage::{END_USER_BYTES_MAX, Ending, cut};
-use crate::protocol::chat::{read_request, replace_model};
+use crate::protocol::chat::{begins_like_an_object, read_request, replace_model};
 use crate::protocol::credential::without_parameter;
 use crate::protocol::head::HeadFault;
+use crate::protocol::language::Language;
 use crate::protocol::request_id::valid_request_id;
 use crate::protocol::signature::{BodyHash, SeenBody};
 use crate::service::meter::{Answered, Charged};
@@ -58,7 +60,10 @@ pub async fn serve(
     let mut guard = CallGuard::new(call);
     let served = match (refused, named) {
         (Some(fault), _) => Err(Rejection::head(fault)),
-        (None, Err(fault)) => Err(Rejection::new(Code::InvalidRequest, fault.to_string())),
+        (None, Err(fault)) => {
+            let message = texts::FORWARDED_MALFORMED.with([("name", fault.name.into())]);
+            Err(Rejection::new(Code::InvalidRequest, message))
+        }
         (None, Ok(())) => serve_checked(&mut guard, request).await,
     };
     let answer = served.unwrap_or_else(|rejection| reject(&mut guard, &rejection));
@@ -80,9 +85,11 @@ fn begin(core: Rc<Core>, conn: Rc<Conn>, request: &Request<Incoming>) -> Call {
         method: request.method().clone(),
         path: request.uri().path().to_owned(),
         origin: cors::origin(head),
+        language: Language::preferred(head.get_all(header::ACCEPT_LANGUAGE).iter().map(HeaderValue::as_bytes)),
         sold: None,
         scheme: None,
         caller: None,
+        signed: None,
         read: None,
         waited: Duration::ZERO,
         model: None,
@@ -119,6 +126,7 @@ async fn serve_checked(guard: &mut CallGuard, request: Request<Incoming>) -> Res
             if pending.is_some() {
                 let max = body_max(&shelf, sold.as_deref());
                 arrive(call, (sold.as_deref(), max), &parts, incoming, pending).await?;
+                accept_once(call, sold.as_deref()).await?;
             }
             let answer = models::answer(&shelf, call.caller.as_deref(), sold.as_deref(), model.as_deref())?;
             return Ok(own_answer(call, answer));
@@ -140,6 +148,7 @@ async fn serve_checked(guard: &mut CallGuard, request: Request<Incoming>) -> Res
     let body = read_body(call, (&shelf, sold), &parts, incoming, pending).await?;
     let sold = call.sold.clone().ok_or_else(gone)?;
     let _held = body.held;
+    accept_once(call, Some(&sold)).await?;
     admit(call, &sold).await?;
     let seller = call.core.seller(&sold);
     let mut request = Request::new(body.body);
@@ -239,8 +248,7 @@ async fn read_model(
     pending: Option<Pending<'_>>,
 ) -> Result<ReadyBody, Rejection> {
     if head.headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
-        let message = "the body is compressed, so its model cannot be read; send it uncompressed";
-        return Err(Rejection::new(Code::EncodingUnsupported, message).closing());
+        return Err(Rejection::new(Code::EncodingUnsupported, &texts::BODY_COMPRESSED).closing());
     }
     let max = body_max(shelf, sold.as_deref());
     let shared = Arc::clone(&call.core.shared);
@@ -252,8 +260,9 @@ async fn read_model(
     }
     let read = match read_request(&bytes) {
         Ok(read) => Some(read),
-        Err(_) if !says_json(&head.headers) => None, // some other format: handed on as it is
-        Err(fault) => return Err(Rejection::new(Code::InvalidRequest, fault.to_string())),
+        // Some other format: handed on as it is.
+        Err(_) if !says_json(&head.headers) && !begins_like_an_object(&bytes) => None,
+        Err(fault) => return Err(Rejection::body(&fault)),
     };
     let (field, user) = read.map_or((None, None), |read| (read.model, read.user));
     call.model = field.as_ref().map(|field| Arc::from(&*field.name));
@@ -263,7 +272,7 @@ async fn read_model(
         None => route::by_model(shelf, call.caller.as_deref(), call.model.as_deref())?,
     };
     if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > sold.product.body_max {
-        let message = format!("the body is larger than {} bytes", sold.product.body_max);
+        let message = texts::BODY_LARGER.with([("max", sold.product.body_max.to_string().into())]);
         return Err(Rejection::new(Code::RequestTooLarge, message));
     }
     settle_product(call, &sold, true)?;
@@ -310,16 +319,14 @@ fn settle_product(call: &mut Call, sold: &Arc<Sold>, model_matters: bool) -> Res
             if allowed { Ok(()) } else { Err(model_not_allowed(model)) }
         }
         None if model_matters && call.caller.as_ref().is_some_and(|caller| caller.limits_models()) => {
-            let message =
-                "this API key is limited to some models, and the request's model cannot be read; use another key";
-            Err(Rejection::new(Code::ModelNotAllowed, message))
+            Err(Rejection::new(Code::ModelNotAllowed, &texts::KEY_MODEL_UNREAD))
         }
         None => Ok(()),
     }
 }
 
 fn model_not_allowed(model: &str) -> Rejection {
-    let message = format!("this API key is not allowed to use the model {model:?}; use one that is");
+    let message = texts::KEY_MODEL.with([("model", format!("{model:?}").into())]);
     Rejection::new(Code::ModelNotAllowed, message).param("model")
 }
 
@@ -363,8 +370,7 @@ fn seller_uri(sold: &Sold, path: &str) -> Result<Uri, Rejection> {
         ("", path) if path.starts_with('?') => ["/", path].concat(),
         (base, path) => [base, path].concat(),
     };
-    Uri::try_from(target)
-        .map_err(|_| Rejection::new(Code::InvalidRequest, "the path holds characters that no path has"))
+    Uri::try_from(target).map_err(|_| Rejection::new(Code::InvalidRequest, &texts::PATH_CHARACTERS))
 }
 
 /// The seller has answered: charges the call, then lets the head go.
@@ -417,19 +423,15 @@ async fn answer(
 fn check_sellers_head(call: &Call, sold: &Sold, head: &AnswerParts) -> Result<(), Rejection> {
     let status = head.status;
     if head.headers.contains_key(header::CONTENT_LENGTH) && head.headers.contains_key(header::TRANSFER_ENCODING) {
-        let message = "the seller's answer has two lengths, so its end is not certain; the call was not charged";
-        return Err(Rejection::new(Code::UpstreamBroke, message));
+        return Err(Rejection::new(Code::UpstreamBroke, &texts::SELLER_TWO_LENGTHS));
     }
     if status.is_informational() {
-        let message = "the seller's server switched protocols, which was not asked for; the call was not charged";
-        return Err(Rejection::new(Code::UpstreamBroke, message));
+        return Err(Rejection::new(Code::UpstreamBroke, &texts::SELLER_SWITCHED));
     }
     let ours = sold.llm && sold.product.upstream.headers.iter().any(|(name, _)| name == header::AUTHORIZATION);
     if ours && matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
         tracing::error!(product = %sold.product.id, request_id = call.request_id(), %status, "the seller refuses the gateway's credential");
-        let message =
-            "the seller does not accept this gateway's credential; the operator must mend it, the call was not charged";
-        return Err(Rejection::new(Code::SellerAuth, message));
+        return Err(Rejection::new(Code::SellerAuth, &texts::SELLER_REFUSES_US));
     }
     Ok(())
 }
@@ -484,8 +486,7 @@ async fn charge(call: &mut Call, status: StatusCode, streamed: bool) -> Result<O
         Ok(_) => Ok(Some(Metered { charged: None, remaining, expires })),
         Err(error) => {
             tracing::error!(request_id = call.request_id(), %error, "a seller's answer was withheld, for it could not be counted");
-            let message = "the call could not be counted, so its answer was withheld; it was not charged";
-            Err(Rejection::new(Code::MeteringUnavailable, message))
+            Err(Rejection::new(Code::MeteringUnavailable, &texts::ANSWER_WITHHELD))
         }
     }
 }
@@ -519,16 +520,16 @@ fn own_answer(call: &mut Call, mut response: Response<AnswerBody>) -> Response<A
 }
 
 fn reject(guard: &mut CallGuard, rejection: &Rejection) -> Response<AnswerBody> {
-    let Some(call) = guard.call() else { return rejection.answer("", true) };
+    let Some(call) = guard.call() else { return rejection.answer("", true, Language::English) };
     call.code = Some(rejection.code.name());
     call.core.rejected(rejection.code);
     call.status = Some(rejection.status());
-    let mut response = rejection.answer(call.request_id(), call.speaks_llm());
+    let mut response = rejection.answer(call.request_id(), call.speaks_llm(), call.language);
     dress(call, response.headers_mut());
     response
 }
 
 /// For places that cannot be reached: a call is only taken from its guard at its end.
 fn gone() -> Rejection {
-    Rejection::new(Code::Overloaded, "the call was ended meanwhile; try again")
+    Rejection::new(Code::Overloaded, &texts::ENDED_MEANWHILE)
 }

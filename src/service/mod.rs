@@ -13,6 +13,7 @@ pub mod ledger;
 pub mod meter;
 pub mod receipts;
 pub mod recovery;
+pub mod replay;
 pub mod supply;
 mod sync;
 pub mod tally;

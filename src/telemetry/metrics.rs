@@ -5,7 +5,7 @@ use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 
-use crate::domain::credential::SignatureRule;
+use crate::domain::credential::{SignatureRule, SignatureUse};
 use crate::domain::usage::Ending;
 
 /// Upper bounds of the duration buckets, in seconds: an LLM call may take minutes.
@@ -26,8 +26,11 @@ pub struct Metrics {
     connects: IntCounterVec,
     rejections: IntCounterVec,
     signatures: [IntCounter; SignatureRule::ALL.len()],
+    signature_uses: IntCounterVec,
     /// Client connections that are open.
     pub connections: IntGauge,
+    /// Client connections without a call that were ended to make room for others.
+    pub connections_shed: IntCounter,
     /// Calls that are under way.
     pub calls_open: IntGauge,
     /// Client connections by protocol.
@@ -352,7 +355,16 @@ impl Metrics {
                 &["code"],
             )?,
             signatures: declare.signatures()?,
+            signature_uses: declare.counters(
+                "tollgate_signature_uses_total",
+                "Right signatures for products with replay protection, by what the store said of them.",
+                &["result"],
+            )?,
             connections: declare.gauge("tollgate_connections_open", "Client connections that are open.")?,
+            connections_shed: declare.counter(
+                "tollgate_connections_shed_total",
+                "Client connections without a call that were ended to make room for others.",
+            )?,
             calls_open: declare.gauge("tollgate_calls_open", "Calls that are under way.")?,
             http: HttpMetrics::new(&declare)?,
             tls: TlsMetrics::new(&declare)?,
@@ -400,6 +412,11 @@ impl Metrics {
             SignatureRule::EncodedSort => encoded_sort,
             SignatureRule::LiteralPlus => literal_plus,
         }
+    }
+
+    /// The counter of signatures of which the store said this; `None`: it did not answer.
+    pub fn signature_uses(&self, said: Option<SignatureUse>) -> IntCounter {
+        self.signature_uses.with_label_values(&[said.map_or("failed", SignatureUse::name)])
     }
 
     /// The counter of rejections with this code; codes come from one enum.

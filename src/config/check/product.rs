@@ -78,6 +78,7 @@ fn product(at: At<RawProduct>, cx: Cx<'_>) -> Sold {
     let accept = credentials::accept(raw.accept, kind, cx);
     let app_code_query = credentials::app_code_query(raw.app_code_query, accept.as_deref(), cx);
     let (unsigned_payload, signature_debug) = (raw.unsigned_payload.or(false), raw.signature_debug.or(false));
+    let replay_protection = credentials::replay_protection(raw.replay_protection, accept.as_deref(), cx);
     let access_place = raw.access.value().map_or(place, |at| at.place);
     let access = raw.access.or(RawAccess::Keys);
     let meter = raw.meter.or(RawMeter::Calls);
@@ -123,6 +124,7 @@ fn product(at: At<RawProduct>, cx: Cx<'_>) -> Sold {
             },
             accept: accept?,
             unsigned_payload: unsigned_payload?,
+            replay_protection: replay_protection?,
             signature_debug: signature_debug?,
             app_code_query: app_code_query?,
             meter: meter?,

@@ -195,6 +195,8 @@ fn keys_of_another_kind() {
     check("kind: llm", "kind: llm\n    path: /a", "path: /a", "products[0].path", "is for `kind: http`");
     check("kind: llm", "kind: llm\n    strip_path: no", "strip_path: no", "products[0].strip_path", "neither");
     check("kind: llm", "kind: llm\n    strip_path: true", "strip_path: true", "products[0].strip_path", "take it out");
+    let words = "for products that accept `signature`";
+    check("kind: llm", "kind: llm\n    replay_protection: true", "true", "products[0].replay_protection", words);
     check("kind: http", "kind: http\n    models: {}", "models: {}", "products[1].models", "is for `kind: llm`");
     check(
         "kind: http",

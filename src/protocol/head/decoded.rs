@@ -25,8 +25,12 @@ pub fn check_decoded_head(method: &Method, uri: &Uri, headers: &HeaderMap) -> Re
         return Err(HeadFault::TooManyFields);
     }
     // Methods are case-sensitive, but not to every server behind us.
-    if method.as_str().eq_ignore_ascii_case("CONNECT") {
+    let is = |name| method.as_str().eq_ignore_ascii_case(name);
+    if is("CONNECT") {
         return Err(Malformed::Connect.into());
+    }
+    if is("TRACE") || is("TRACK") {
+        return Err(Malformed::Trace.into());
     }
     check_target(method, uri)?;
     if headers.contains_key(header::UPGRADE) {
@@ -41,8 +45,13 @@ pub fn check_decoded_head(method: &Method, uri: &Uri, headers: &HeaderMap) -> Re
     let mut fields = Fields::default();
     for (name, value) in headers {
         let name = name.as_str().as_bytes();
-        if !name.iter().all(|byte| class::is_name(*byte)) {
-            return Err(Malformed::NameUnderscore.into()); // the only byte that the decoder knows and we do not
+        if !name.iter().all(|byte| class::is_plain_name(*byte)) {
+            if !name.iter().all(|byte| class::is_name(*byte)) {
+                return Err(Malformed::NameUnderscore.into()); // the only byte that the decoder knows and we do not
+            }
+            if class::resembles_guarded(name) {
+                return Err(Malformed::NameResemblesGuarded.into());
+            }
         }
         let value = value.as_bytes();
         if !value.iter().all(|byte| class::is_value(*byte)) {
@@ -78,9 +87,7 @@ fn check_host(uri: &Uri, headers: &HeaderMap) -> Result<(), HeadFault> {
         (None, None) => Err(Malformed::HostMissing.into()),
         (None, Some(_)) => Ok(()),
         (Some(authority), _) if !host::is_host(authority) => Err(Malformed::HostMalformed.into()),
-        (Some(authority), Some(named)) if !authority.eq_ignore_ascii_case(named) => {
-            Err(Malformed::AuthorityDiffers.into())
-        }
+        (Some(authority), Some(named)) if !authority.eq_ignore_ascii_case(named) => Err(Malformed::HostDiffers.into()),
         (Some(_), _) => Ok(()),
     }
 }
@@ -122,13 +129,18 @@ mod tests {
             |method, uri, fields: &[(&str, &str)], fault: Malformed| check(method, uri, fields, Err(fault.into()));
         bad("CONNECT", "a:80", &[], M::Connect);
         bad("connect", "https://a/", &[], M::Connect);
+        bad("TRACE", "https://a/", &[], M::Trace);
+        bad("track", "https://a/", &[], M::Trace);
+        bad("GET", "https://a/", &[("content.length", "1")], M::NameResemblesGuarded);
+        bad("GET", "https://a/", &[("x.api.key", "1")], M::NameResemblesGuarded);
+        bad("GET", "https://a/", &[("content-type", "a"), ("content-type", "b")], M::TypeRepeated);
         bad("GET", "*", &[("host", "a")], M::TargetForm);
         bad("GET", "https://a/\"", &[], M::TargetByte);
         bad("GET", "https://a/\u{e9}", &[], M::TargetByte);
         bad("GET", "ftp://a/", &[], M::SchemeUnknown);
         bad("GET", "/", &[], M::HostMissing);
-        bad("GET", "https://a/", &[("host", "b")], M::AuthorityDiffers);
-        bad("GET", "https://a:443/", &[("host", "a")], M::AuthorityDiffers);
+        bad("GET", "https://a/", &[("host", "b")], M::HostDiffers);
+        bad("GET", "https://a:443/", &[("host", "a")], M::HostDiffers);
         bad("GET", "https://u@a/", &[], M::HostMalformed);
         bad("GET", "https://a/", &[("host", "a"), ("host", "a")], M::HostRepeated);
         bad("GET", "https://a/", &[("host", "")], M::HostMalformed);

@@ -36,7 +36,7 @@ pub struct Caller {
 #[derive(Debug)]
 enum Opens {
     /// With the hash of the text that was presented.
-    Key(ApiKey, KeyHash),
+    Key(Box<ApiKey>, KeyHash),
     App {
         /// Those that it is bound to.
         products: Vec<ProductId>,
@@ -53,7 +53,7 @@ impl Caller {
         let has = |app: &&App| app.hash == hash || app.codes.iter().any(|code| code.hash == hash);
         let (reference, allocation, opens) = match head.keys.iter().find(|key| key.hashes().any(|known| known == hash))
         {
-            Some(key) => (CallerRef::Key(key.id.clone()), key.allocation(), Opens::Key(key.clone(), hash)),
+            Some(key) => (CallerRef::Key(key.id.clone()), key.allocation(), Opens::Key(Box::new(key.clone()), hash)),
             None => {
                 let app = head.apps.iter().find(has)?;
                 let secrets = signing_keys(head, app, keyring);
@@ -105,7 +105,7 @@ impl Caller {
 
     /// Whether it opens some models only.
     pub fn limits_models(&self) -> bool {
-        matches!(&self.opens, Opens::Key(ApiKey { models: Some(_), .. }, _))
+        matches!(&self.opens, Opens::Key(key, _) if key.models.is_some())
     }
 
     /// The keys that its signatures may be made with at a moment.
