@@ -1,6 +1,7 @@
 //! Builds every part from a checked configuration, wires them, and stops them in order. The only place where tasks and
 //! threads of the gateway are started.
 
+mod certificates;
 mod store;
 
 use std::fs::OpenOptions;
@@ -16,6 +17,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinHandle;
 
+use self::certificates::Certificates;
 use self::store::Opened;
 use crate::adapter::clock::{SystemClock, SystemEntropy};
 use crate::adapter::journal::{DataDir, OpenError as DataDirError, Retention, Run, RunOptions, Tidier};
@@ -49,6 +51,7 @@ use crate::service::replay::ReplayGuard;
 use crate::service::unbooked::Unbooked;
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::metrics::Metrics;
+use crate::tls::TlsError;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1_024;
@@ -83,6 +86,8 @@ pub enum StartError {
     Listener { which: &'static str, address: SocketAddr, error: io::Error },
     #[error("log.access: {target} cannot be written: {error}")]
     AccessLog { target: String, error: io::Error },
+    #[error("{0}")]
+    Tls(#[from] TlsError),
     #[error("{0}")]
     Catalog(#[from] ShelfError),
     #[error("secrets: {0}")]
@@ -127,9 +132,10 @@ pub struct Gateway {
 impl Gateway {
     /// Starts everything; returns once calls are served. Must run on the control runtime.
     pub async fn start(config: Config, load: LoadConfig) -> Result<Self, StartError> {
-        let Ground { clock, metrics, desk, used, run, found, unbooked, keyring, data_listener, admin_listener } =
+        let Ground { clock, metrics, desk, used, run, found, unbooked, keyring, listeners, certificates } =
             Ground::prepare(&config).await?;
         let (store, patience) = (Arc::clone(&desk.store), config.store.patience());
+        let (data_listener, admin_listener) = listeners;
         let addresses = (data_listener.local_addr()?, admin_listener.local_addr()?);
         let shelf = Arc::new(Shelf::new(&config.catalog, &metrics)?);
         let access = start_access(&config.log.access)?;
@@ -140,25 +146,16 @@ impl Gateway {
         found.suspense.iter().for_each(|((account, product), units)| ledger.note_suspense(account, product, *units));
         let authenticator = Arc::new(Authenticator::new(Arc::clone(&store), keyring.clone(), patience));
         let own = own_parts(writers, (&ledger, patience), access.as_ref(), &metrics);
-        let shared = Shared {
-            authenticator: Arc::clone(&authenticator),
-            replay: ReplayGuard::new(used, keyring.clone(), metrics.clone(), (patience, config.limits.used_signatures)),
-            ledger: Arc::clone(&ledger),
-            clock: Arc::clone(&clock),
-            metrics: metrics.clone(),
-            limits: config.limits.clone(),
-            proxies: config.proxies.clone(),
-            credentials: config.credentials.clone(),
-            spool: Spool::new(config.data_dir.join(SPOOL_DIR), config.limits.spooled_bytes)?,
-            held: Arc::new(Held::new(config.limits.buffered_bytes)),
-            run_id: random_id(&*desk.entropy),
-            receipts: config.receipts.as_ref().map(|receipts| receipt_desk(receipts, &run)).transpose()?,
-        };
+        let replay =
+            ReplayGuard::new(used, keyring.clone(), metrics.clone(), (patience, config.limits.used_signatures));
+        let finders = (&authenticator, replay, &ledger);
+        let shared = shared(&config, finders, (&desk, &run, &metrics), (&clock, &certificates))?;
         let server = Arc::new(Server::start(&Arc::new(shared), own, &shelf)?);
         let readiness = Arc::new(Readiness::default());
         readiness.raise(Unready::CheckingIn); // until the ledger is seen to be open
         let (token, drain_timeout) = (AdminToken::new(&config.admin_token), config.drain_timeout);
-        let reloader = Arc::new(Reloader::new(load, config, Arc::clone(&server), metrics.clone()));
+        let reloader =
+            Arc::new(Reloader::new(load, config, Arc::clone(&server), (certificates.clone(), metrics.clone())));
         let state = AdminState {
             accounts: Accounts::new(desk, commands, keyring),
             catalog: Arc::clone(&reloader.catalog),
@@ -181,7 +178,13 @@ impl Gateway {
             others: vec![
                 tokio::spawn(follow(authenticator, store.changes())),
                 tokio::spawn(tidying),
-                tokio::spawn(admin::serve(admin_listener, router(state), std::future::pending())),
+                tokio::spawn(admin::serve(
+                    admin_listener,
+                    certificates.admin.clone(),
+                    router(state),
+                    std::future::pending(),
+                )),
+                tokio::spawn(certificates.watch()),
                 tokio::spawn(watch_ledger(Arc::clone(&run), Arc::clone(&ledger), Arc::clone(&readiness), metrics)),
             ],
             run,
@@ -207,6 +210,7 @@ impl Gateway {
 
     /// Takes over the configuration as it is now, all or nothing; opens the access log anew.
     pub fn reload(&self) {
+        self.reloader.certificates.reload();
         match self.reloader.reload() {
             Ok(()) => tracing::info!("the configuration was taken over"),
             Err(problems) => {
@@ -300,8 +304,9 @@ struct Ground {
     /// What they held and is not booked yet.
     unbooked: Arc<Unbooked>,
     keyring: Keyring,
-    data_listener: TcpListener,
-    admin_listener: TcpListener,
+    /// For buyers, and for operators.
+    listeners: (TcpListener, TcpListener),
+    certificates: Certificates,
 }
 
 impl Ground {
@@ -314,15 +319,18 @@ impl Ground {
         let keyring =
             Keyring::new(config.hash_key.expose_secret().as_bytes(), &seal_keys).map_err(StartError::Secret)?;
         let dir = open_data_dir(config, clock.now())?;
-        let admin_listener = listen("admin", config.admin_listener)?;
-        let (Opened { store, used }, admin_listener) = store::open(config, &clock, &entropy, admin_listener).await?;
+        let certificates = Certificates::read(config, &metrics.tls)?;
+        let admin_listener = listen("admin", config.admin_listener.address)?;
+        let admin = (admin_listener, certificates.admin.as_ref());
+        let (Opened { store, used }, admin_listener) = store::open(config, &clock, &entropy, admin).await?;
         // Nobody is let in before calls can be served.
-        let data_listener = listen("data", config.data_listener)?;
+        let data_listener = listen("data", config.data_listener.address)?;
         let run = begin_run(dir, config)?;
         let desk = Desk::new(store, Arc::clone(&clock), entropy, run.incarnation().clone());
         let unbooked = Arc::new(Unbooked::default());
         let found = settle_earlier(&run, &desk, &unbooked, &metrics).await?;
-        Ok(Self { clock, metrics, desk, used, run, found, unbooked, keyring, data_listener, admin_listener })
+        let listeners = (data_listener, admin_listener);
+        Ok(Self { clock, metrics, desk, used, run, found, unbooked, keyring, listeners, certificates })
     }
 }
 
@@ -391,6 +399,31 @@ fn own_parts(
         access: access.map(|access| access.buffer(metrics.access_dropped.clone())),
     };
     (0..).zip(writers).map(part).collect()
+}
+
+/// What the cores share.
+fn shared(
+    config: &Config,
+    (authenticator, replay, ledger): (&Arc<Authenticator>, ReplayGuard, &Arc<Ledger>),
+    (desk, run, metrics): (&Desk, &Run, &Metrics),
+    (clock, certificates): (&Arc<dyn Clock>, &Certificates),
+) -> Result<Shared, StartError> {
+    Ok(Shared {
+        authenticator: Arc::clone(authenticator),
+        replay,
+        ledger: Arc::clone(ledger),
+        clock: Arc::clone(clock),
+        metrics: metrics.clone(),
+        limits: config.limits.clone(),
+        proxies: config.proxies.clone(),
+        credentials: config.credentials.clone(),
+        spool: Spool::new(config.data_dir.join(SPOOL_DIR), config.limits.spooled_bytes)?,
+        held: Arc::new(Held::new(config.limits.buffered_bytes)),
+        tls: certificates.data.clone(),
+        h2c: config.data_listener.h2c,
+        run_id: random_id(&*desk.entropy),
+        receipts: config.receipts.as_ref().map(|receipts| receipt_desk(receipts, run)).transpose()?,
+    })
 }
 
 /// Receipts, out of an index of this gateway's calls that is kept from now on.
@@ -499,13 +532,19 @@ struct Reloader {
     running: Config,
     catalog: Arc<ArcSwap<Catalog>>,
     server: Arc<Server>,
+    certificates: Certificates,
     metrics: Metrics,
 }
 
 impl Reloader {
-    fn new(load: LoadConfig, running: Config, server: Arc<Server>, metrics: Metrics) -> Self {
+    fn new(
+        load: LoadConfig,
+        running: Config,
+        server: Arc<Server>,
+        (certificates, metrics): (Certificates, Metrics),
+    ) -> Self {
         let catalog = Arc::new(ArcSwap::new(Arc::clone(&running.catalog)));
-        Self { load, running, catalog, server, metrics }
+        Self { load, running, catalog, server, certificates, metrics }
     }
 
     fn reload(&self) -> Result<(), Vec<String>> {

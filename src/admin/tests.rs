@@ -446,7 +446,7 @@ async fn the_server_answers_and_stops() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let server = tokio::spawn(serve(listener, World::new().router, async move { drop(stopped.await) }));
+    let server = tokio::spawn(serve(listener, None, World::new().router, async move { drop(stopped.await) }));
     let mut answer = String::new();
     let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
     stream.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();

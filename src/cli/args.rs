@@ -1,6 +1,7 @@
 //! Every command and flag. Secrets are never flags: they come from files or the environment.
 
 pub mod apps;
+pub mod certificate;
 pub mod signature;
 
 use std::net::SocketAddr;
@@ -54,6 +55,8 @@ pub enum Command {
     Sign(signature::SignArgs),
     /// Check the signature of a request, and say what was signed
     Verify(signature::VerifyArgs),
+    /// Make certificates for trying TLS out: an authority of your own, and files for a gateway
+    DevCertificate(certificate::DevCertificateArgs),
     /// Commands that go through the admin API of a running gateway.
     #[command(flatten)]
     Remote(RemoteCommand),
@@ -313,6 +316,9 @@ pub struct AdminAddress {
     /// The gateway's admin listener
     #[arg(long, global = true, value_name = "URL", env = "TOLLGATE_ADMIN", default_value = "http://127.0.0.1:9090")]
     pub admin: String,
+    /// If it speaks TLS.
+    #[command(flatten)]
+    pub tls: certificate::AdminTls,
     /// Print JSON
     #[arg(long, global = true)]
     pub json: bool,

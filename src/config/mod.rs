@@ -4,6 +4,7 @@
 //! that know their places), `interpolate` (`${…}`), `read` (the tree into the raw shape), `check` (the rules).
 
 mod address;
+mod certificate;
 mod check;
 mod interpolate;
 mod load;
@@ -33,6 +34,7 @@ use crate::domain::network::{Network, ProxyHeader};
 use crate::domain::offer::Offer;
 use crate::domain::signing::{PublicKey, SigningKey};
 
+pub use certificate::{CertificateFault, CertificateFiles, Pair, PairBytes};
 pub use check::KEEP_MIN;
 pub use load::{FILE_BYTES_MAX, json_schema, load, parse};
 pub use problem::{PROBLEMS_MAX, Problem, Problems};
@@ -50,9 +52,9 @@ pub struct Config {
     /// Where accounts are kept.
     pub store: Store,
     /// Where buyers call.
-    pub data_listener: SocketAddr,
+    pub data_listener: Listener,
     /// Where operators and Prometheus call.
-    pub admin_listener: SocketAddr,
+    pub admin_listener: Listener,
     /// What stands before the data listener.
     pub proxies: Proxies,
     /// Opens the admin listener.
@@ -75,6 +77,26 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// What is sold.
     pub catalog: Arc<Catalog>,
+}
+
+/// Where one kind of clients calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+    /// Address and port; port 0 picks a free one.
+    pub address: SocketAddr,
+    /// What is shown to clients; `None`: TLS is not spoken.
+    pub tls: Option<ServerTls>,
+    /// Whether HTTP/2 is spoken without TLS, to clients that begin with it.
+    pub h2c: bool,
+}
+
+/// What a listener shows to clients, and asks of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerTls {
+    /// At least one. Shown is the first that is made out to the name the client asks for, else the first.
+    pub certificates: Vec<CertificateFiles>,
+    /// PEM file with authorities: a client needs a certificate of one of them. `None`: none is asked for.
+    pub client_ca_file: Option<PathBuf>,
 }
 
 /// What signs receipts.
@@ -150,6 +172,8 @@ pub struct Limits {
     pub head_timeout: Duration,
     /// Between two requests of one connection, and for a client that reads nothing of its answer.
     pub idle_timeout: Duration,
+    /// After that the client is asked to come back on a new connection.
+    pub connection_age: Duration,
     /// Between two reads of a request body.
     pub body_timeout: Duration,
     /// Request bodies held in memory at one time, over all calls, in bytes.

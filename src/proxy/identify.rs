@@ -63,7 +63,7 @@ pub async fn identify<'h>(
     if let Some(sold) = sold {
         check_accepted(sold, scheme)?;
     }
-    let in_the_clear = presented.iter().any(|credential| credential.scheme() == Scheme::AppCode);
+    let in_the_clear = !call.conn.tls && presented.iter().any(|credential| credential.scheme() == Scheme::AppCode);
     if in_the_clear && !call.core.shared.credentials.allow_app_code_without_tls {
         return Err(Rejection::new(Code::TlsRequired, &texts::APP_CODE_IN_THE_CLEAR));
     }

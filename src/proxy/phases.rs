@@ -33,6 +33,7 @@ use crate::config::{Durability, Meter};
 use crate::domain::usage::{END_USER_BYTES_MAX, Ending, cut};
 use crate::protocol::chat::{begins_like_an_object, read_request, replace_model};
 use crate::protocol::credential::without_parameter;
+use crate::protocol::head::HeadFault;
 use crate::protocol::language::Language;
 use crate::protocol::request_id::valid_request_id;
 use crate::protocol::signature::{BodyHash, SeenBody};
@@ -46,9 +47,13 @@ const REMAINING: HeaderName = HeaderName::from_static("x-tollgate-remaining");
 const UNIT: HeaderName = HeaderName::from_static("x-tollgate-unit");
 const PACKAGE_EXPIRES: HeaderName = HeaderName::from_static("x-tollgate-package-expires");
 
-/// Serves one call; always answers.
-pub async fn serve(core: Rc<Core>, conn: Rc<Conn>, request: Request<Incoming>) -> Response<AnswerBody> {
-    let refused = conn.begin_call();
+/// Serves one call; always answers. `refused` says what is wrong with its head, if anything is.
+pub async fn serve(
+    core: Rc<Core>,
+    conn: Rc<Conn>,
+    refused: Option<HeadFault>,
+    request: Request<Incoming>,
+) -> Response<AnswerBody> {
     let named = named_by_header(&conn.client, request.headers(), &core.shared.proxies);
     let mut call = begin(core, conn, &request);
     let named = named.map(|client| call.forwarded_for = client.map(Box::new));
@@ -496,6 +501,9 @@ fn dress(call: &Call, head: &mut HeaderMap) {
 fn name_call(call: &Call, head: &mut HeaderMap) {
     head.insert(REQUEST_ID, call.request_id.clone());
     head.insert(REQUEST_ID_ANTHROPIC, call.request_id.clone());
+    if call.conn.is_old(call.started) {
+        head.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
 }
 
 /// The answer to a preflight; it says itself whose pages may read it.

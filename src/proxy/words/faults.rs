@@ -46,6 +46,17 @@ static FAULTS: &[Text] = &[
         "请求头名称与其他请求头仅标点不同，请使用该请求头或更换名称",
     ),
     text("the content-type header is repeated; send exactly one", "Content-Type 请求头重复，请仅携带一个"),
+    text(
+        "http/2 has no connection headers; leave out connection, transfer-encoding and alike",
+        "HTTP/2 不允许连接相关的请求头，请去除 Connection、Transfer-Encoding 等请求头",
+    ),
+    text("the te header may only say trailers in http/2; leave it out", "HTTP/2 中 TE 请求头只能为 trailers，请去除"),
+    text("a header value begins or ends with a blank; leave the blank out", "请求头的值以空白开头或结尾，请去除空白"),
+    text("the scheme is not served here; send http or https", "不支持该协议类型，请使用 http 或 https"),
+    text(
+        "the host header names another host than the authority; leave the host header out",
+        "Host 请求头与请求的主机名不一致，请去除 Host 请求头",
+    ),
     text("more than one empty line before the request line; send none", "请求行前存在多个空行，请去除空行"),
     text(
         "a line ends with a bare line feed; end lines with carriage return and line feed",
