@@ -40,6 +40,7 @@ use crate::service::authenticate::Authenticator;
 use crate::service::commands::CommandLog;
 use crate::service::desk::Desk;
 use crate::service::ledger::{self, Ledger, Nudges};
+use crate::service::limits::Limiter;
 use crate::service::meter::Meter;
 use crate::service::receipts::ReceiptDesk;
 use crate::service::recovery::{Recovered, RecoveryError, recover};
@@ -125,7 +126,7 @@ impl Gateway {
             Ground::prepare(&config).await?;
         let store = Arc::clone(&desk.store);
         let addresses = (data_listener.local_addr()?, admin_listener.local_addr()?);
-        let shelf = Arc::new(Shelf::new(&config.catalog, &metrics)?);
+        let Door { limiter, authenticator, shelf } = Door::new(&config, &desk, (&keyring, &metrics))?;
         let access = start_access(&config.log.access)?;
         let mut writers = run.writers().into_iter();
         let grants = writers.next().ok_or(StartError::NoWriter)?;
@@ -133,10 +134,10 @@ impl Gateway {
             Keepers::new(&config, &desk, grants, (&run, &metrics));
         found.suspense.iter().for_each(|((account, product), units)| ledger.note_suspense(account, product, *units));
         let patience = config.store.patience();
-        let authenticator = Arc::new(Authenticator::new(Arc::clone(&store), keyring.clone(), patience));
         let own = own_parts(writers, (&ledger, patience), access.as_ref(), &metrics);
         let shared = Shared {
             authenticator: Arc::clone(&authenticator),
+            limiter: Arc::clone(&limiter),
             ledger: Arc::clone(&ledger),
             clock: Arc::clone(&clock),
             metrics: metrics.clone(),
@@ -151,7 +152,7 @@ impl Gateway {
         let readiness = Arc::new(Readiness::default());
         readiness.raise(Unready::CheckingIn); // until the ledger is seen to be open
         let (token, drain_timeout) = (AdminToken::new(&config.admin_token), config.drain_timeout);
-        let reloader = Arc::new(Reloader::new(load, config, Arc::clone(&server), metrics.clone()));
+        let reloader = Arc::new(Reloader::new((load, config), Arc::clone(&server), metrics.clone(), limiter));
         let state = AdminState {
             accounts: Accounts::new(desk, commands, keyring),
             catalog: Arc::clone(&reloader.catalog),
@@ -249,6 +250,23 @@ impl Gateway {
         let finished = Arc::into_inner(self.run).map_or(Ok(()), Run::finish);
         tracing::info!("stopped");
         closed.and(finished)
+    }
+}
+
+/// What calls meet first.
+struct Door {
+    limiter: Arc<Limiter>,
+    authenticator: Arc<Authenticator>,
+    shelf: Arc<Shelf>,
+}
+
+impl Door {
+    fn new(config: &Config, desk: &Desk, (keyring, metrics): (&Keyring, &Metrics)) -> Result<Self, ShelfError> {
+        let limiter = Arc::new(Limiter::new(Arc::clone(&desk.fleet)));
+        let (store, known, patience) = (Arc::clone(&desk.store), Arc::clone(&limiter), config.store.patience());
+        let authenticator = Arc::new(Authenticator::new(store, keyring.clone(), known, patience));
+        let shelf = Arc::new(Shelf::new(&config.catalog, (metrics, &*limiter))?);
+        Ok(Self { limiter, authenticator, shelf })
     }
 }
 
@@ -485,12 +503,18 @@ struct Reloader {
     catalog: Arc<ArcSwap<Catalog>>,
     server: Arc<Server>,
     metrics: Metrics,
+    limiter: Arc<Limiter>,
 }
 
 impl Reloader {
-    fn new(load: LoadConfig, running: Config, server: Arc<Server>, metrics: Metrics) -> Self {
+    fn new(
+        (load, running): (LoadConfig, Config),
+        server: Arc<Server>,
+        metrics: Metrics,
+        limiter: Arc<Limiter>,
+    ) -> Self {
         let catalog = Arc::new(ArcSwap::new(Arc::clone(&running.catalog)));
-        Self { load, running, catalog, server, metrics }
+        Self { load, running, catalog, server, metrics, limiter }
     }
 
     fn reload(&self) -> Result<(), Vec<String>> {
@@ -507,7 +531,8 @@ impl Reloader {
             let what = fixed.join(", ");
             return Err(vec![format!("{what}: cannot change while the gateway runs; change it back, or restart")]);
         }
-        let shelf = Arc::new(Shelf::new(&next.catalog, &self.metrics).map_err(|error| text(&error))?);
+        let parts = (&self.metrics, &*self.limiter);
+        let shelf = Arc::new(Shelf::new(&next.catalog, parts).map_err(|error| text(&error))?);
         self.catalog.store(Arc::clone(&next.catalog));
         self.server.stock(&shelf);
         Ok(())

@@ -1,6 +1,7 @@
 //! The bodies of the admin API, as JSON and as OpenAPI schemas. The command line reads and writes the same types.
 
 pub mod apps;
+pub mod limits;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
@@ -13,6 +14,7 @@ use crate::domain::allocation::Tags;
 use crate::domain::billable::BillableStatuses;
 use crate::domain::id::{AccountId, CommandId, KeyId, OfferId, PackageId, ProductId, ProjectId};
 use crate::domain::key::{ApiKey, KeyState};
+use crate::domain::limit::Limits;
 use crate::domain::offer::Validity;
 use crate::domain::package::Package;
 
@@ -91,6 +93,10 @@ pub struct AccountView {
     pub name: String,
     /// When it was opened.
     pub created_at: Timestamp,
+    /// How many calls it may make with all its keys and apps, over all products.
+    #[serde(default, skip_serializing_if = "Limits::is_none")]
+    #[schema(value_type = Option<limits::CallLimits>)]
+    pub limits: Limits,
     /// Its API keys.
     pub keys: Vec<KeyView>,
     /// Its apps.
@@ -141,6 +147,10 @@ pub struct AddKey {
     #[serde(default, skip_serializing_if = "Tags::is_empty")]
     #[schema(value_type = Option<BTreeMap<String, String>>)]
     pub tags: Tags,
+    /// How many calls it may make, over all products; left out: no limit.
+    #[serde(default, skip_serializing_if = "Limits::is_none")]
+    #[schema(value_type = Option<limits::CallLimits>)]
+    pub limits: Limits,
 }
 
 /// A key that was added.
@@ -189,6 +199,10 @@ pub struct KeyView {
     #[serde(default, skip_serializing_if = "Tags::is_empty")]
     #[schema(value_type = BTreeMap<String, String>)]
     pub tags: Tags,
+    /// How many calls it may make, over all products.
+    #[serde(default, skip_serializing_if = "Limits::is_none")]
+    #[schema(value_type = Option<limits::CallLimits>)]
+    pub limits: Limits,
 }
 
 /// Whether a key can be used.
@@ -223,6 +237,7 @@ impl KeyView {
             models: key.models,
             project: key.project,
             tags: key.tags,
+            limits: key.limits,
         }
     }
 }
@@ -264,6 +279,10 @@ pub struct ChangeKey {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<BTreeMap<String, String>>)]
     pub tags: Option<Tags>,
+    /// How many calls it may make, in place of all limits that there are; `{}`: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<limits::CallLimits>)]
+    pub limits: Option<Limits>,
 }
 
 /// Tells `null` (`Some(None)`) from a field that is not there (`None`, the default).

@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 use http::Method;
 
 use super::args::apps::{AppAdd, AppsCommand, WhichApp};
+use super::args::limits::AppLimit;
 use super::client::{Ask, Client, ClientError};
-use super::remote::{Failure, Output, path_of};
+use super::remote::{Failure, Output, limits_text, path_of};
 use super::table::Table;
 use crate::admin::wire::apps::{AddApp, AddCode, AddedCode, AppList, AppView, AppWithSecret, RotateSecret};
+use crate::domain::limit::Limits;
 
 pub(super) async fn apps(client: &Client, command: AppsCommand, mut output: Output<'_>) -> Result<(), Failure> {
     match command {
@@ -52,6 +54,11 @@ pub(super) async fn apps(client: &Client, command: AppsCommand, mut output: Outp
             let bound: AppView = client.ask(Ask { method: Method::DELETE, ..Ask::get(&path) }).await?;
             output.print(&bound, || apps_text(std::slice::from_ref(&bound)))?;
         }
+        AppsCommand::Limit(AppLimit { account, app, limits }) => {
+            let path = path_of(&account, &format!("/apps/{app}/limits"));
+            let limited: AppView = client.ask(Ask::send(Method::PUT, &path, None, &Limits::from(limits))?).await?;
+            output.print(&limited, || apps_text(std::slice::from_ref(&limited)))?;
+        }
         AppsCommand::Delete(app) => {
             remove(client, &path(&app, "")).await?;
             output.note(&format!("{} is deleted; calls with it are refused within a second", app.app))?;
@@ -92,7 +99,7 @@ fn read(file: Option<PathBuf>) -> Result<Option<String>, ClientError> {
 
 /// Apps as a table.
 pub(super) fn apps_text(apps: &[AppView]) -> String {
-    let mut table = Table::new(["id", "name", "app key", "products", "secrets", "app codes"]);
+    let mut table = Table::new(["id", "name", "app key", "products", "secrets", "app codes", "limits"]);
     let joined = |words: Vec<String>| if words.is_empty() { "none".to_owned() } else { words.join(",") };
     for app in apps {
         table.row([
@@ -102,6 +109,7 @@ pub(super) fn apps_text(apps: &[AppView]) -> String {
             joined(app.products.iter().map(ToString::to_string).collect()),
             app.secrets.len().to_string(),
             joined(app.codes.iter().map(|code| format!("{} {}", code.id, code.hint)).collect()),
+            limits_text(&app.limits),
         ]);
     }
     table.text()

@@ -1,6 +1,7 @@
 //! Every command and flag. Secrets are never flags: they come from files or the environment.
 
 pub mod apps;
+pub mod limits;
 pub mod signature;
 
 use std::net::SocketAddr;
@@ -369,6 +370,8 @@ pub enum AccountsCommand {
         #[arg(value_parser = AccountId::new)]
         account: AccountId,
     },
+    /// Set how many calls an account may make in all, in place of all limits that it has
+    Limit(limits::AccountLimit),
 }
 
 /// API keys.
@@ -395,6 +398,8 @@ pub enum KeysCommand {
     },
     /// Change a key
     Change(KeyChange),
+    /// Set how many calls a key may make, over all products, in place of all limits that it has
+    Limit(limits::KeyLimit),
     /// Revoke a key for ever
     Revoke {
         /// The account's id

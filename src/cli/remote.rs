@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::apps::{apps, apps_text};
 use super::args::apps::AppsArgs;
+use super::args::limits::{AccountLimit, KeyLimit};
 use super::args::{
     AccountsArgs, AccountsCommand, KeyAdd, KeyChange, KeysArgs, KeysCommand, PackagesArgs, PackagesCommand,
     RemoteCommand, ResolveArgs,
@@ -21,6 +22,7 @@ use crate::admin::wire::{
 };
 use crate::domain::allocation::{Tags, TagsFault};
 use crate::domain::id::AccountId;
+use crate::domain::limit::{Kind, Limits};
 
 /// Why a command did not end well.
 #[derive(Debug, thiserror::Error)]
@@ -160,6 +162,11 @@ async fn accounts(client: &Client, command: AccountsCommand, mut output: Output<
             let view: AccountView = client.ask(Ask::get(&path_of(&account, ""))).await?;
             output.print(&view, || account_text(&view))?;
         }
+        AccountsCommand::Limit(AccountLimit { account, limits }) => {
+            let path = path_of(&account, "/limits");
+            let limits: Limits = client.ask(Ask::send(Method::PUT, &path, None, &Limits::from(limits))?).await?;
+            output.print(&limits, || format!("{}\n", limits_text(&limits)))?;
+        }
     }
     Ok(())
 }
@@ -192,6 +199,12 @@ async fn keys(client: &Client, command: KeysCommand, mut output: Output<'_>) -> 
             let changed: KeyView = client.ask(ask).await?;
             output.print(&changed, || keys_text(std::slice::from_ref(&changed)))?;
         }
+        KeysCommand::Limit(KeyLimit { account, key, limits }) => {
+            let path = path_of(&account, &format!("/keys/{key}"));
+            let body = ChangeKey { limits: Some(limits.into()), ..ChangeKey::default() };
+            let changed: KeyView = client.ask(Ask::send(Method::PATCH, &path, None, &body)?).await?;
+            output.print(&changed, || keys_text(std::slice::from_ref(&changed)))?;
+        }
         KeysCommand::Revoke { account, key } => {
             let path = path_of(&account, &format!("/keys/{key}"));
             client.order(Ask { method: Method::DELETE, ..Ask::get(&path) }).await?;
@@ -207,7 +220,7 @@ async fn add_key(client: &Client, wanted: KeyAdd, mut output: Output<'_>) -> Res
     let tags = tags_of(tags)?;
     let (products, models) = (some_of(products), some_of(models));
     let path = path_of(&account, "/keys");
-    let body = AddKey { description, expires_at, products, models, project, tags };
+    let body = AddKey { description, expires_at, products, models, project, tags, limits: Limits::NONE };
     let added: AddedKey = client.ask(Ask::send(Method::POST, &path, once.idempotency_key.as_ref(), &body)?).await?;
     let id = &added.view.id;
     output.print(&added, || added.key.as_ref().map(|key| format!("{key}\n")).unwrap_or_default())?;
@@ -229,6 +242,7 @@ fn key_change(wanted: KeyChange) -> Result<ChangeKey, Failure> {
         products: if wanted.all_products { Some(None) } else { some_of(wanted.products).map(Some) },
         models: if wanted.all_models { Some(None) } else { some_of(wanted.models).map(Some) },
         project: wanted.project,
+        limits: None,
         tags: if wanted.no_tags { Some(Tags::default()) } else { some_of(wanted.tags).map(tags_of).transpose()? },
     })
 }
@@ -266,12 +280,25 @@ pub(super) fn path_of(account: &AccountId, rest: &str) -> String {
     format!("/admin/v1/accounts/{account}{rest}")
 }
 
+/// Limits in a table: `7/second, 100/day, 3 at once`.
+pub(super) fn limits_text(limits: &Limits) -> String {
+    let each = Kind::ALL.into_iter().filter_map(|kind| {
+        let calls = limits.of(kind)?;
+        Some(if kind == Kind::Concurrent { format!("{calls} at once") } else { format!("{calls}/{}", kind.name()) })
+    });
+    let text: Vec<String> = each.collect();
+    if text.is_empty() { "none".to_owned() } else { text.join(", ") }
+}
+
 fn some_of<T>(list: Vec<T>) -> Option<Vec<T>> {
     (!list.is_empty()).then_some(list)
 }
 
 fn account_text(view: &AccountView) -> String {
     let mut text = format!("{}  {}  opened {:.0}\n", view.id, view.name, view.created_at);
+    if !view.limits.is_none() {
+        text.push_str(&format!("limits: {}\n", limits_text(&view.limits)));
+    }
     for pool in &view.pools {
         let end = pool.next_expiry.map(|end| format!(", next package ends {end:.0}")).unwrap_or_default();
         text.push_str(&format!("\n{}: {} left{end}\n{}", pool.product, pool.remaining, packages_text(&pool.packages)));
@@ -289,7 +316,8 @@ fn account_text(view: &AccountView) -> String {
 }
 
 fn keys_text(keys: &[KeyView]) -> String {
-    let mut table = Table::new(["id", "key", "state", "expires", "products", "models", "project", "description"]);
+    let heading = ["id", "key", "state", "expires", "products", "models", "project", "limits", "description"];
+    let mut table = Table::new(heading);
     for key in keys {
         let state = match key.state {
             KeyStateView::Usable => "usable",
@@ -306,6 +334,7 @@ fn keys_text(keys: &[KeyView]) -> String {
             products.unwrap_or_else(|| "all".to_owned()),
             key.models.as_ref().map_or_else(|| "all".to_owned(), |list| list.join(",")),
             key.project.to_string(),
+            limits_text(&key.limits),
             key.description.clone(),
         ]);
     }

@@ -3,6 +3,7 @@
 
 mod credentials;
 mod headers;
+mod limits;
 mod offer;
 mod product;
 mod receipts;

@@ -29,6 +29,7 @@ use secrecy::SecretString;
 
 use crate::domain::credential::{Scheme, SignatureRule};
 use crate::domain::id::{GatewayId, OfferId, ProductId};
+use crate::domain::limit::{EachLimits, Limits as CallLimits};
 use crate::domain::offer::Offer;
 use crate::domain::signing::{PublicKey, SigningKey};
 
@@ -207,6 +208,10 @@ pub struct Product {
     pub on_seller_break: Option<BreakRule>,
     /// What a call waits for at its end.
     pub durability: Durability,
+    /// How many calls it gets in all.
+    pub limits: CallLimits,
+    /// How many calls each of its callers may make that has no limits of its own.
+    pub each: EachLimits,
     /// In which request header the buyer names its own user, if in any.
     pub end_user_header: Option<HeaderName>,
     /// Which of the seller's headers reach the buyer.

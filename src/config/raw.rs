@@ -374,12 +374,48 @@ pub(super) struct RawProduct {
     /// (`disk`, which makes the answer's end wait).
     #[schemars(extend("default" = "os"))]
     pub(super) durability: Given<RawDurability>,
+    /// How many calls it gets, and how many each of its callers may make.
+    pub(super) limits: Given<RawProductLimits>,
     /// Request header in which the buyer names its own user for the usage record. For an llm product it goes before the
     /// body's `user`, which is read anyway.
     pub(super) end_user_header: Given<String>,
     /// Seller's headers that reach the buyer besides the default ones: names, or prefixes that end in `*`.
     #[schemars(extend("default" = []))]
     pub(super) response_headers: Given<Vec<Given<String>>>,
+}
+
+/// How many calls a product gets, and how many each of its callers may make. What is left out is not limited.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawProductLimits {
+    /// Calls in a second, of all callers; 1 to 1000000000, as all of these. So many at once, then evenly.
+    pub(super) per_second: Given<Count>,
+    /// Calls in a minute.
+    pub(super) per_minute: Given<Count>,
+    /// Calls in a day.
+    pub(super) per_day: Given<Count>,
+    /// Calls at one time.
+    pub(super) concurrent: Given<Count>,
+    /// For each account's calls of this product, unless the account has a limit of the same kind of its own.
+    pub(super) each_account: Given<RawCallLimits>,
+    /// The same for each API key.
+    pub(super) each_key: Given<RawCallLimits>,
+    /// The same for each app.
+    pub(super) each_app: Given<RawCallLimits>,
+}
+
+/// How many calls; each 1 to 1000000000. What is left out is not limited.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawCallLimits {
+    /// In a second: so many at once, then evenly.
+    pub(super) per_second: Given<Count>,
+    /// In a minute.
+    pub(super) per_minute: Given<Count>,
+    /// In a day.
+    pub(super) per_day: Given<Count>,
+    /// At one time.
+    pub(super) concurrent: Given<Count>,
 }
 
 /// How calls find a product.

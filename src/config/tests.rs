@@ -61,6 +61,18 @@ products:
     body_max: 1MiB
     on_seller_break: void
     durability: disk
+    limits:
+      per_second: 100
+      per_minute: 1000
+      per_day: 10000
+      concurrent: 20
+      each_account:
+        per_minute: 500
+      each_key:
+        per_second: 7
+        concurrent: 3
+      each_app:
+        per_day: 900
     end_user_header: X-End-User
     response_headers: [x-seller-*]
   - id: weather

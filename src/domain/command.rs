@@ -8,6 +8,7 @@ use super::amount::Units;
 use super::app::{App, AppChange};
 use super::id::{AppCodeId, AppId, CommandId, KeyId, PackageId, ProductId, ProjectId};
 use super::key::ApiKey;
+use super::limit::Limits;
 use super::offer::Offer;
 
 /// A change that someone asks for.
@@ -48,6 +49,8 @@ pub enum Action {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         spare_app: Option<Box<App>>,
     },
+    /// Sets how many calls the account may make, in place of all limits that there are.
+    LimitAccount(Limits),
     /// Adds an app.
     AddApp(Box<App>),
     /// Changes an app, or removes it.
@@ -88,6 +91,9 @@ pub struct KeyChange {
     /// Other tags, in place of all that there are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tags: Option<Tags>,
+    /// Other limits, in place of all that there are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Limits>,
 }
 
 /// Tells `null`, which takes a limit away, from a field that is left out.

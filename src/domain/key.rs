@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::allocation::{Allocation, Tags};
 use super::id::{KeyId, ProductId, ProjectId};
+use super::limit::Limits;
 
 /// The marketplace's limit of API keys per account.
 pub const KEYS_PER_ACCOUNT_MAX: usize = 20;
@@ -82,6 +83,9 @@ pub struct ApiKey {
     /// Its owner's tags.
     #[serde(default, skip_serializing_if = "Tags::is_empty")]
     pub tags: Tags,
+    /// How many calls it may make, over all products.
+    #[serde(default, skip_serializing_if = "Limits::is_none")]
+    pub limits: Limits,
 }
 
 /// Why a known key opens nothing at the moment.
@@ -140,6 +144,7 @@ mod tests {
             models: None,
             project: ProjectId::default(),
             tags: Tags::default(),
+            limits: Limits::NONE,
         }
     }
 

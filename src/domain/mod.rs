@@ -14,6 +14,7 @@ pub mod event;
 pub mod id;
 pub mod key;
 pub mod lease;
+pub mod limit;
 pub mod moment;
 pub mod offer;
 pub mod package;

@@ -12,9 +12,11 @@ use super::conn::Conn;
 use super::server::Core;
 use crate::config::{BreakRule, ProductKind};
 use crate::domain::credential::Scheme;
+use crate::domain::limit::{Kind, Level};
 use crate::domain::usage::{CallFacts, Ending, Exactness, MODEL_BYTES_MAX, cut, kept};
 use crate::service::authenticate::Caller;
 use crate::service::ledger::Read;
+use crate::service::limits::Permit;
 use crate::service::meter::OpenCall;
 use crate::telemetry::access::Line;
 
@@ -50,6 +52,8 @@ pub struct Call {
     pub model: Option<Arc<str>>,
     /// Whom the buyer's own user is said to be; for the record alone.
     pub end_user: Option<Arc<str>>,
+    /// Counts the call as under way, once the limits have let it pass.
+    pub permit: Option<Permit>,
     /// Quota, once it is set aside.
     pub open: Option<OpenCall>,
     /// How often the request was sent to the seller.
@@ -58,6 +62,8 @@ pub struct Call {
     pub status: Option<u16>,
     /// The code of our refusal, if we refused.
     pub code: Option<&'static str>,
+    /// The limit that refused it.
+    pub limit: Option<(Level, Kind)>,
     /// The first byte of the answer's head.
     pub head_at: Option<Instant>,
     /// Whether the answer is an event stream, and whether an event of it has passed.
@@ -131,6 +137,7 @@ impl Call {
     fn log(&self, ending: Ending, units: u64, duration_us: u128) {
         let Some(access) = &self.core.access else { return };
         let micros = |micros: u128| u64::try_from(micros).unwrap_or(u64::MAX);
+        let limit = self.limit.map(|(level, kind)| format!("{}/{}", level.name(), kind.name()));
         let first_byte = self.head_at.map_or(0, |at| at.duration_since(self.started).as_micros());
         access.add(&Line {
             time: self.arrived,
@@ -145,6 +152,7 @@ impl Call {
             status: self.status.unwrap_or(499),
             source: if self.code.is_some() { "gateway" } else { "seller" },
             code: self.code,
+            limit: limit.as_deref(),
             ending: ending.name(),
             units,
             attempts: self.attempts,

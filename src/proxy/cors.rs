@@ -8,7 +8,8 @@ use super::body::AnswerBody;
 const REMEMBERED_SECONDS: HeaderValue = HeaderValue::from_static("86400");
 /// Our own answer headers that a page may read.
 const EXPOSED: HeaderValue = HeaderValue::from_static(
-    "x-request-id, x-should-retry, retry-after, x-tollgate-remaining, x-tollgate-unit, x-tollgate-package-expires, \
+    "x-request-id, x-should-retry, retry-after, retry-after-ms, x-ratelimit-limit-requests, \
+     x-ratelimit-remaining-requests, x-ratelimit-reset-requests, x-tollgate-remaining, x-tollgate-unit, x-tollgate-package-expires, \
      x-tollgate-error-source, x-tollgate-error-code",
 );
 

@@ -10,6 +10,7 @@ pub mod forward;
 pub mod gate;
 pub mod headers;
 pub mod identify;
+pub mod limits;
 pub mod models;
 pub mod phases;
 pub mod receipts;

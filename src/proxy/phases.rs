@@ -26,7 +26,7 @@ use super::route::{self, Route};
 use super::seller::{Link, Seller};
 use super::server::Core;
 use super::whole_body::{Hashed, InMemory, Reading};
-use super::{cors, headers, models, receipts};
+use super::{cors, headers, limits, models, receipts};
 use crate::config::{Durability, Meter};
 use crate::domain::usage::{END_USER_BYTES_MAX, Ending, cut};
 use crate::protocol::chat::{read_request, replace_model};
@@ -76,10 +76,12 @@ fn begin(core: Rc<Core>, conn: Rc<Conn>, request: &Request<Incoming>) -> Call {
         waited: Duration::ZERO,
         model: None,
         end_user: None,
+        permit: None,
         open: None,
         attempts: 0,
         status: None,
         code: None,
+        limit: None,
         head_at: None,
         stream: None,
         body_bytes: 0,
@@ -128,7 +130,11 @@ async fn serve_checked(guard: &mut CallGuard, request: Request<Incoming>) -> Res
     let body = read_body(call, (&shelf, sold), &parts, incoming, pending).await?;
     let sold = call.sold.clone().ok_or_else(gone)?;
     let _held = body.held;
-    admit(call, &sold).await?;
+    limits::pass(call, &sold)?;
+    if let Err(refused) = admit(call, &sold).await {
+        limits::give_back(call);
+        return Err(refused);
+    }
     let seller = call.core.seller(&sold);
     let mut request = Request::new(body.body);
     *request.method_mut() = parts.method;
@@ -382,6 +388,7 @@ async fn answer(
     if let Some(metered) = &metered {
         metered.show(&mut head.headers);
     }
+    limits::show(call, &mut head.headers);
     dress(call, &mut head.headers);
     call.status = Some(head.status.as_u16());
     call.head_at = Some(Instant::now());

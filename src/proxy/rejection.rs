@@ -1,16 +1,20 @@
 //! Every refusal of ours: its code, its status, its words. The only place that knows the status of a refusal.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
 use super::body::AnswerBody;
+use super::limits::show_rate;
 use crate::domain::id::ProductId;
+use crate::domain::limit::{Kind, Level, Over};
 use crate::domain::pool::Shortage;
 use crate::protocol::chat::{ErrorFields, error_body_api, error_body_llm};
 use crate::protocol::head::HeadFault;
 use crate::protocol::signature::SignatureFault;
 use crate::service::authenticate::AuthError;
+use crate::service::limits::Refused;
 use crate::service::meter::AdmitError;
 
 /// What a refusal is about. Stable: clients and dashboards may depend on the names.
@@ -39,6 +43,7 @@ pub enum Code {
     PathNotFound,
     ReceiptNotFound,
     RequestTooLarge,
+    RateLimitExceeded,
     NoPackage,
     PackageExhausted,
     PackageExpired,
@@ -103,6 +108,7 @@ impl Code {
             Self::PathNotFound => "path_not_found",
             Self::ReceiptNotFound => "receipt_not_found",
             Self::RequestTooLarge => "request_too_large",
+            Self::RateLimitExceeded => "rate_limit_exceeded",
             Self::NoPackage => "no_package",
             Self::PackageExhausted => "package_exhausted",
             Self::PackageExpired => "package_expired",
@@ -142,6 +148,7 @@ impl Code {
                 facts(StatusCode::NOT_FOUND, INVALID, "APIG.0101")
             }
             Self::RequestTooLarge => facts(StatusCode::PAYLOAD_TOO_LARGE, INVALID, "APIG.0201"),
+            Self::RateLimitExceeded => facts(StatusCode::TOO_MANY_REQUESTS, "requests", "APIG.0308"),
             Self::NoPackage | Self::PackageExhausted | Self::PackageExpired | Self::PackageNotYetValid => quota(),
             Self::MeteringUnavailable | Self::StoreUnavailable | Self::Overloaded | Self::ReceiptUnavailable => {
                 facts(StatusCode::SERVICE_UNAVAILABLE, SERVER, "APIG.0601")
@@ -165,12 +172,19 @@ pub struct Rejection {
     param: Option<&'static str>,
     /// Whether the connection's state is in doubt.
     close: bool,
+    /// When trying again helps, and how the limit stands that says so.
+    over: Option<Over>,
 }
+
+/// A wait that SDKs sleep through; a longer one is told to people alone.
+const WAIT_MAX: Duration = Duration::from_secs(120);
+/// What is said where nobody knows how long: calls that are under way end when they end.
+const WAIT_UNKNOWN: Duration = Duration::from_secs(1);
 
 impl Rejection {
     /// A refusal in the given words.
     pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, message: message.into(), param: None, close: false }
+        Self { code, message: message.into(), param: None, close: false, over: None }
     }
 
     /// Names the request's field at fault.
@@ -248,6 +262,30 @@ impl Rejection {
         Self::new(Code::StoreUnavailable, "accounts cannot be read at the moment; try again shortly")
     }
 
+    /// A call beyond a limit.
+    pub fn limited(refused: &Refused, product: &ProductId) -> Self {
+        let Refused { level, over } = refused;
+        let limit = over.limit;
+        let whose = match level {
+            Level::Product => format!("{product} serves all its callers"),
+            Level::Account => "the account may make".to_owned(),
+            Level::Key => "the API key may make".to_owned(),
+            Level::App => "the app may make".to_owned(),
+        };
+        let what = match over.kind {
+            Kind::Second => format!("{limit} calls a second"),
+            Kind::Minute => format!("{limit} calls a minute"),
+            Kind::Day => format!("{limit} calls a day"),
+            Kind::Concurrent => format!("{limit} calls at one time"),
+        };
+        let next = match over.wait {
+            Some(wait) => format!("try again in {} s", seconds_up(wait)),
+            None => "try again when one of them has ended".to_owned(),
+        };
+        let message = format!("{whose} {what}, and these are used up; {next}, or ask the operator for more");
+        Self { over: Some(*over), ..Self::new(Code::RateLimitExceeded, message) }
+    }
+
     /// A call without quota. `buy_url` is where more can be had.
     pub fn quota(error: &AdmitError, product: &ProductId, buy_url: Option<&str>) -> Self {
         let (code, what) = match error {
@@ -303,6 +341,18 @@ impl Rejection {
             // Trying again cannot help, whatever the SDK thinks of 429.
             headers.insert("x-should-retry", HeaderValue::from_static("false"));
         }
+        if let Some(over) = &self.over {
+            let wait = over.wait.unwrap_or(WAIT_UNKNOWN);
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds_up(wait)));
+            headers.insert("retry-after-ms", HeaderValue::from(millis_up(wait)));
+            if wait > WAIT_MAX {
+                // Some SDKs would sleep for hours.
+                headers.insert("x-should-retry", HeaderValue::from_static("false"));
+            }
+            if let Some(fresh_in) = over.fresh_in {
+                show_rate(headers, (over.limit, 0, fresh_in));
+            }
+        }
         if facts.status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
@@ -325,4 +375,14 @@ impl Rejection {
     pub fn status(&self) -> u16 {
         self.code.facts().status.as_u16()
     }
+}
+
+/// Whole seconds that are no less.
+fn seconds_up(time: Duration) -> u64 {
+    time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0))
+}
+
+/// Whole milliseconds that are no less.
+fn millis_up(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }

@@ -35,6 +35,7 @@ use crate::domain::usage::Ending;
 use crate::ports::clock::Clock;
 use crate::service::authenticate::Authenticator;
 use crate::service::ledger::Ledger;
+use crate::service::limits::Limiter;
 use crate::service::meter::Meter;
 use crate::service::receipts::ReceiptDesk;
 use crate::telemetry::access::AccessBuffer;
@@ -49,6 +50,8 @@ const ACCEPT_REST: Duration = Duration::from_millis(100);
 pub struct Shared {
     /// Finds callers.
     pub authenticator: Arc<Authenticator>,
+    /// Enforces rate limits.
+    pub limiter: Arc<Limiter>,
     /// Keeps pools supplied.
     pub ledger: Arc<Ledger>,
     /// The time of day.

@@ -18,6 +18,7 @@ use crate::domain::amount::Units;
 use crate::domain::command::{Action, Command, KeyChange, Refusal};
 use crate::domain::id::{AccountId, CommandId, KeyId, PackageId, ProductId};
 use crate::domain::key::ApiKey;
+use crate::domain::limit::Limits;
 use crate::domain::offer::Offer;
 use crate::domain::package::Package;
 use crate::ports::account_store::{AccountSummary, CommitError, Loaded, StoreError};
@@ -72,6 +73,8 @@ pub struct NewKey {
     pub models: Option<Vec<String>>,
     /// To what its calls are allotted.
     pub allocation: Allocation,
+    /// How many calls it may make.
+    pub limits: Limits,
 }
 
 /// What a package is to be.
@@ -335,6 +338,7 @@ impl Accounts {
             models: new.models,
             project: new.allocation.project,
             tags: new.allocation.tags,
+            limits: new.limits,
         };
         let command = Command { id: command, action: Action::AddKey(key.clone()) };
         match self.apply(account, &command).await? {
@@ -363,6 +367,15 @@ impl Accounts {
         };
         let changed = head.and_then(|head| key_in(&head, key));
         changed.ok_or_else(|| Refusal::UnknownKey(key.clone()).into())
+    }
+
+    /// Sets how many calls the account may make, in place of all limits that there are.
+    ///
+    /// # Errors
+    /// See [`ChangeError`].
+    pub async fn limit_account(&self, account: &AccountId, limits: Limits) -> Result<(), ChangeError> {
+        let command = Command { id: self.command_id(None), action: Action::LimitAccount(limits) };
+        self.apply(account, &command).await.map(drop)
     }
 
     /// Removes a key for ever.

@@ -16,6 +16,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::broadcast;
 
 use super::ledger::Read;
+use super::limits::Limiter;
 use crate::domain::credential::Scheme;
 use crate::domain::id::AccountId;
 use crate::domain::key::{KeyHash, KeyState};
@@ -108,6 +109,7 @@ enum Remembered {
 pub struct Authenticator {
     store: Arc<dyn AccountStore>,
     keyring: Keyring,
+    limiter: Arc<Limiter>,
     /// Checks the signatures of those who are not known, so that they take as long as others.
     nobody: SigningKey,
     /// One call waits at most this long for the store in all.
@@ -122,11 +124,11 @@ pub struct Authenticator {
 
 impl Authenticator {
     /// Remembers nobody yet. A call waits at most for `patience` for the store.
-    pub fn new(store: Arc<dyn AccountStore>, keyring: Keyring, patience: Duration) -> Self {
+    pub fn new(store: Arc<dyn AccountStore>, keyring: Keyring, limiter: Arc<Limiter>, patience: Duration) -> Self {
         let (callers, changes, deaf) = (DashMap::new(), AtomicU64::new(0), AtomicBool::new(false));
         // Its signatures open nothing: nobody's are refused even if they fit.
         let nobody = SigningKey::new(&keyring.of_app_key("").0);
-        Self { store, keyring, nobody, patience, callers, changes, deaf }
+        Self { store, keyring, limiter, nobody, patience, callers, changes, deaf }
     }
 
     /// The caller behind what is presented, if it can be used now. `waited` is how long the call has waited for the store
@@ -221,7 +223,7 @@ impl Authenticator {
         let loaded = self.store.load_by_key(hash).await;
         let loaded = loaded.map_err(|error: StoreError| AuthError::Unavailable(error.to_string()))?;
         let found = loaded.and_then(|loaded| {
-            let caller = Arc::new(Caller::find(&loaded.head.value, hash, &self.keyring)?);
+            let caller = Arc::new(Caller::find(&loaded.head.value, hash, (&self.keyring, &self.limiter))?);
             Some(Found { read: Some(Box::new(Read { loaded, asked })), ..caller.into() })
         });
         let remembered = match &found {

@@ -10,6 +10,7 @@ pub mod dump;
 #[cfg(all(test, feature = "shuttle"))]
 mod interleavings;
 pub mod ledger;
+pub mod limits;
 pub mod meter;
 pub mod receipts;
 pub mod recovery;

@@ -32,6 +32,8 @@ pub struct Line<'a> {
     pub status: u16,
     pub source: &'static str,
     pub code: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<&'a str>,
     pub ending: &'static str,
     pub units: u64,
     pub attempts: u8,

@@ -6,6 +6,7 @@ use prometheus::{
 };
 
 use crate::domain::credential::SignatureRule;
+use crate::domain::limit::{Kind, Level};
 use crate::domain::usage::Ending;
 
 /// Upper bounds of the duration buckets, in seconds: an LLM call may take minutes.
@@ -25,6 +26,7 @@ pub struct Metrics {
     retries: IntCounterVec,
     connects: IntCounterVec,
     rejections: IntCounterVec,
+    limited: IntCounterVec,
     signatures: [IntCounter; SignatureRule::ALL.len()],
     /// Client connections that are open.
     pub connections: IntGauge,
@@ -59,6 +61,8 @@ pub struct LedgerMetrics {
     pub overruns: IntCounter,
     /// Times that the store had forgotten something of a pool, which was sent again.
     pub rollbacks: IntCounter,
+    /// Gateways that share the store, as it last said.
+    pub gateways_live: IntGauge,
     /// Times that this gateway has checked in with the store.
     pub check_ins: IntCounter,
     /// Times that other gateways were asked for units.
@@ -200,6 +204,8 @@ impl LedgerMetrics {
                 "tollgate_rollbacks_repaired_total",
                 "Times that the store had forgotten something of a pool, which was sent again.",
             )?,
+            gateways_live: declare
+                .gauge("tollgate_gateways_live", "Gateways that share the store: each enforces its share of limits.")?,
             check_ins: declare.counter("tollgate_check_ins_total", "Check-ins with the store.")?,
             recalls: declare.counter("tollgate_recalls_total", "Times that other gateways were asked for units.")?,
         })
@@ -251,6 +257,11 @@ impl Metrics {
                 "Calls that the gateway itself refused or failed, by code.",
                 &["code"],
             )?,
+            limited: declare.counters(
+                "tollgate_limited_total",
+                "Calls refused because of a limit, by whose it is and what it counts.",
+                &["level", "kind"],
+            )?,
             signatures: declare.signatures()?,
             connections: declare.gauge("tollgate_connections_open", "Client connections that are open.")?,
             calls_open: declare.gauge("tollgate_calls_open", "Calls that are under way.")?,
@@ -298,6 +309,11 @@ impl Metrics {
             SignatureRule::EncodedSort => encoded_sort,
             SignatureRule::LiteralPlus => literal_plus,
         }
+    }
+
+    /// The counter of calls that a limit has refused.
+    pub fn limited(&self, level: Level, kind: Kind) -> IntCounter {
+        self.limited.with_label_values(&[level.name(), kind.name()])
     }
 
     /// The counter of rejections with this code; codes come from one enum.

@@ -17,6 +17,7 @@ mod credentials;
 mod forgeries;
 mod http_api;
 mod keys;
+mod limits;
 mod llm;
 mod metering;
 mod operating;

@@ -33,6 +33,7 @@ pub(super) async fn the_key_index_knows_apps_and_their_codes(world: World) {
         codes: Vec::new(),
         products: Vec::new(),
         created_at: Timestamp::UNIX_EPOCH,
+        limits: Limits::NONE,
     };
     let code = |number: u8| {
         let id = AppCodeId::new(&format!("code-{number}")).unwrap();

@@ -31,6 +31,7 @@ use crate::domain::id::{
 };
 use crate::domain::key::{ApiKey, KeyHash};
 use crate::domain::lease::Want;
+use crate::domain::limit::Limits;
 use crate::domain::offer::{Offer, Validity};
 use crate::ports::account_store::{AccountStore, Believed, Commit, CommitError, LIST_MAX, Loaded, Stamp, Write};
 use crate::ports::clock::Clock;
@@ -140,6 +141,7 @@ fn key(id: &str, hash: u8) -> ApiKey {
         models: None,
         project: ProjectId::default(),
         tags: Tags::default(),
+        limits: Limits::NONE,
     }
 }
 

@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 
 use crate::domain::app::{App, AppCode};
 use crate::domain::id::{AppCodeId, AppId, ProductId};
+use crate::domain::limit::Limits;
 
 /// Adds an app.
 #[derive(Clone, Default, Serialize, Deserialize, ToSchema)]
@@ -54,6 +55,10 @@ pub struct AppView {
     pub codes: Vec<CodeView>,
     /// When it was made.
     pub created_at: Timestamp,
+    /// How many calls it may make, over all products.
+    #[serde(default, skip_serializing_if = "Limits::is_none")]
+    #[schema(value_type = Option<super::limits::CallLimits>)]
+    pub limits: Limits,
 }
 
 /// A secret without the secret itself.
@@ -95,6 +100,7 @@ impl From<App> for AppView {
             secrets: secrets.map(|secret| SecretView { created_at: secret.created_at, until: secret.until }).collect(),
             codes: app.codes.into_iter().map(CodeView::from).collect(),
             created_at: app.created_at,
+            limits: app.limits,
         }
     }
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::limits::AppLimit;
 use super::{AdminAccess, Idempotency};
 use crate::domain::id::{AccountId, AppCodeId, AppId, ProductId};
 
@@ -68,6 +69,8 @@ pub enum AppsCommand {
     Bind(AppAndProduct),
     /// No longer let it
     Unbind(AppAndProduct),
+    /// Set how many calls an app may make, over all products, in place of all limits that it has
+    Limit(AppLimit),
     /// Delete an app for ever, with its secrets and AppCodes
     Delete(WhichApp),
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Cx, credentials, headers, upstream};
+use super::{Cx, credentials, headers, limits, upstream};
 use crate::config::address::{host_name, plain_path, web_url};
 use crate::config::problem::PlaceId;
 use crate::config::raw::{RawAccess, RawBreakRule, RawDurability, RawKind, RawMeter, RawProduct, defaults};
@@ -108,6 +108,7 @@ fn product(at: At<RawProduct>, cx: Cx<'_>) -> Sold {
         RawDurability::Os => Durability::Os,
         RawDurability::Disk => Durability::Disk,
     });
+    let limits = limits::limits(raw.limits, place, cx);
     let end_user_header = cx.text(raw.end_user_header, headers::end_user);
     let more_headers = response_headers(raw.response_headers, cx);
     let build = || {
@@ -131,6 +132,8 @@ fn product(at: At<RawProduct>, cx: Cx<'_>) -> Sold {
             body_max: body_max?,
             on_seller_break: on_seller_break?,
             durability: durability?,
+            limits: limits?.0,
+            each: limits?.1,
             end_user_header: end_user_header?.map(|at| at.value),
         })
     };

@@ -136,6 +136,9 @@ fn products() {
     value("path: /weather/", "\"\"", "products[1].path", "the path is empty");
     value("path: /weather/", "//weather", "products[1].path", "two slashes");
     value("path: /weather/", "/.well-known/tollgate/x", "products[1].path", "the gateway's own");
+    value("per_second: 100", "0", "products[0].limits.per_second", "from 1 to 1000000000");
+    value("per_day: 900", "1000000001", "products[0].limits.each_app.per_day", "from 1 to 1000000000");
+    value("concurrent: 3", "a few", "products[0].limits.each_key.concurrent", "not a whole number");
     value("end_user_header: X-End-User", "Authorization", "products[0].end_user_header", "carries a credential");
     value("path: /weather/", "/a/../b", "products[1].path", "`..`");
     value("path: /weather/", "/a?b", "products[1].path", "a character other than");

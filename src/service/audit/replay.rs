@@ -47,6 +47,7 @@ pub fn effect(body: &str) -> Option<Effect> {
         | Action::AddKey(_)
         | Action::ChangeKey(..)
         | Action::RevokeKey(_)
+        | Action::LimitAccount(_)
         | Action::AddApp(_)
         | Action::ChangeApp(..) => None,
     }

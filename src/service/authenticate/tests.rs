@@ -30,7 +30,7 @@ async fn while_no_notices_are_heard_keys_are_confirmed_and_believed_if_nobody_an
     let account = accounts.open(None, None, "Acme").await.unwrap().value.id;
     let added = accounts.add_key(&account, None, NewKey::default()).await.unwrap();
     let (text, key) = (added.text.unwrap(), added.key.id);
-    let authenticator = Authenticator::new(store.clone(), keyring, Duration::from_secs(1));
+    let authenticator = Authenticator::new(store.clone(), keyring, Arc::default(), Duration::from_secs(1));
     let caller = async || {
         authenticator
             .caller(

@@ -16,6 +16,7 @@ use crate::domain::account::Account;
 use crate::domain::allocation::Tags;
 use crate::domain::id::{KeyId, ProjectId};
 use crate::domain::key::ApiKey;
+use crate::domain::limit::Limits;
 use crate::ports::account_store::{Believed, Stamp, Write};
 use crate::ports::clock::Clock;
 
@@ -183,6 +184,7 @@ fn key(hash: u8) -> ApiKey {
         models: None,
         project: ProjectId::default(),
         tags: Tags::default(),
+        limits: Limits::NONE,
     }
 }
 

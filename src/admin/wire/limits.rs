@@ -1,0 +1,21 @@
+//! How limits look in OpenAPI; on the wire they are the domain's own.
+
+use utoipa::ToSchema;
+
+/// How many calls, each 1 to 4294967295: so many at once, then evenly. What is left out is not limited.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only its schema is used")]
+pub struct CallLimits {
+    /// In a second.
+    #[schema(minimum = 1)]
+    per_second: Option<u32>,
+    /// In a minute.
+    #[schema(minimum = 1)]
+    per_minute: Option<u32>,
+    /// In a day.
+    #[schema(minimum = 1)]
+    per_day: Option<u32>,
+    /// At one time.
+    #[schema(minimum = 1)]
+    concurrent: Option<u32>,
+}

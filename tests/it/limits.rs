@@ -1,0 +1,351 @@
+//! Limits: how many calls products, accounts, keys and apps may make, what the answers say of it, and that it is true.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::harness::admin::{Buyer, text};
+use crate::harness::client::{Answer, Request};
+use crate::harness::process::run;
+use crate::harness::redis::Server;
+use crate::harness::seller::{Reply, Seller, plain};
+use crate::harness::until;
+use crate::harness::world::{World, product};
+
+/// A gateway whose product `chat` has limits.
+async fn limited(seller: &Seller, limits: Value) -> World {
+    World::with(seller.address, |config| product(config, "chat")["limits"] = limits).await
+}
+
+/// Gives a key limits, or takes them away; every gateway enforces them within a second.
+async fn limit_key(world: &World, buyer: &Buyer, limits: Value) {
+    let path = format!("/admin/v1/accounts/{}/keys/{}", buyer.account, buyer.key_id);
+    let changed = world.admin.call("PATCH", &path, Some(&json!({ "limits": limits }))).await.expect(200).json();
+    assert_eq!(changed.get("limits").cloned().unwrap_or(json!({})), limits);
+}
+
+/// Calls until one is refused; returns how many were served, and the refusal.
+async fn until_refused(world: &World, request: &Request) -> (usize, Answer) {
+    let mut client = world.client().await;
+    for served in 0..1_000 {
+        let answer = client.call(request).await;
+        if answer.status() != 200 {
+            return (served, answer);
+        }
+    }
+    panic!("a thousand calls were served");
+}
+
+fn header<'a>(answer: &'a Answer, name: &str) -> &'a str {
+    answer.head.get(name).unwrap_or_else(|| panic!("no {name} in {:?}", answer.head))
+}
+
+/// The wait that a refusal asks for.
+fn wait_of(answer: &Answer) -> Duration {
+    let ms: u64 = header(answer, "retry-after-ms").parse().unwrap();
+    let seconds: u64 = header(answer, "retry-after").parse().unwrap();
+    assert_eq!(seconds, ms.div_ceil(1_000), "both say the same");
+    Duration::from_millis(ms)
+}
+
+fn check_refusal(answer: &Answer, words: &[&str]) {
+    assert_eq!(answer.status(), 429, "{}", answer.text());
+    assert_eq!(answer.head.get("x-tollgate-error-code"), Some("rate_limit_exceeded"));
+    assert_eq!(answer.head.get("x-tollgate-error-source"), Some("gateway"));
+    assert_eq!(answer.code(), "rate_limit_exceeded");
+    let message = answer.message();
+    assert!(words.iter().all(|word| message.contains(word)), "{message}");
+}
+
+#[tokio::test]
+async fn a_products_rate_lets_so_many_in_and_says_when_the_next_one_is() {
+    let seller = Seller::plain().await;
+    let world = limited(&seller, json!({ "per_second": 5, "per_minute": 1000 })).await;
+    let buyer = world.buyer(&["chat-50"]).await;
+    let first = world.call(&Request::chat(&buyer.key)).await.expect(200);
+    assert_eq!(header(&first, "x-ratelimit-limit-requests"), "5");
+    assert_eq!(header(&first, "x-ratelimit-remaining-requests"), "4");
+    assert!(header(&first, "x-ratelimit-reset-requests").ends_with("ms"), "{:?}", first.head);
+    let begun = Instant::now();
+    let (served, refused) = until_refused(&world, &Request::chat(&buyer.key)).await;
+    let evenly = begun.elapsed().as_millis() / 200;
+    assert!(served >= 4 && served as u128 <= 5 + evenly, "{served} in {:?}", begun.elapsed());
+    check_refusal(&refused, &["chat serves all its callers 5 calls a second", "try again in 1 s"]);
+    assert_eq!(header(&refused, "x-ratelimit-remaining-requests"), "0");
+    assert_eq!(refused.head.get("x-should-retry"), None);
+    let wait = wait_of(&refused);
+    assert!(wait > Duration::ZERO && wait <= Duration::from_millis(200), "{wait:?}");
+    // True: whoever waits so long is let in.
+    let told = Instant::now();
+    until("the wait that was told is over", async || (told.elapsed() >= wait).then_some(())).await;
+    world.call(&Request::chat(&buyer.key)).await.expect(200);
+    world.settles(&buyer.account, 2 + served as u64).await;
+    assert_eq!(seller.requests().len(), 2 + served, "a refused call reaches no seller");
+    let metrics = world.admin.metrics().await;
+    assert!(metrics.sum("tollgate_limited_total", &[("level", "product"), ("kind", "second")]) >= 1.0);
+}
+
+#[tokio::test]
+async fn a_refusal_at_one_level_uses_nothing_at_another() {
+    let seller = Seller::plain().await;
+    let world = limited(&seller, json!({ "per_day": 4 })).await;
+    let (one, other) = (world.buyer(&["chat-50"]).await, world.buyer(&["chat-50"]).await);
+    limit_key(&world, &one, json!({ "per_day": 2 })).await;
+    let limited = async || {
+        let answer = world.call(&Request::chat(&one.key)).await;
+        answer.head.get("x-ratelimit-limit-requests").map(str::to_owned)
+    };
+    // Noticed within a second; one call or more before that is the product's alone.
+    let asked = Instant::now();
+    until("the key's limit holds", async || (limited().await.as_deref() == Some("2")).then_some(())).await;
+    assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+    let before = seller.requests().len();
+    let (served, refused) = until_refused(&world, &Request::chat(&one.key)).await;
+    assert!(before <= 2 && served <= 1, "{before} {served}");
+    check_refusal(&refused, &["the API key may make 2 calls a day", "ask the operator"]);
+    assert!(wait_of(&refused) > Duration::from_secs(43_000));
+    assert_eq!(header(&refused, "x-should-retry"), "false", "no SDK should sleep for half a day");
+    for _ in 0..5 {
+        check_refusal(&world.call(&Request::chat(&one.key)).await, &["API key"]);
+    }
+    // Of the product's four all are left but those that were served.
+    let (rest, refused) = until_refused(&world, &Request::chat(&other.key)).await;
+    assert_eq!(before + served + rest, 4);
+    check_refusal(&refused, &["chat serves all its callers 4 calls a day"]);
+    world.settles(&one.account, (before + served) as u64).await;
+}
+
+#[tokio::test]
+async fn a_call_without_quota_uses_no_limit() {
+    let seller = Seller::plain().await;
+    let world = limited(&seller, json!({ "per_day": 2, "concurrent": 1 })).await;
+    let (poor, rich) = (world.buyer(&[]).await, world.buyer(&["chat-5"]).await);
+    for _ in 0..4 {
+        let answer = world.call(&Request::chat(&poor.key)).await.expect(429);
+        assert_eq!(answer.head.get("x-tollgate-error-code"), Some("no_package"));
+    }
+    let (served, _) = until_refused(&world, &Request::chat(&rich.key)).await;
+    assert_eq!(served, 2);
+}
+
+#[tokio::test]
+async fn a_place_is_free_again_however_its_call_ends() {
+    let seller = Seller::by_hand().await;
+    let world = limited(&seller, json!({ "each_key": { "concurrent": 2 } })).await;
+    let (buyer, other) = (world.buyer(&["chat-50"]).await, world.buyer(&["chat-50"]).await);
+    let request = Request::chat(&buyer.key);
+    let (mut stays, mut leaves) = (world.client().await, world.client().await);
+    stays.send(request.bytes()).await;
+    let answered = seller.next().await;
+    leaves.send(request.bytes()).await;
+    let unanswered = seller.next().await;
+    let refused = world.call(&request).await;
+    check_refusal(&refused, &["the API key may make 2 calls at one time", "when one of them has ended"]);
+    assert_eq!(wait_of(&refused), Duration::from_secs(1));
+    // Each key has its own.
+    let mut third = world.client().await;
+    third.send(Request::chat(&other.key).bytes()).await;
+    let mut for_third = seller.next().await;
+    for_third.send(plain(200, "{}")).await;
+    for_third.done();
+    third.answer("POST").await.expect(200);
+    // One ends by being answered.
+    let mut for_first = answered;
+    for_first.send(plain(200, "{}")).await;
+    for_first.done();
+    stays.answer("POST").await.expect(200);
+    let mut again = world.client().await;
+    again.send(request.bytes()).await;
+    let broken = seller.next().await;
+    check_refusal(&world.call(&request).await, &["at one time"]);
+    // One ends because its client hangs up before the answer.
+    drop(leaves);
+    let lets_in = async || {
+        let mut probe = world.client().await;
+        probe.send(request.bytes()).await;
+        let head = tokio::select! {
+            exchange = seller.next() => Ok(exchange),
+            answer = probe.answer("POST") => Err(answer),
+        };
+        match head {
+            Ok(mut exchange) => {
+                exchange.send(plain(200, "{}")).await;
+                exchange.done();
+                probe.answer("POST").await.expect(200);
+                Some(())
+            }
+            Err(answer) => {
+                assert_eq!(answer.status(), 429, "{}", answer.text());
+                None
+            }
+        }
+    };
+    until("the place of the client that hung up is free", lets_in).await;
+    drop(unanswered);
+    // One ends because its seller breaks off.
+    broken.reset();
+    assert_eq!(again.answer("POST").await.status(), 502);
+    until("both places are free", lets_in).await;
+}
+
+#[tokio::test]
+async fn accounts_and_apps_have_limits_over_all_products() {
+    let seller = Seller::plain().await;
+    let world = World::start(seller.address).await;
+    let buyer = world.buyer(&["chat-50", "api-50"]).await;
+    let account = format!("/admin/v1/accounts/{}", buyer.account);
+    let (app, signer) = world.admin.add_app(&buyer.account, &["api"]).await;
+    let limits = json!({ "per_day": 2 });
+    let set = world.admin.call("PUT", &format!("{account}/apps/{app}/limits"), Some(&limits)).await.expect(200).json();
+    assert_eq!(set["limits"], limits);
+    let signed = || signer.sign(Request::get("/api/x"));
+    let (served, refused) = until_refused(&world, &signed()).await;
+    assert_eq!((served, refused.status()), (2, 429));
+    assert!(refused.message().contains("the app may make 2 calls a day"), "{}", refused.message());
+    assert_eq!(refused.json()["error_code"], "APIG.0308");
+    // The account's: the app's two calls were before it was set.
+    let limits = json!({ "per_day": 3, "concurrent": 9 });
+    let set = world.admin.call("PUT", &format!("{account}/limits"), Some(&limits)).await.expect(200).json();
+    assert_eq!(set, limits);
+    assert_eq!(world.admin.get(&account).await.expect(200).json()["limits"], limits);
+    let shown = async || {
+        let answer = world.call(&Request::get("/api/x").bearer("sk-tg-none")).await;
+        assert_eq!(answer.status(), 401);
+        let answer = world.call(&Request::chat(&buyer.key)).await.expect(200);
+        answer.head.get("x-ratelimit-remaining-requests").map(str::to_owned)
+    };
+    until("the account's limit holds", async || shown().await.filter(|left| left == "2")).await;
+    world.call(&Request::get("/api/x").bearer(&buyer.key)).await.expect(200);
+    world.call(&Request::chat(&buyer.key)).await.expect(200);
+    check_refusal(&world.call(&Request::chat(&buyer.key)).await, &["the account may make 3 calls a day"]);
+    let none = world.admin.call("PUT", &format!("{account}/limits"), Some(&json!({}))).await.expect(200).json();
+    assert_eq!(none, json!({}));
+    let free = async || (world.call(&Request::chat(&buyer.key)).await.status() == 200).then_some(());
+    until("there is no limit any more", free).await;
+    for (path, body, status) in [
+        (format!("{account}/limits"), json!({ "per_minute": 0 }), 422),
+        (format!("{account}/limits"), json!({ "per_hour": 1 }), 422),
+        ("/admin/v1/accounts/nobody/limits".to_owned(), json!({}), 404),
+        (format!("{account}/apps/none/limits"), json!({}), 404),
+    ] {
+        world.admin.call("PUT", &path, Some(&body)).await.expect(status);
+    }
+}
+
+#[tokio::test]
+async fn a_product_limits_each_caller_that_has_no_limit_of_its_own() {
+    let seller = Seller::plain().await;
+    let each = json!({ "each_key": { "per_day": 1 }, "each_account": { "per_day": 3 } });
+    let world = limited(&seller, each).await;
+    let buyer = world.buyer(&["chat-50", "api-50"]).await;
+    let second = world.admin.add_key(&buyer.account, &json!({ "limits": { "per_day": 5 } })).await.1;
+    let (served, refused) = until_refused(&world, &Request::chat(&buyer.key)).await;
+    assert_eq!(served, 1);
+    check_refusal(&refused, &["the API key may make 1 calls a day"]);
+    world.call(&Request::get("/api/x").bearer(&buyer.key)).await.expect(200);
+    let (served, refused) = until_refused(&world, &Request::chat(&second)).await;
+    assert_eq!(served, 2, "its own limit is wider than the product's for each; the account's is left");
+    check_refusal(&refused, &["the account may make 3 calls a day"]);
+    assert!(
+        world.call(&Request::get("/api/x").bearer(&second)).await.expect(200).head.get("x-ratelimit-limit-requests")
+            == Some("5")
+    );
+}
+
+#[tokio::test]
+async fn what_is_used_is_remembered_over_changes_of_the_account_and_of_the_configuration() {
+    let seller = Seller::plain().await;
+    let mut world = limited(&seller, json!({ "per_day": 5, "each_key": { "per_day": 3 } })).await;
+    let buyer = world.buyer(&["chat-50"]).await;
+    world.call(&Request::chat(&buyer.key)).await.expect(200);
+    world.call(&Request::chat(&buyer.key)).await.expect(200);
+    world.admin.add_package(&buyer.account, "chat-5").await;
+    world.rewrite(|config| product(config, "chat")["limits"]["per_day"] = json!(6));
+    world.admin.call("POST", "/admin/v1/reload", None).await.expect(204);
+    let (served, refused) = until_refused(&world, &Request::chat(&buyer.key)).await;
+    assert_eq!(served, 1);
+    check_refusal(&refused, &["API key"]);
+    let other = world.admin.add_key(&buyer.account, &json!({})).await.1;
+    let (served, refused) = until_refused(&world, &Request::chat(&other)).await;
+    assert_eq!(served, 3);
+    check_refusal(&refused, &["API key"]);
+    let third = world.admin.add_key(&buyer.account, &json!({})).await.1;
+    check_refusal(&world.call(&Request::chat(&third)).await, &["chat serves all its callers 6 calls a day"]);
+}
+
+#[tokio::test]
+async fn without_limits_no_header_speaks_of_any() {
+    let seller = Seller::plain().await;
+    let world = World::start(seller.address).await;
+    let buyer = world.buyer(&["chat-5"]).await;
+    let answer = world.call(&Request::chat(&buyer.key)).await.expect(200);
+    assert_eq!(answer.head.get("x-ratelimit-limit-requests"), None);
+    // A seller's own are the seller's: the gateway's go before them.
+    let script = Reply::bytes(
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nx-ratelimit-limit-requests: 77\r\nContent-Type: text/plain\r\n\r\nok",
+    );
+    let seller = Seller::always(script).await;
+    let world = limited(&seller, json!({ "per_day": 9 })).await;
+    let buyer = world.buyer(&["chat-5"]).await;
+    let answer = world.call(&Request::chat(&buyer.key)).await.expect(200);
+    assert_eq!(answer.head.all("x-ratelimit-limit-requests"), ["9"]);
+}
+
+#[tokio::test]
+async fn two_gateways_let_in_what_one_may() {
+    let server = Server::start(&[]);
+    let seller = Seller::plain().await;
+    let url = format!("unix:{}", server.socket().display());
+    let start = async |gateway: &str| {
+        World::with(seller.address, |config| {
+            config["gateway"] = json!(gateway);
+            config["store"] = json!({ "volatile": true, "redis": { "url": url, "timeout": "2s" } });
+            product(config, "chat")["limits"] = json!({ "per_day": 20 });
+        })
+        .await
+    };
+    let (one, two) = (start("gw-1").await, start("gw-2").await);
+    for world in [&one, &two] {
+        let both = async || (world.admin.metrics().await.sum("tollgate_gateways_live", &[]) == 2.0).then_some(());
+        until("each gateway knows of the other", both).await;
+    }
+    let buyer = one.buyer(&["chat-1000"]).await;
+    let (first, refused) = until_refused(&one, &Request::chat(&buyer.key)).await;
+    check_refusal(&refused, &["20 calls a day"]);
+    let (second, _) = until_refused(&two, &Request::chat(&buyer.key)).await;
+    assert_eq!((first, second), (10, 10), "half each");
+    // When one is gone, the other has all that is left: of a day's twenty its own ten are used.
+    drop(two);
+    let alone = async || (one.admin.metrics().await.sum("tollgate_gateways_live", &[]) == 1.0).then_some(());
+    until("the other is no longer waited for", alone).await;
+    assert_eq!(until_refused(&one, &Request::chat(&buyer.key)).await.0, 10);
+}
+
+#[tokio::test]
+async fn the_command_line_sets_limits() {
+    let seller = Seller::plain().await;
+    let world = World::start(seller.address).await;
+    let buyer = world.buyer(&["chat-50"]).await;
+    let (app, _) = world.admin.add_app(&buyer.account, &[]).await;
+    let admin = format!("http://{}", world.admin.address);
+    let token = world.dir.path().join("token");
+    std::fs::write(&token, crate::harness::admin::TOKEN).unwrap();
+    let asked = |words: &[&str]| {
+        let more = ["--admin", &admin, "--admin-token-file", token.to_str().unwrap(), "--json"];
+        let (code, out, said) = run(&[words, &more].concat());
+        (code, serde_json::from_str::<Value>(&out).unwrap_or(Value::Null), said)
+    };
+    let (code, key, said) =
+        asked(&["keys", "limit", &buyer.account, &buyer.key_id, "--per-minute", "2", "--concurrent", "3"]);
+    assert_eq!((code, &key["limits"]), (Some(0), &json!({ "per_minute": 2, "concurrent": 3 })), "{said}");
+    let (_, limited, _) = asked(&["apps", "limit", &buyer.account, &app, "--per-second", "7"]);
+    assert_eq!(limited["limits"], json!({ "per_second": 7 }));
+    let (_, limits, _) = asked(&["accounts", "limit", &buyer.account, "--per-day", "9"]);
+    assert_eq!(limits, json!({ "per_day": 9 }));
+    let (_, account, _) = asked(&["accounts", "show", &buyer.account]);
+    assert_eq!((&account["limits"], text(&account["keys"][0], "id")), (&json!({ "per_day": 9 }), buyer.key_id.clone()));
+    let (_, key, _) = asked(&["keys", "limit", &buyer.account, &buyer.key_id, "--none"]);
+    assert_eq!(key.get("limits"), None);
+    assert_eq!(asked(&["keys", "limit", &buyer.account, &buyer.key_id]).0, Some(64));
+    assert_eq!(asked(&["keys", "limit", &buyer.account, &buyer.key_id, "--none", "--per-day", "1"]).0, Some(64));
+}
