@@ -7,7 +7,7 @@ use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use jiff::{SignedDuration, Timestamp};
@@ -44,6 +44,7 @@ use crate::service::limits::Limiter;
 use crate::service::meter::Meter;
 use crate::service::receipts::ReceiptDesk;
 use crate::service::recovery::{Recovered, RecoveryError, recover};
+use crate::service::unbooked::Unbooked;
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::metrics::Metrics;
 
@@ -53,6 +54,8 @@ const BACKLOG: i32 = 1_024;
 pub const STORE_FILE: &str = "store.sqlite3";
 /// The folder of the data directory for bodies that are too large to be held in memory.
 const SPOOL_DIR: &str = "spool";
+/// How long a start waits until what earlier runs sold is in the books; the rest follows while calls are served.
+const START_BOOKS_FOR: Duration = Duration::from_secs(1);
 /// How often the journal is looked through for what can be removed.
 const TIDY_EVERY: Duration = Duration::from_secs(60);
 /// How often the journal and the store are looked at, for readiness.
@@ -122,7 +125,7 @@ pub struct Gateway {
 impl Gateway {
     /// Starts everything; returns once calls are served. Must run on the control runtime.
     pub async fn start(config: Config, load: LoadConfig) -> Result<Self, StartError> {
-        let Ground { clock, metrics, desk, run, found, keyring, data_listener, admin_listener } =
+        let Ground { clock, metrics, desk, run, found, unbooked, keyring, data_listener, admin_listener } =
             Ground::prepare(&config).await?;
         let store = Arc::clone(&desk.store);
         let addresses = (data_listener.local_addr()?, admin_listener.local_addr()?);
@@ -131,7 +134,7 @@ impl Gateway {
         let mut writers = run.writers().into_iter();
         let grants = writers.next().ok_or(StartError::NoWriter)?;
         let Keepers { ledger, nudges, commands, attendance, tidying } =
-            Keepers::new(&config, &desk, grants, (&run, &metrics));
+            Keepers::new(&config, &desk, (grants, unbooked), (&run, &metrics));
         found.suspense.iter().for_each(|((account, product), units)| ledger.note_suspense(account, product, *units));
         let patience = config.store.patience();
         let own = own_parts(writers, (&ledger, patience), access.as_ref(), &metrics);
@@ -281,9 +284,15 @@ struct Keepers {
 }
 
 impl Keepers {
-    fn new(config: &Config, desk: &Desk, grants: Arc<dyn Journal>, (run, metrics): (&Run, &Metrics)) -> Self {
+    fn new(
+        config: &Config,
+        desk: &Desk,
+        (grants, unbooked): (Arc<dyn Journal>, Arc<Unbooked>),
+        (run, metrics): (&Run, &Metrics),
+    ) -> Self {
         let commands = Arc::new(CommandLog::new(desk.clone(), Arc::clone(&grants), run.earlier()));
-        let (ledger, nudges) = Ledger::new(ledger::Parts { desk: desk.clone(), grants, metrics: metrics.clone() });
+        let parts = ledger::Parts { desk: desk.clone(), grants, metrics: metrics.clone(), unbooked };
+        let (ledger, nudges) = Ledger::new(parts);
         let ledger = Arc::new(ledger);
         let (held_ledger, held_commands) = (Arc::clone(&ledger), Arc::clone(&commands));
         let attendance = Attendance::new(desk.clone(), held_ledger, held_commands, run.earlier(), metrics.clone());
@@ -301,6 +310,8 @@ struct Ground {
     run: Run,
     /// What the journals of earlier runs held.
     found: Recovered,
+    /// What they held and is not booked yet.
+    unbooked: Arc<Unbooked>,
     keyring: Keyring,
     data_listener: TcpListener,
     admin_listener: TcpListener,
@@ -322,8 +333,9 @@ impl Ground {
         let data_listener = listen("data", config.data_listener)?;
         let run = begin_run(dir, config)?;
         let desk = Desk::new(store, Arc::clone(&clock), entropy, run.incarnation().clone());
-        let found = settle_earlier(&run, &desk, &metrics).await?;
-        Ok(Self { clock, metrics, desk, run, found, keyring, data_listener, admin_listener })
+        let unbooked = Arc::new(Unbooked::default());
+        let found = settle_earlier(&run, &desk, &unbooked, &metrics).await?;
+        Ok(Self { clock, metrics, desk, run, found, unbooked, keyring, data_listener, admin_listener })
     }
 }
 
@@ -363,20 +375,18 @@ fn retention(config: &Config) -> Retention {
 }
 
 /// Brings the earlier runs' journals into the books.
-async fn settle_earlier(run: &Run, desk: &Desk, metrics: &Metrics) -> Result<Recovered, StartError> {
-    let found = recover(&run.earlier(), desk).await?;
+async fn settle_earlier(
+    run: &Run,
+    desk: &Desk,
+    unbooked: &Unbooked,
+    metrics: &Metrics,
+) -> Result<Recovered, StartError> {
+    let found = recover(&run.earlier(), desk, unbooked, Some(Instant::now() + START_BOOKS_FOR)).await?;
     metrics.journal.damaged_bytes.set(i64::try_from(found.damaged_bytes).unwrap_or(i64::MAX));
     if found.damaged_bytes > 0 {
         tracing::warn!(
             bytes = found.damaged_bytes,
             "journals of earlier runs are damaged; every valid record was read"
-        );
-    }
-    if found.suspended > 0 {
-        let units = found.suspended;
-        tracing::warn!(
-            units,
-            "units are in suspense: see `tollgate packages list`, decide with `tollgate packages resolve`"
         );
     }
     Ok(found)

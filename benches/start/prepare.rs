@@ -26,10 +26,12 @@ use tollgate::domain::package::Package;
 use tollgate::domain::pool::Pool;
 use tollgate::domain::usage::{CallFacts, Charge, ChargePart, Ending, PackageTerms, UnitClass};
 use tollgate::ports::account_store::{AccountStore, Believed, Commit, Stamp, Write};
+use tollgate::ports::gateways::CheckIn;
 use tollgate::ports::journal::{CallEnd, Grant, Journal, Record};
 use tollgate::protocol::api_key::{ApiKeyText, KEY_RANDOM_BYTES, KeyHasher};
 use tollgate::service::desk::Desk;
 use tollgate::service::recovery::recover;
+use tollgate::service::unbooked::Unbooked;
 
 /// The gateway that was killed and starts again.
 pub(crate) const GATEWAY: &str = "bench";
@@ -63,10 +65,15 @@ pub(crate) async fn prepare(place: &Place, plan: &Plan) -> u64 {
     let dir = DataDir::open(&place.data, &gateway, Timestamp::now()).unwrap();
     let run = dir.begin_run(RunOptions { writers: 2, segment_bytes: 16 << 20 }).unwrap();
     let store = open(place).await;
-    run.earlier().note_servers(&store.servers().await.unwrap()).unwrap();
+    let servers = store.servers().await.unwrap();
+    run.earlier().note_servers(&servers).unwrap();
     let writers = run.writers();
     let [grants, charges] = writers.as_slice() else { panic!("two writers were asked for") };
     let by = run.incarnation().clone();
+    // A run that has sold had checked in: the next one finds the store open.
+    while store.check_in(&by, &servers, std::slice::from_ref(&by)).await.unwrap() != CheckIn::Open {
+        tokio::time::sleep(Duration::from_millis(100)).await; // a server that is new waits for others first
+    }
     let commits = stream::iter(0..plan.packages).map(|number| {
         let (pool, lease) = pool(number, (number < plan.pools).then_some(&by));
         if let Some(lease) = lease {
@@ -138,7 +145,7 @@ pub(crate) async fn settle(place: &Place) {
     let run = dir.begin_run(RunOptions { writers: 2, segment_bytes: 16 << 20 }).unwrap();
     let (clock, entropy) = (Arc::new(SystemClock), Arc::new(SystemEntropy));
     let desk = Desk::new(open(place).await, clock, entropy, run.incarnation().clone());
-    recover(&run.earlier(), &desk).await.unwrap();
+    recover(&run.earlier(), &desk, &Unbooked::default(), None).await.unwrap();
     run.finish().unwrap();
 }
 

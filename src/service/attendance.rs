@@ -29,6 +29,8 @@ const MISSING_WAIT: Duration = Duration::from_secs(3);
 const OWED_FOR: Duration = Duration::from_secs(600);
 /// How often the data directory is looked at for runs that have ended, and whether what is owed can be reported.
 const SETTLE_EVERY: Duration = Duration::from_secs(5);
+/// How often it is tried again to settle a run one of whose accounts has a document that cannot be read.
+const SETTLE_BROKEN_EVERY: Duration = Duration::from_secs(60);
 
 /// How far the check-in has come.
 #[derive(Debug, Default)]
@@ -45,6 +47,8 @@ struct Progress {
     owed_until: Option<Instant>,
     /// An account has changed since that was last tried.
     changed: bool,
+    /// Not before then are the journals of ended runs read again: an account of theirs has a document that is broken.
+    settle_from: Option<Instant>,
 }
 
 impl Progress {
@@ -283,7 +287,7 @@ impl Attendance {
             return Ok(!found.missing);
         }
         let since = self.desk.now().checked_sub(TOLD_AGAIN_FOR).unwrap_or(Timestamp::MIN);
-        let recovered = recover_again(&self.runs, &self.desk, since).await?;
+        let recovered = recover_again(&self.runs, &self.desk, self.ledger.unbooked(), since).await?;
         recovered.suspense.iter().for_each(|(pool, units)| self.ledger.note_suspense(&pool.0, &pool.1, *units));
         let own = own_leases(&self.runs, &self.desk.by).await?;
         if !self.ledger.report_journalled(own).await {
@@ -310,12 +314,14 @@ impl Attendance {
     /// Settles runs that have ended. A store that has forgotten may have opened for this run alone, with nobody left to
     /// tell the commands of one that ended meanwhile: they are told here, before its journal counts as done with.
     async fn settle_ended(&self) -> Result<(), AttendError> {
-        if self.runs.unsettled()?.is_empty() {
+        let too_soon = self.progress().settle_from.is_some_and(|from| Instant::now() < from);
+        if too_soon || self.runs.unsettled()?.is_empty() {
             return Ok(());
         }
         self.commands.tell_again().await?;
-        let found = recover(&self.runs, &self.desk).await?;
+        let found = recover(&self.runs, &self.desk, self.ledger.unbooked(), None).await?;
         found.suspense.iter().for_each(|(pool, units)| self.ledger.note_suspense(&pool.0, &pool.1, *units));
+        self.progress().settle_from = (found.broken > 0).then(|| Instant::now() + SETTLE_BROKEN_EVERY);
         Ok(())
     }
 

@@ -17,6 +17,7 @@ pub mod recovery;
 pub mod supply;
 mod sync;
 pub mod tally;
+pub mod unbooked;
 
 #[cfg(test)]
 mod tests;

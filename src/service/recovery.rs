@@ -3,16 +3,19 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use futures_util::stream::{self, StreamExt};
 use jiff::Timestamp;
 
 use super::desk::{BUSY_WAIT, Desk};
 use super::tally::Tally;
+use super::unbooked::Unbooked;
 use crate::domain::account::{Sync, sync};
 use crate::domain::amount::Units;
 use crate::domain::event::Event;
 use crate::domain::id::{AccountId, Incarnation, ProductId};
+use crate::domain::pool::Pool;
 use crate::domain::settle::{LeaseReport, RunEnd};
 use crate::ports::account_store::{Commit, CommitError, Loaded, StoreError};
 use crate::ports::journal::{Damage, EarlierRun, EarlierRuns, JournalError};
@@ -48,18 +51,42 @@ pub struct Recovered {
     pub suspended: u64,
     /// Pools that a journal knows of and the store does not have.
     pub missing: usize,
+    /// Pools whose documents cannot be read.
+    pub broken: usize,
+    /// Pools that are not booked yet.
+    pub left: usize,
     /// Pools that have units in suspense now, and how many.
     pub suspense: BTreeMap<PoolKey, u64>,
 }
 
-/// Reads every journal that is not settled, books what the store lacks, and notes that it is settled.
+/// Reads every journal that is not settled, books what the store lacks, and notes that it is settled. What is not booked
+/// by `until` is left to a later attempt, and named in `unbooked`.
 ///
 /// # Errors
 /// See [`RecoveryError`].
-pub async fn recover(runs: &Arc<dyn EarlierRuns>, desk: &Desk) -> Result<Recovered, RecoveryError> {
+pub async fn recover(
+    runs: &Arc<dyn EarlierRuns>,
+    desk: &Desk,
+    unbooked: &Unbooked,
+    until: Option<Instant>,
+) -> Result<Recovered, RecoveryError> {
+    let ended = runs.unsettled()?;
     let mut found = Recovered::default();
-    for run in runs.unsettled()? {
-        book_run(runs, desk, &run, &mut found).await?;
+    book_runs((runs, desk, unbooked), &ended, until, &mut found).await?;
+    if found.left > 0 {
+        tracing::info!(pools = found.left, "what earlier runs sold is brought into the books while calls are served");
+    }
+    if found.suspended > 0 {
+        let units = found.suspended;
+        tracing::warn!(
+            units,
+            "units are in suspense: see `tollgate packages list`, decide with `tollgate packages resolve`"
+        );
+    }
+    if found.left > 0 || found.broken > 0 {
+        return Ok(found);
+    }
+    for run in ended {
         runs.mark_settled(&run)?;
         tracing::info!(run = %run.incarnation, "an earlier run's journal is settled");
     }
@@ -73,12 +100,11 @@ pub async fn recover(runs: &Arc<dyn EarlierRuns>, desk: &Desk) -> Result<Recover
 pub async fn recover_again(
     runs: &Arc<dyn EarlierRuns>,
     desk: &Desk,
+    unbooked: &Unbooked,
     since: Timestamp,
 ) -> Result<Recovered, RecoveryError> {
     let mut found = Recovered::default();
-    for run in runs.written_since(since)? {
-        book_run(runs, desk, &run, &mut found).await?;
-    }
+    book_runs((runs, desk, unbooked), &runs.written_since(since)?, None, &mut found).await?;
     Ok(found)
 }
 
@@ -111,34 +137,73 @@ async fn add_up(runs: &Arc<dyn EarlierRuns>, run: &Incarnation) -> Result<(Tally
     read.await.map_err(|error| JournalError::Io(error.to_string()))?
 }
 
-async fn book_run(
-    runs: &Arc<dyn EarlierRuns>,
-    desk: &Desk,
-    run: &EarlierRun,
+/// Reads all the runs' journals, then books pool after pool until `until`.
+async fn book_runs(
+    (runs, desk, unbooked): (&Arc<dyn EarlierRuns>, &Desk, &Unbooked),
+    ended: &[EarlierRun],
+    until: Option<Instant>,
     found: &mut Recovered,
 ) -> Result<(), RecoveryError> {
-    let (tally, damage, interrupted) = add_up(runs, &run.incarnation).await?;
-    found.interrupted = found.interrupted.saturating_add(interrupted);
-    let whole = damage.is_whole() && (run.same_boot || tally.closed());
-    let end = if whole { RunEnd::Whole } else { RunEnd::Lost };
-    let reports = stream::iter(tally.reports(&run.incarnation, end));
-    let mut booked = reports.map(|(pool, asked)| book_pool(desk, pool, asked)).buffer_unordered(BOOKED_AT_ONCE);
-    while let Some(outcome) = booked.next().await {
-        let (pool, Some((suspended, suspense))) = outcome? else {
-            found.missing = found.missing.saturating_add(1);
-            continue;
-        };
-        found.suspended = found.suspended.saturating_add(suspended);
-        found.suspense.insert(pool, suspense);
+    let mut pools: BTreeMap<PoolKey, Vec<Sync>> = BTreeMap::new();
+    for run in ended {
+        let (tally, damage, interrupted) = add_up(runs, &run.incarnation).await?;
+        let whole = damage.is_whole() && (run.same_boot || tally.closed());
+        let end = if whole { RunEnd::Whole } else { RunEnd::Lost };
+        for (pool, asked) in tally.reports(&run.incarnation, end) {
+            pools.entry(pool).or_default().push(asked);
+        }
+        found.interrupted = found.interrupted.saturating_add(interrupted);
+        found.runs = found.runs.saturating_add(1);
+        found.damaged_bytes = found.damaged_bytes.saturating_add(damage.bytes);
     }
-    found.runs = found.runs.saturating_add(1);
-    found.damaged_bytes = found.damaged_bytes.saturating_add(damage.bytes);
+    unbooked.add(pools.keys());
+    let next = || {
+        if until.is_some_and(|until| Instant::now() >= until) {
+            return None;
+        }
+        let wanted = std::iter::from_fn(|| unbooked.next_wanted()).find_map(|pool| pools.remove_entry(&pool));
+        wanted.or_else(|| pools.pop_first())
+    };
+    let begun = stream::iter(std::iter::from_fn(next)).map(|(pool, asked)| book_pool(desk, pool, asked));
+    let mut booked = begun.buffer_unordered(BOOKED_AT_ONCE);
+    while let Some(outcome) = booked.next().await {
+        match outcome {
+            (pool, Ok(Some((suspended, suspense)))) => {
+                unbooked.remove(&pool);
+                found.suspended = found.suspended.saturating_add(suspended);
+                found.suspense.insert(pool, suspense);
+            }
+            (pool, Ok(None)) => {
+                unbooked.remove(&pool);
+                found.missing = found.missing.saturating_add(1);
+            }
+            // Only this account is refused, until its document is mended.
+            (_, Err(CommitError::Store(error @ StoreError::Broken { .. }))) => {
+                tracing::error!(%error, "what an earlier run sold cannot be brought into the books yet");
+                found.broken = found.broken.saturating_add(1);
+            }
+            (_, Err(error)) => return Err(error.into()),
+        }
+    }
+    drop(booked);
+    found.left = pools.len();
     Ok(())
 }
 
-async fn book_pool(desk: &Desk, pool: PoolKey, asked: Sync) -> Result<(PoolKey, Option<(u64, u64)>), RecoveryError> {
-    let booked = book(desk, (&pool.0, &pool.1), &asked).await?;
-    Ok((pool, booked))
+/// Books what each of the runs knows of one pool; see [`book`].
+async fn book_pool(desk: &Desk, pool: PoolKey, asked: Vec<Sync>) -> (PoolKey, Result<Option<(u64, u64)>, CommitError>) {
+    let mut sum: Option<(u64, u64)> = None;
+    for asked in asked {
+        match book(desk, (&pool.0, &pool.1), &asked).await {
+            Ok(Some((suspended, suspense))) => {
+                let before = sum.map_or(0, |(suspended, _)| suspended);
+                sum = Some((suspended.saturating_add(before), suspense));
+            }
+            Ok(None) => {}
+            Err(error) => return (pool, Err(error)),
+        }
+    }
+    (pool, Ok(sum))
 }
 
 /// Books one pool's reports; returns how many units went into suspense, and how many are there now. `None`: there is no
@@ -147,8 +212,8 @@ async fn book(
     desk: &Desk,
     (account, product): (&AccountId, &ProductId),
     asked: &Sync,
-) -> Result<Option<(u64, u64)>, RecoveryError> {
-    let mut loaded = desk.load(account).await.map_err(CommitError::from)?;
+) -> Result<Option<(u64, u64)>, CommitError> {
+    let mut loaded = desk.load(account).await?;
     for _ in 0..COMMIT_ATTEMPTS_MAX {
         let there = loaded.as_ref().and_then(|there: &Loaded| Some((there, there.pools.get(product)?)));
         let Some((there, known)) = there else {
@@ -159,6 +224,10 @@ async fn book(
         let suspended = change.events.iter().filter_map(suspended_units).sum();
         let Some(value) = change.pool else { return Ok(None) };
         let suspense: Units = value.packages.iter().map(|package| package.suspense).sum();
+        let time_high = known.value.time_high;
+        if (Pool { time_high, ..value.clone() }) == known.value {
+            return Ok(Some((suspended, suspense.get()))); // an earlier attempt has booked it
+        }
         let commit = Commit {
             account: account.clone(),
             head: None,
@@ -175,12 +244,12 @@ async fn book(
             Ok(()) => return Ok(Some((suspended, suspense.get()))),
             Err(CommitError::Conflict(current)) => loaded = current.map(|current| *current),
             Err(CommitError::TimeOff(_)) => {}
-            Err(CommitError::Stranger(_)) => loaded = desk.load(account).await.map_err(CommitError::from)?,
+            Err(CommitError::Stranger(_)) => loaded = desk.load(account).await?,
             Err(CommitError::Busy) => tokio::time::sleep(BUSY_WAIT).await,
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(error),
         }
     }
-    Err(CommitError::Store(StoreError::Unavailable(format!("{account}/{product} keeps changing"))).into())
+    Err(CommitError::Store(StoreError::Unavailable(format!("{account}/{product} keeps changing"))))
 }
 
 fn suspended_units(event: &Event) -> Option<u64> {

@@ -76,6 +76,36 @@ async fn a_server_that_is_away_at_start_is_waited_for() {
     until("the gateway is ready", async || (admin.get("/readyz").await.status() == 200).then_some(())).await;
 }
 
+#[tokio::test]
+async fn a_document_that_is_broken_when_a_killed_gateway_starts_again_concerns_its_account_alone() {
+    let server = Server::start(&[]);
+    let seller = Seller::plain().await;
+    let mut world = World::with(seller.address, on(&server)).await;
+    let (one, other) = (world.buyer(&["chat-50"]).await, world.buyer(&["chat-50"]).await);
+    for buyer in [&one, &other] {
+        assert_eq!(world.call(&Request::chat(&buyer.key)).await.status(), 200);
+    }
+    world.gateway.kill().await;
+    // The pool's document in its bucket's hash.
+    let found: Vec<String> =
+        redis::from_redis_value(server.ask(&format!("KEYS tollgate:*:pools:{}", one.account))).unwrap();
+    let pools = &found[0];
+    let whole: String = redis::from_redis_value(server.ask(&format!("HGET {pools} chat"))).unwrap();
+    let set = |field: &str, to: &str| {
+        let _: i64 = redis::cmd("HSET").arg(pools).arg(field).arg(to).query(&mut server.connection()).unwrap();
+    };
+    set("chat", "broken");
+    world.restart().await;
+    assert_eq!(world.call(&Request::chat(&other.key)).await.status(), 200);
+    world.settles(&other.account, 2).await;
+    assert_eq!(world.call(&Request::chat(&one.key)).await.status(), 503);
+    // Once it is mended, nothing is lost.
+    set("chat", &whole);
+    world.crash().await;
+    assert_eq!(world.call(&Request::chat(&one.key)).await.status(), 200);
+    world.settles(&one.account, 2).await;
+}
+
 /// Another gateway on the same server.
 async fn second(server: &Server, seller: &Seller) -> World {
     let there = on(server);

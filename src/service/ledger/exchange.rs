@@ -141,7 +141,10 @@ impl Ledger {
                 self.supersede();
                 return Ok(Outcome::Answer(Some(Dry::Unavailable)));
             }
-            if grants && lease.is_none() {
+            // What an earlier run held may not be booked yet: then its pool comes first, and whoever waits is served after.
+            let key = || (pool.account.clone(), pool.product.clone());
+            let later = grants && lease.is_none() && self.parts.unbooked.want(&key());
+            if grants && lease.is_none() && !later {
                 let holders = next.other_holders(&self.parts.desk.by);
                 if !current || !recalled && !holders.is_empty() {
                     if current {
@@ -153,7 +156,7 @@ impl Ledger {
                 }
             }
             let dry = self.take_in(pool, memory, &round, (lease, &next, asked));
-            return Ok(if wants && !grants { Outcome::Later } else { Outcome::Answer(dry.filter(|_| wants)) });
+            return Ok(if later || wants && !grants { Outcome::Later } else { Outcome::Answer(dry.filter(|_| wants)) });
         }
         Err(ExchangeError::Contended)
     }

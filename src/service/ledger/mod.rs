@@ -6,7 +6,7 @@ mod again;
 mod exchange;
 mod recall;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -20,6 +20,7 @@ use self::again::{Closed, Witness};
 pub use self::again::{Loss, Reported};
 use super::desk::Desk;
 use super::supply::LocalPool;
+use super::unbooked::Unbooked;
 use crate::domain::id::{AccountId, Incarnation, ProductId};
 use crate::domain::lease::LEASE_DURATION_MAX;
 use crate::domain::pool::Pool;
@@ -33,11 +34,13 @@ use crate::telemetry::metrics::Metrics;
 /// How often pools are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// A pool with news is reported when its last exchange is at least this old; with the ticks above, twice a second.
-const REPORT_AFTER: Duration = Duration::from_millis(400);
+pub(super) const REPORT_AFTER: Duration = Duration::from_millis(400);
 /// A pool that has drawn nothing for so long is idle: it can do without its leases.
 const IDLE_AFTER: Duration = Duration::from_secs(1);
 /// Exchanges that are under way at one time.
 const EXCHANGES_MAX: usize = 256;
+/// Exchanges beside which one begins that only reports: the rest is kept for pools whose calls wait.
+const REPORTS_MAX: usize = EXCHANGES_MAX / 2;
 /// What was read on behalf of a call is of use to its pool for so long: then another gateway has likely written.
 const READ_BELIEVED: Duration = Duration::from_secs(1);
 /// Pools that are remembered, beyond those in use.
@@ -138,6 +141,8 @@ pub struct Parts {
     pub grants: Arc<dyn Journal>,
     /// Counts commits and leases.
     pub metrics: Metrics,
+    /// Pools that earlier runs have drawn on and that are not booked yet.
+    pub unbooked: Arc<Unbooked>,
 }
 
 /// All pools that this gateway has touched.
@@ -167,6 +172,7 @@ impl Ledger {
     /// A ledger with no pool yet. It asks for no lease before [`Ledger::set_open`].
     pub fn new(parts: Parts) -> (Self, Nudges) {
         let (nudges, nudged) = mpsc::unbounded_channel();
+        parts.unbooked.tell(nudges.clone());
         let ledger = Self {
             parts,
             pools: DashMap::new(),
@@ -183,6 +189,11 @@ impl Ledger {
     /// This run's name.
     pub fn incarnation(&self) -> &Incarnation {
         &self.parts.desk.by
+    }
+
+    /// Pools that earlier runs have drawn on and that are not booked yet.
+    pub fn unbooked(&self) -> &Unbooked {
+        &self.parts.unbooked
     }
 
     /// Whether the store has failed within the last while.
@@ -285,10 +296,11 @@ impl Ledger {
         let mut tick = tokio::time::interval(LOOK_EVERY);
         let mut active: HashMap<PoolKey, Arc<Entry>> = HashMap::new();
         let mut exchanges: Active<'_> = FuturesUnordered::new();
+        let mut due: VecDeque<Arc<Entry>> = VecDeque::new();
         tokio::pin!(stop);
         loop {
+            // Not in a fixed order: exchanges that a fast store answers at once must not keep the others waiting.
             tokio::select! {
-                biased;
                 () = &mut stop => break,
                 Some(()) = exchanges.next(), if !exchanges.is_empty() => {}
                 Some(key) = nudges.recv(), if exchanges.len() < EXCHANGES_MAX => {
@@ -306,11 +318,18 @@ impl Ledger {
                     for entry in active.values() {
                         entry.is_idle(now); // notes the pace
                     }
-                    let room = EXCHANGES_MAX.saturating_sub(exchanges.len());
-                    let due = active.values().filter(|entry| entry.is_due(now)).take(room);
-                    exchanges.extend(due.map(|entry| self.exchange_soon(Arc::clone(entry))));
+                    if due.is_empty() {
+                        due.extend(active.values().filter(|entry| entry.is_due(now)).map(Arc::clone));
+                    }
                     self.show(active.values());
                     self.forget_idle();
+                }
+            }
+            while exchanges.len() < REPORTS_MAX
+                && let Some(entry) = due.pop_front()
+            {
+                if entry.is_due(Instant::now()) {
+                    exchanges.push(self.exchange_soon(entry));
                 }
             }
         }

@@ -3,40 +3,36 @@
 
 use std::time::{Duration, Instant};
 
+use tokio::sync::broadcast::Receiver;
+
 use super::Ledger;
 use crate::domain::id::{AccountId, Incarnation, ProductId};
 use crate::ports::gateways::Notice;
 use crate::service::supply::LocalPool;
 
-/// How long one who needs units waits for the answers of those who hold some.
+/// How long one who needs units waits for the answers of those who hold some, each time it asks.
 const RECALL_WAIT: Duration = Duration::from_millis(100);
+/// How often it asks: a notice may be lost, a holder busy.
+const RECALLS_MAX: usize = 3;
 
 impl Ledger {
     /// Asks those who hold units to give back what they can do without, and waits until all have answered.
     pub(super) async fn recall(&self, pool: &LocalPool, mut holders: Vec<Incarnation>) {
         let desk = &self.parts.desk;
         let mut notices = desk.store.changes();
-        let (account, product) = (pool.account.clone(), pool.product.clone());
         self.parts.metrics.ledger.recalls.inc();
-        if let Err(error) = desk.store.notify(Notice::Recall { account, product, by: desk.by.clone() }).await {
-            tracing::debug!(%error, "other gateways could not be asked for units");
-            return;
-        }
-        let answered = async {
-            while !holders.is_empty() {
-                match notices.recv().await {
-                    Ok(Notice::Answered { account, product, by })
-                        if account == pool.account && product == pool.product =>
-                    {
-                        holders.retain(|holder| *holder != by);
-                    }
-                    Ok(_) => {}
-                    Err(_) => return, // an answer may have been missed
-                }
+        for _ in 0..RECALLS_MAX {
+            let (account, product) = (pool.account.clone(), pool.product.clone());
+            if let Err(error) = desk.store.notify(Notice::Recall { account, product, by: desk.by.clone() }).await {
+                tracing::debug!(%error, "other gateways could not be asked for units");
+                return;
             }
-        };
-        // Whoever has not answered by then is silent, or its answer was lost: what it holds is not to be had now.
-        let _ = tokio::time::timeout(RECALL_WAIT, answered).await;
+            let answered = tokio::time::timeout(RECALL_WAIT, answers(&mut notices, pool, &mut holders));
+            if answered.await.is_ok() {
+                return;
+            }
+        }
+        // Whoever has not answered by then is silent: what it holds is not to be had now.
     }
 
     /// Gives back what can be done without: all if the pool is idle, half if it is busy. Answers when that is booked.
@@ -51,6 +47,19 @@ impl Ledger {
         let notice = Notice::Answered { account, product, by: self.parts.desk.by.clone() };
         if let Err(error) = self.parts.desk.store.notify(notice).await {
             tracing::debug!(%error, "a recall could not be answered");
+        }
+    }
+}
+
+/// Waits until all holders have answered.
+async fn answers(notices: &mut Receiver<Notice>, pool: &LocalPool, holders: &mut Vec<Incarnation>) {
+    while !holders.is_empty() {
+        match notices.recv().await {
+            Ok(Notice::Answered { account, product, by }) if account == pool.account && product == pool.product => {
+                holders.retain(|holder| *holder != by);
+            }
+            Ok(_) => {}
+            Err(_) => return, // an answer may have been missed
         }
     }
 }

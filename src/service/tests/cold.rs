@@ -2,7 +2,7 @@
 //! asked for it in all.
 
 use std::cell::RefCell;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use jiff::Timestamp;
 use tokio::sync::broadcast;
@@ -16,6 +16,7 @@ use crate::ports::gateways::{CheckIn, Heartbeat, Notice, Servers};
 use crate::protocol::api_key::ApiKeyText;
 use crate::service::accounts::{NewKey, NewPackage};
 use crate::service::authenticate::{Authenticator, Presented};
+use crate::service::ledger::REPORT_AFTER;
 
 const ACCOUNTS: usize = 200;
 
@@ -23,9 +24,15 @@ const ACCOUNTS: usize = 200;
 struct Counting {
     store: Arc<MemoryStore>,
     asked: AtomicUsize,
+    /// Whether commits that only report are never answered.
+    reports_hang: AtomicBool,
 }
 
 impl Counting {
+    fn new(store: &Arc<MemoryStore>) -> Arc<Self> {
+        Arc::new(Self { store: store.clone(), asked: AtomicUsize::default(), reports_hang: AtomicBool::default() })
+    }
+
     fn count(&self) -> &MemoryStore {
         self.asked.fetch_add(1, Ordering::Relaxed);
         &self.store
@@ -38,7 +45,11 @@ impl AccountStore for Counting {
     }
 
     fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<Timestamp, CommitError>> {
-        self.count().commit(commit)
+        let store = self.count();
+        if self.reports_hang.load(Ordering::Relaxed) && !commit.grants {
+            return Box::pin(std::future::pending());
+        }
+        store.commit(commit)
     }
 
     fn list(&self, after: Option<AccountId>) -> BoxFuture<'_, Result<Vec<AccountSummary>, StoreError>> {
@@ -117,8 +128,8 @@ async fn the_first_call_of_an_account_waits_twice_for_the_store_and_costs_it_thr
     for number in 0..ACCOUNTS {
         keys.push(opened(&other, number).await.1);
     }
-    let store = Arc::new(Counting { store: world.store.clone(), asked: AtomicUsize::new(0) });
-    let one = World::start_on(store.clone(), "gw-2", 1, &Arc::new(MemoryDisk::default())).await;
+    let store = Counting::new(&world.store);
+    let one = World::start_on(store.clone(), ("gw-2", 1), &Arc::new(MemoryDisk::default()), None).await;
     eventually("the check-in", || one.ledger.is_open()).await;
     let asked = || store.asked.load(Ordering::Relaxed);
     let keyring = Keyring::new(HASH_KEY, &[]).unwrap();
@@ -139,6 +150,37 @@ async fn the_first_call_of_an_account_waits_twice_for_the_store_and_costs_it_thr
     let leased = || one.metrics.commits.done.get();
     eventually("the reports", || leased() as usize == 2 * ACCOUNTS).await;
     assert_eq!(asked() - before, 3 * ACCOUNTS);
+}
+
+#[tokio::test]
+async fn however_many_pools_have_news_a_call_that_waits_is_served() {
+    const POOLS: usize = 300; // more than exchanges can be under way at one time
+    let world = World::new();
+    let other = world.gateway("gw-1").await;
+    let mut accounts = Vec::new();
+    for number in 0..=POOLS {
+        accounts.push(opened(&other, number).await.0);
+    }
+    let waits = accounts.pop().unwrap();
+    let store = Counting::new(&world.store);
+    let one = World::start_on(store.clone(), ("gw-2", 1), &Arc::new(MemoryDisk::default()), None).await;
+    eventually("the check-in", || one.ledger.is_open()).await;
+    let mut calls = Vec::new();
+    for account in &accounts {
+        let call = one.meter.admit(&one.ledger.pool(account, &chat()), Duration::ZERO).await.unwrap();
+        calls.push(one.charged(call).await);
+    }
+    // All are due at once, and their reports hang, as many as may.
+    let admitted = Instant::now();
+    eventually("reports to be due", || admitted.elapsed() > REPORT_AFTER).await;
+    store.reports_hang.store(true, Ordering::Relaxed);
+    let before = store.asked.load(Ordering::Relaxed);
+    for call in calls {
+        one.end(call);
+    }
+    eventually("the reports", || store.asked.load(Ordering::Relaxed) > before).await;
+    let call = one.meter.admit(&one.ledger.pool(&waits, &chat()), Duration::ZERO).await;
+    one.meter.give_back(call.unwrap());
 }
 
 #[tokio::test]

@@ -24,6 +24,43 @@ async fn a_killed_gateways_journal_settles_what_it_used() {
 }
 
 #[tokio::test]
+async fn a_start_that_does_not_wait_for_the_books_refuses_no_call_for_what_an_earlier_run_held() {
+    let world = World::new();
+    let one = world.gateway("gw-1").await;
+    one.buy(2).await;
+    let (first, second) = (one.open_call().await.unwrap(), one.admit().await.unwrap());
+    one.end(first);
+    one.meter.give_back(second);
+    assert_eq!(world.package().await.free, Units::ZERO, "both are leased");
+    let disk = one.kill();
+    let again = World::start_on(world.store.clone(), ("gw-1", 2), &disk, Some(Instant::now())).await;
+    assert_eq!(world.package().await.free, Units::ZERO, "nothing is booked yet");
+    assert_eq!(again.sell_out().await, 1);
+    again.stop().await;
+    world.settled(2).await;
+}
+
+#[tokio::test]
+async fn a_call_that_finds_nothing_but_what_an_ended_run_held_waits_until_that_is_booked() {
+    let world = World::new();
+    let (one, two) = (world.gateway("gw-1").await, world.gateway("gw-2").await);
+    one.buy(1).await;
+    one.meter.give_back(one.admit().await.unwrap());
+    assert_eq!(world.package().await.free, Units::ZERO);
+    let (disk, pool) = (one.kill(), (account(), chat()));
+    two.ledger.unbooked().add(std::iter::once(&pool));
+    let booked = async {
+        world.run_on("gw-1", 2, &disk).await;
+        two.ledger.unbooked().remove(&pool);
+    };
+    let (call, ()) = tokio::join!(two.call(), booked);
+    assert_eq!(call, Ok(()));
+    assert_eq!(two.metrics.ledger.recalls.get(), 0, "no other gateway is asked for it");
+    let refused = two.call().await;
+    assert!(matches!(refused, Err(AdmitError::Empty(_))), "now it is true: {refused:?}");
+}
+
+#[tokio::test]
 async fn a_store_that_lost_its_tail_sells_nothing_twice() {
     let world = World::new();
     let (one, two) = (world.gateway("gw-1").await, world.gateway("gw-2").await);

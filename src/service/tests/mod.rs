@@ -19,6 +19,7 @@ use super::ledger::{Ledger, Parts};
 use super::meter::{AdmitError, Answered, Meter, OpenCall};
 use super::recovery::recover;
 use super::supply::LocalPool;
+use super::unbooked::Unbooked;
 use crate::adapter::clock::{SystemClock, SystemEntropy};
 use crate::adapter::memory::MemoryStore;
 use crate::adapter::memory_journal::{MemoryDisk, MemoryRun};
@@ -101,17 +102,24 @@ impl World {
     }
 
     async fn start(&self, name: &str, number: u64, disk: &Arc<MemoryDisk>) -> Gateway {
-        Self::start_on(self.store.clone(), name, number, disk).await
+        Self::start_on(self.store.clone(), (name, number), disk, None).await
     }
 
-    async fn start_on(store: Arc<dyn AccountStore>, name: &str, number: u64, disk: &Arc<MemoryDisk>) -> Gateway {
+    /// Starts a run that waits for the books of earlier ones until then at most.
+    async fn start_on(
+        store: Arc<dyn AccountStore>,
+        (name, number): (&str, u64),
+        disk: &Arc<MemoryDisk>,
+        until: Option<Instant>,
+    ) -> Gateway {
         let by = Incarnation { gateway: GatewayId::new(name).unwrap(), number };
         let journal = disk.begin(by.clone());
         let runs: Arc<dyn EarlierRuns> = journal.clone();
         let desk = Desk::new(store, Arc::new(SystemClock), Arc::new(SystemEntropy), by.clone());
-        recover(&runs, &desk).await.unwrap();
+        let unbooked = Arc::new(Unbooked::default());
+        recover(&runs, &desk, &unbooked, until).await.unwrap();
         let metrics = Metrics::new().unwrap();
-        let parts = Parts { desk: desk.clone(), grants: journal.writer(0), metrics: metrics.clone() };
+        let parts = Parts { desk: desk.clone(), grants: journal.writer(0), metrics: metrics.clone(), unbooked };
         let (ledger, nudges) = Ledger::new(parts);
         let ledger = Arc::new(ledger);
         let commands = Arc::new(CommandLog::new(desk.clone(), journal.writer(0), runs.clone()));
