@@ -39,6 +39,7 @@ use crate::service::attendance::Attendance;
 use crate::service::authenticate::Authenticator;
 use crate::service::commands::CommandLog;
 use crate::service::desk::Desk;
+use crate::service::failures::Failures;
 use crate::service::ledger::{self, Ledger, Nudges};
 use crate::service::limits::Limiter;
 use crate::service::meter::Meter;
@@ -267,7 +268,8 @@ impl Door {
     fn new(config: &Config, desk: &Desk, (keyring, metrics): (&Keyring, &Metrics)) -> Result<Self, ShelfError> {
         let limiter = Arc::new(Limiter::new(Arc::clone(&desk.fleet)));
         let (store, known, patience) = (Arc::clone(&desk.store), Arc::clone(&limiter), config.store.patience());
-        let authenticator = Arc::new(Authenticator::new(store, keyring.clone(), known, patience));
+        let failures = Failures::new(config.limits.failed_auth_per_minute);
+        let authenticator = Arc::new(Authenticator::new(store, keyring.clone(), (known, failures), patience));
         let shelf = Arc::new(Shelf::new(&config.catalog, (metrics, &*limiter))?);
         Ok(Self { limiter, authenticator, shelf })
     }

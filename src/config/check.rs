@@ -13,6 +13,7 @@ mod upstream;
 
 use std::fmt::Display;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -206,6 +207,7 @@ fn limits(raw: RawLimits, cx: Cx<'_>) -> Option<Limits> {
     let buffered_bytes = cx.size(raw.buffered_bytes, defaults::BUFFERED_BYTES, BUFFERED_BYTES);
     let spool_above = cx.size(raw.spool_above, defaults::SPOOL_ABOVE, SPOOL_ABOVE);
     let spooled_bytes = cx.size(raw.spooled_bytes, defaults::SPOOLED_BYTES, BUFFERED_BYTES);
+    let failed_auth = cx.count(raw.failed_auth_per_minute, defaults::FAILED_AUTH_PER_MINUTE, 1..=limits::CALLS_MAX);
     Some(Limits {
         connections: usize::try_from(connections?).ok()?,
         head_timeout: period(raw.head_timeout, defaults::HEAD_TIMEOUT)?,
@@ -214,6 +216,7 @@ fn limits(raw: RawLimits, cx: Cx<'_>) -> Option<Limits> {
         buffered_bytes: buffered_bytes?,
         spool_above: spool_above?,
         spooled_bytes: spooled_bytes?,
+        failed_auth_per_minute: u32::try_from(failed_auth?).ok().and_then(NonZeroU32::new)?,
     })
 }
 

@@ -19,6 +19,7 @@ mod tree;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -156,6 +157,8 @@ pub struct Limits {
     pub spool_above: u64,
     /// Request bodies in such files at one time, over all calls, in bytes.
     pub spooled_bytes: u64,
+    /// Failed authentications in a minute that are heard from one address, and with one credential.
+    pub failed_auth_per_minute: NonZeroU32,
 }
 
 /// How callers prove who they are.

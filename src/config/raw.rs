@@ -19,6 +19,7 @@ pub(super) mod defaults {
     pub(in super::super) const DATA_LISTENER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
     pub(in super::super) const ADMIN_LISTENER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9090);
     pub(in super::super) const CONNECTIONS: u64 = 10_000;
+    pub(in super::super) const FAILED_AUTH_PER_MINUTE: u64 = 6_000;
     pub(in super::super) const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
     pub(in super::super) const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
     pub(in super::super) const BODY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -290,6 +291,10 @@ pub(super) struct RawLimits {
     /// Request bodies in such files at one time, over all calls.
     #[schemars(extend("default" = "4GiB"))]
     pub(super) spooled_bytes: Given<Size>,
+    /// Failed authentications in a minute that are heard from one client address, and with one key, AppCode or AppKey;
+    /// 1 to 1000000000.
+    #[schemars(extend("default" = 6000))]
+    pub(super) failed_auth_per_minute: Given<Count>,
 }
 
 /// The record of every metered call.

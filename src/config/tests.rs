@@ -34,6 +34,7 @@ limits:
   idle_timeout: 2s
   body_timeout: 3s
   buffered_bytes: 64MiB
+  failed_auth_per_minute: 50
 journal:
   segment_bytes: 1MiB
 drain_timeout: 4s

@@ -148,13 +148,19 @@ impl EachLimits {
 /// The bucket counts in steps so small that nothing is rounded: a call is `period × gateways` of them, and each
 /// nanosecond takes `calls` away.
 #[derive(Debug, Clone, Copy)]
-struct Rate {
+pub struct Rate {
     calls: u128,
     period: u128,
     gateways: NonZeroU32,
 }
 
 impl Rate {
+    /// So many in a minute, on one gateway.
+    pub fn per_minute(calls: NonZeroU32) -> Self {
+        let period = Kind::Minute.period().unwrap_or_default(); // a minute has one
+        Self { calls: u128::from(calls.get()), period, gateways: NonZeroU32::MIN }
+    }
+
     fn of(limits: &Limits, kind: Kind, gateways: NonZeroU32) -> Option<Self> {
         let (calls, period) = (limits.of(kind)?, kind.period()?);
         Some(Self { calls: u128::from(calls.get()), period, gateways })
@@ -189,7 +195,7 @@ impl Rate {
 
 /// How full a rate's bucket was when it was last touched.
 #[derive(Debug, Clone, Copy, Default)]
-struct Bucket {
+pub struct Bucket {
     filled: u128,
     /// The number of gateways for which `filled` counts.
     gateways: Option<NonZeroU32>,
@@ -204,6 +210,16 @@ impl Bucket {
         let scaled = self.filled.saturating_mul(u128::from(rate.gateways.get())).div_ceil(before);
         let passed = now.saturating_duration_since(at).as_nanos();
         scaled.saturating_sub(passed.saturating_mul(rate.calls))
+    }
+
+    /// How long until one more fits.
+    pub fn wait(&self, rate: Rate, now: Instant) -> Duration {
+        rate.wait(self.filled(rate, now))
+    }
+
+    /// Adds one.
+    pub fn add(&mut self, rate: Rate, now: Instant) {
+        self.set(self.filled(rate, now).saturating_add(rate.call()), rate, now);
     }
 
     fn set(&mut self, filled: u128, rate: Rate, now: Instant) {

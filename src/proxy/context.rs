@@ -12,7 +12,6 @@ use super::conn::Conn;
 use super::server::Core;
 use crate::config::{BreakRule, ProductKind};
 use crate::domain::credential::Scheme;
-use crate::domain::limit::{Kind, Level};
 use crate::domain::usage::{CallFacts, Ending, Exactness, MODEL_BYTES_MAX, cut, kept};
 use crate::service::authenticate::Caller;
 use crate::service::ledger::Read;
@@ -62,8 +61,8 @@ pub struct Call {
     pub status: Option<u16>,
     /// The code of our refusal, if we refused.
     pub code: Option<&'static str>,
-    /// The limit that refused it.
-    pub limit: Option<(Level, Kind)>,
+    /// Whose limit has refused it, and what it counts.
+    pub limit: Option<(&'static str, &'static str)>,
     /// The first byte of the answer's head.
     pub head_at: Option<Instant>,
     /// Whether the answer is an event stream, and whether an event of it has passed.
@@ -137,7 +136,7 @@ impl Call {
     fn log(&self, ending: Ending, units: u64, duration_us: u128) {
         let Some(access) = &self.core.access else { return };
         let micros = |micros: u128| u64::try_from(micros).unwrap_or(u64::MAX);
-        let limit = self.limit.map(|(level, kind)| format!("{}/{}", level.name(), kind.name()));
+        let limit = self.limit.map(|(level, kind)| format!("{level}/{kind}"));
         let first_byte = self.head_at.map_or(0, |at| at.duration_since(self.started).as_micros());
         access.add(&Line {
             time: self.arrived,

@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use super::catalog::Sold;
 use super::context::Call;
 use super::rejection::Rejection;
+use crate::service::failures::TooMany;
 
 const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit-requests");
 const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining-requests");
@@ -30,11 +31,20 @@ pub fn pass(call: &mut Call, sold: &Sold) -> Result<(), Rejection> {
             Ok(())
         }
         Err(refused) => {
-            shared.metrics.limited(refused.level, refused.over.kind).inc();
-            call.limit = Some((refused.level, refused.over.kind));
+            let named = (refused.level.name(), refused.over.kind.name());
+            shared.metrics.limited(named).inc();
+            call.limit = Some(named);
             Err(Rejection::limited(&refused, &sold.product.id))
         }
     }
+}
+
+/// Refuses a call from where too many authentications have failed.
+pub fn too_many(call: &mut Call, too_many: &TooMany) -> Rejection {
+    let named = (too_many.blamed.name(), "failures");
+    call.core.shared.metrics.limited(named).inc();
+    call.limit = Some(named);
+    Rejection::too_many(too_many)
 }
 
 /// A call that has passed is refused after all: it uses nothing.

@@ -8,12 +8,13 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use super::body::AnswerBody;
 use super::limits::show_rate;
 use crate::domain::id::ProductId;
-use crate::domain::limit::{Kind, Level, Over};
+use crate::domain::limit::{Kind, Level};
 use crate::domain::pool::Shortage;
 use crate::protocol::chat::{ErrorFields, error_body_api, error_body_llm};
 use crate::protocol::head::HeadFault;
 use crate::protocol::signature::SignatureFault;
 use crate::service::authenticate::AuthError;
+use crate::service::failures::{Blamed, TooMany};
 use crate::service::limits::Refused;
 use crate::service::meter::AdmitError;
 
@@ -44,6 +45,7 @@ pub enum Code {
     ReceiptNotFound,
     RequestTooLarge,
     RateLimitExceeded,
+    TooManyFailures,
     NoPackage,
     PackageExhausted,
     PackageExpired,
@@ -109,6 +111,7 @@ impl Code {
             Self::ReceiptNotFound => "receipt_not_found",
             Self::RequestTooLarge => "request_too_large",
             Self::RateLimitExceeded => "rate_limit_exceeded",
+            Self::TooManyFailures => "too_many_failures",
             Self::NoPackage => "no_package",
             Self::PackageExhausted => "package_exhausted",
             Self::PackageExpired => "package_expired",
@@ -148,7 +151,9 @@ impl Code {
                 facts(StatusCode::NOT_FOUND, INVALID, "APIG.0101")
             }
             Self::RequestTooLarge => facts(StatusCode::PAYLOAD_TOO_LARGE, INVALID, "APIG.0201"),
-            Self::RateLimitExceeded => facts(StatusCode::TOO_MANY_REQUESTS, "requests", "APIG.0308"),
+            Self::RateLimitExceeded | Self::TooManyFailures => {
+                facts(StatusCode::TOO_MANY_REQUESTS, "requests", "APIG.0308")
+            }
             Self::NoPackage | Self::PackageExhausted | Self::PackageExpired | Self::PackageNotYetValid => quota(),
             Self::MeteringUnavailable | Self::StoreUnavailable | Self::Overloaded | Self::ReceiptUnavailable => {
                 facts(StatusCode::SERVICE_UNAVAILABLE, SERVER, "APIG.0601")
@@ -172,8 +177,10 @@ pub struct Rejection {
     param: Option<&'static str>,
     /// Whether the connection's state is in doubt.
     close: bool,
-    /// When trying again helps, and how the limit stands that says so.
-    over: Option<Over>,
+    /// How long until trying again helps.
+    wait: Option<Duration>,
+    /// The rate that is used up: its calls, and how long until all of them are there again.
+    rate: Option<(u32, Duration)>,
 }
 
 /// A wait that SDKs sleep through; a longer one is told to people alone.
@@ -184,7 +191,7 @@ const WAIT_UNKNOWN: Duration = Duration::from_secs(1);
 impl Rejection {
     /// A refusal in the given words.
     pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, message: message.into(), param: None, close: false, over: None }
+        Self { code, message: message.into(), param: None, close: false, wait: None, rate: None }
     }
 
     /// Names the request's field at fault.
@@ -222,6 +229,7 @@ impl Rejection {
                 Self::new(Code::ApiKeyDisabled, "the API key is disabled; enable it, or use another one")
             }
             AuthError::Expired => Self::new(Code::ApiKeyExpired, "the API key has expired; create a new one"),
+            AuthError::TooMany(too_many) => Self::too_many(too_many),
             AuthError::Unavailable(_) => Self::store(),
         }
     }
@@ -283,7 +291,21 @@ impl Rejection {
             None => "try again when one of them has ended".to_owned(),
         };
         let message = format!("{whose} {what}, and these are used up; {next}, or ask the operator for more");
-        Self { over: Some(*over), ..Self::new(Code::RateLimitExceeded, message) }
+        let rate = over.fresh_in.map(|fresh_in| (over.limit, fresh_in));
+        let wait = Some(over.wait.unwrap_or(WAIT_UNKNOWN));
+        Self { wait, rate, ..Self::new(Code::RateLimitExceeded, message) }
+    }
+
+    /// A credential that is not looked at: too many have failed.
+    pub fn too_many(too_many: &TooMany) -> Self {
+        let whose = match too_many.blamed {
+            Blamed::Address => "from this address",
+            Blamed::Credential => "with this credential",
+        };
+        let wait = seconds_up(too_many.wait);
+        let message =
+            format!("too many authentications {whose} have failed; check the credential, try again in {wait} s");
+        Self { wait: Some(too_many.wait), ..Self::new(Code::TooManyFailures, message) }
     }
 
     /// A call without quota. `buy_url` is where more can be had.
@@ -341,17 +363,16 @@ impl Rejection {
             // Trying again cannot help, whatever the SDK thinks of 429.
             headers.insert("x-should-retry", HeaderValue::from_static("false"));
         }
-        if let Some(over) = &self.over {
-            let wait = over.wait.unwrap_or(WAIT_UNKNOWN);
+        if let Some(wait) = self.wait {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds_up(wait)));
             headers.insert("retry-after-ms", HeaderValue::from(millis_up(wait)));
             if wait > WAIT_MAX {
                 // Some SDKs would sleep for hours.
                 headers.insert("x-should-retry", HeaderValue::from_static("false"));
             }
-            if let Some(fresh_in) = over.fresh_in {
-                show_rate(headers, (over.limit, 0, fresh_in));
-            }
+        }
+        if let Some((limit, fresh_in)) = self.rate {
+            show_rate(headers, (limit, 0, fresh_in));
         }
         if facts.status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));

@@ -7,6 +7,7 @@ pub mod authenticate;
 pub mod commands;
 pub mod desk;
 pub mod dump;
+pub mod failures;
 #[cfg(all(test, feature = "shuttle"))]
 mod interleavings;
 pub mod ledger;

@@ -6,7 +6,6 @@ use prometheus::{
 };
 
 use crate::domain::credential::SignatureRule;
-use crate::domain::limit::{Kind, Level};
 use crate::domain::usage::Ending;
 
 /// Upper bounds of the duration buckets, in seconds: an LLM call may take minutes.
@@ -311,9 +310,9 @@ impl Metrics {
         }
     }
 
-    /// The counter of calls that a limit has refused.
-    pub fn limited(&self, level: Level, kind: Kind) -> IntCounter {
-        self.limited.with_label_values(&[level.name(), kind.name()])
+    /// The counter of calls that a limit has refused, by whose it is and what it counts; the names come from enums.
+    pub fn limited(&self, (level, kind): (&'static str, &'static str)) -> IntCounter {
+        self.limited.with_label_values(&[level, kind])
     }
 
     /// The counter of rejections with this code; codes come from one enum.

@@ -182,7 +182,9 @@ async fn a_place_is_free_again_however_its_call_ends() {
     };
     until("the place of the client that hung up is free", lets_in).await;
     drop(unanswered);
-    // One ends because its seller breaks off.
+    // One ends because its seller breaks off, in the middle of a head: it is not asked again.
+    let mut broken = broken;
+    broken.send("HTTP/1.1 200 O").await;
     broken.reset();
     assert_eq!(again.answer("POST").await.status(), 502);
     until("both places are free", lets_in).await;
@@ -319,6 +321,84 @@ async fn two_gateways_let_in_what_one_may() {
     let alone = async || (one.admin.metrics().await.sum("tollgate_gateways_live", &[]) == 1.0).then_some(());
     until("the other is no longer waited for", alone).await;
     assert_eq!(until_refused(&one, &Request::chat(&buyer.key)).await.0, 10);
+}
+
+/// Presents something wrong so often; each answer is 401.
+async fn fail(world: &World, times: usize, request: &Request) {
+    for _ in 0..times {
+        world.call(request).await.expect(401);
+    }
+}
+
+#[tokio::test]
+async fn failed_authentications_are_limited_and_known_callers_go_on() {
+    let seller = Seller::plain().await;
+    let world = World::with(seller.address, |config| {
+        config["limits"]["failed_auth_per_minute"] = json!(4);
+        config["credentials"] = json!({ "allow_app_code_without_tls": true });
+        product(config, "api")["accept"] = json!(["signature", "app_code", "api_key"]);
+    })
+    .await;
+    let (known, strange) = (world.buyer(&["chat-50"]).await, world.buyer(&["chat-50"]).await);
+    let (app, signer) = world.admin.add_app(&known.account, &["api"]).await;
+    let (_, code) = world.admin.add_code(&known.account, &app).await;
+    world.admin.add_package(&known.account, "api-50").await;
+    world.call(&Request::chat(&known.key)).await.expect(200);
+    world.call(&signer.sign(Request::get("/api/x"))).await.expect(200);
+    let unknown = Request::chat("sk-tg-0123456789ABCDEFGHIJKLMNOPQRST04f25W");
+    let typo = Request::chat(&known.key[..known.key.len() - 1]);
+    let forged = |app_key: &str| {
+        let forger = crate::harness::signer::Signer { app_key: app_key.to_owned(), secret: "x".repeat(32) };
+        forger.sign(Request::get("/api/x"))
+    };
+    fail(&world, 2, &unknown).await;
+    fail(&world, 1, &typo).await;
+    fail(&world, 1, &forged(&signer.app_key)).await;
+    // The same answer whether the AppKey is known or not, the key a typo or not, or not yet looked up.
+    let mut texts = Vec::new();
+    let by_code = Request::get("/api/x").field("X-Apig-AppCode", &code);
+    let others =
+        [unknown.clone(), typo, Request::chat(&strange.key), by_code, forged(&signer.app_key), forged("nobodys-key")];
+    for request in others {
+        let answer = world.call(&request).await.expect(429);
+        assert_eq!(answer.head.get("x-tollgate-error-code"), Some("too_many_failures"));
+        assert_eq!(answer.code(), if answer.json()["error"].is_null() { "APIG.0308" } else { "too_many_failures" });
+        let wait = wait_of(&answer);
+        assert!(wait > Duration::ZERO && wait <= Duration::from_secs(15), "{wait:?}");
+        let message = answer.message();
+        let words = message.split(|c: char| c.is_ascii_digit()).collect::<Vec<_>>().concat();
+        texts.push(words);
+    }
+    texts.dedup();
+    assert_eq!(texts.len(), 1, "{texts:?}");
+    assert!(texts[0].contains("from this address have failed"), "{texts:?}");
+    // Who was known before goes on, by the same address.
+    world.call(&Request::chat(&known.key)).await.expect(200);
+    world.call(&signer.sign(Request::get("/api/x"))).await.expect(200);
+    let metrics = world.admin.metrics().await;
+    assert_eq!(metrics.sum("tollgate_limited_total", &[("level", "address"), ("kind", "failures")]), 6.0);
+}
+
+#[tokio::test]
+async fn a_guesser_who_waits_as_told_is_heard_again() {
+    let seller = Seller::plain().await;
+    let world = World::with(seller.address, |config| config["limits"]["failed_auth_per_minute"] = json!(120)).await;
+    let buyer = world.buyer(&["chat-5"]).await;
+    let unknown = Request::chat("sk-tg-0123456789ABCDEFGHIJKLMNOPQRST04f25W");
+    let mut client = world.client().await;
+    let refused = loop {
+        let answer = client.call(&unknown).await;
+        if answer.status() == 429 {
+            break answer;
+        }
+        assert_eq!(answer.status(), 401);
+    };
+    let (told, wait) = (Instant::now(), wait_of(&refused));
+    assert!(wait <= Duration::from_millis(500), "{wait:?}");
+    until("the wait that was told is over", async || (told.elapsed() >= wait).then_some(())).await;
+    // One that was never looked up is now.
+    world.call(&Request::chat(&buyer.key)).await.expect(200);
+    client.call(&unknown).await.expect(401);
 }
 
 #[tokio::test]

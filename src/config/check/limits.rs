@@ -10,7 +10,7 @@ use crate::config::scalar::Count;
 use crate::domain::limit::{EachLimits, Limits};
 
 /// Most calls that a limit can name.
-const CALLS_MAX: u64 = 1_000_000_000;
+pub(super) const CALLS_MAX: u64 = 1_000_000_000;
 
 /// A product's limits, and those of each of its callers.
 pub(super) fn limits(given: Given<RawProductLimits>, product: PlaceId, cx: Cx<'_>) -> Option<(Limits, EachLimits)> {

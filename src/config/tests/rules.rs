@@ -136,6 +136,7 @@ fn products() {
     value("path: /weather/", "\"\"", "products[1].path", "the path is empty");
     value("path: /weather/", "//weather", "products[1].path", "two slashes");
     value("path: /weather/", "/.well-known/tollgate/x", "products[1].path", "the gateway's own");
+    value("failed_auth_per_minute: 50", "0", "limits.failed_auth_per_minute", "from 1 to 1000000000");
     value("per_second: 100", "0", "products[0].limits.per_second", "from 1 to 1000000000");
     value("per_day: 900", "1000000001", "products[0].limits.each_app.per_day", "from 1 to 1000000000");
     value("concurrent: 3", "a few", "products[0].limits.each_key.concurrent", "not a whole number");
@@ -173,7 +174,7 @@ fn products_among_themselves() {
     };
     let http =
         |more: &str| format!("  - id: other\n    kind: http\n    upstream: {{ base_url: \"http://s\" }}\n{more}");
-    check("id: weather", "id: chat # 2", "id: chat # 2", "products[1].id", "`chat` is already on line 24");
+    check("id: weather", "id: chat # 2", "id: chat # 2", "products[1].id", "`chat` is already on line 25");
     let twice = "the deployment `chat-1` is already on line 26";
     another(&llm("b", "    deployment: chat-1 # 2"), "chat-1 # 2", "products[2].deployment", twice);
     another(&llm("chat-1", ""), "- id: chat-1", "products[2].id", "`chat-1` is already on line 26");
