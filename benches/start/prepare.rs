@@ -135,6 +135,7 @@ fn known(key: &ApiKeyText, hasher: &KeyHasher) -> ApiKey {
         project: ProjectId::default(),
         tags: Tags::default(),
         limits: Limits::NONE,
+        budget: Default::default(),
     }
 }
 

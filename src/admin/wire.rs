@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 
 use crate::domain::allocation::Tags;
 use crate::domain::billable::BillableStatuses;
+use crate::domain::budget::Budget;
 use crate::domain::id::{AccountId, CommandId, KeyId, OfferId, PackageId, ProductId, ProjectId};
 use crate::domain::key::{ApiKey, KeyState};
 use crate::domain::limit::Limits;
@@ -151,6 +152,10 @@ pub struct AddKey {
     #[serde(default, skip_serializing_if = "Limits::is_none")]
     #[schema(value_type = Option<limits::CallLimits>)]
     pub limits: Limits,
+    /// How many units its calls may use, over all products; left out: no limit.
+    #[serde(default, skip_serializing_if = "Budget::is_none")]
+    #[schema(value_type = Option<limits::KeyBudget>)]
+    pub budget: Budget,
 }
 
 /// A key that was added.
@@ -203,6 +208,10 @@ pub struct KeyView {
     #[serde(default, skip_serializing_if = "Limits::is_none")]
     #[schema(value_type = Option<limits::CallLimits>)]
     pub limits: Limits,
+    /// How many units its calls may use, over all products.
+    #[serde(default, skip_serializing_if = "Budget::is_none")]
+    #[schema(value_type = Option<limits::KeyBudget>)]
+    pub budget: Budget,
 }
 
 /// Whether a key can be used.
@@ -238,6 +247,7 @@ impl KeyView {
             project: key.project,
             tags: key.tags,
             limits: key.limits,
+            budget: key.budget,
         }
     }
 }
@@ -283,6 +293,10 @@ pub struct ChangeKey {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<limits::CallLimits>)]
     pub limits: Option<Limits>,
+    /// How many units its calls may use, in place of the whole budget that it has; `{}`: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<limits::KeyBudget>)]
+    pub budget: Option<Budget>,
 }
 
 /// Tells `null` (`Some(None)`) from a field that is not there (`None`, the default).

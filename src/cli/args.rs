@@ -400,6 +400,8 @@ pub enum KeysCommand {
     Change(KeyChange),
     /// Set how many calls a key may make, over all products, in place of all limits that it has
     Limit(limits::KeyLimit),
+    /// Set how many units a key's calls may use, over all products, in place of the whole budget that it has
+    Budget(limits::KeyBudget),
     /// Revoke a key for ever
     Revoke {
         /// The account's id

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::apps::{apps, apps_text};
 use super::args::apps::AppsArgs;
-use super::args::limits::{AccountLimit, KeyLimit};
+use super::args::limits::{AccountLimit, KeyBudget, KeyLimit};
 use super::args::{
     AccountsArgs, AccountsCommand, KeyAdd, KeyChange, KeysArgs, KeysCommand, PackagesArgs, PackagesCommand,
     RemoteCommand, ResolveArgs,
@@ -21,6 +21,7 @@ use crate::admin::wire::{
     OpenAccount, OpenedAccount, PackageList, PackageView, ReadyView, ResolveSuspense,
 };
 use crate::domain::allocation::{Tags, TagsFault};
+use crate::domain::budget::Budget;
 use crate::domain::id::AccountId;
 use crate::domain::limit::{Kind, Limits};
 
@@ -205,6 +206,12 @@ async fn keys(client: &Client, command: KeysCommand, mut output: Output<'_>) -> 
             let changed: KeyView = client.ask(Ask::send(Method::PATCH, &path, None, &body)?).await?;
             output.print(&changed, || keys_text(std::slice::from_ref(&changed)))?;
         }
+        KeysCommand::Budget(KeyBudget { account, key, per_day, per_month, total, none: _ }) => {
+            let path = path_of(&account, &format!("/keys/{key}"));
+            let body = ChangeKey { budget: Some(Budget { per_day, per_month, total }), ..ChangeKey::default() };
+            let changed: KeyView = client.ask(Ask::send(Method::PATCH, &path, None, &body)?).await?;
+            output.print(&changed, || keys_text(std::slice::from_ref(&changed)))?;
+        }
         KeysCommand::Revoke { account, key } => {
             let path = path_of(&account, &format!("/keys/{key}"));
             client.order(Ask { method: Method::DELETE, ..Ask::get(&path) }).await?;
@@ -220,7 +227,8 @@ async fn add_key(client: &Client, wanted: KeyAdd, mut output: Output<'_>) -> Res
     let tags = tags_of(tags)?;
     let (products, models) = (some_of(products), some_of(models));
     let path = path_of(&account, "/keys");
-    let body = AddKey { description, expires_at, products, models, project, tags, limits: Limits::NONE };
+    let (limits, budget) = (Limits::NONE, Budget::default());
+    let body = AddKey { description, expires_at, products, models, project, tags, limits, budget };
     let added: AddedKey = client.ask(Ask::send(Method::POST, &path, once.idempotency_key.as_ref(), &body)?).await?;
     let id = &added.view.id;
     output.print(&added, || added.key.as_ref().map(|key| format!("{key}\n")).unwrap_or_default())?;
@@ -243,6 +251,7 @@ fn key_change(wanted: KeyChange) -> Result<ChangeKey, Failure> {
         models: if wanted.all_models { Some(None) } else { some_of(wanted.models).map(Some) },
         project: wanted.project,
         limits: None,
+        budget: None,
         tags: if wanted.no_tags { Some(Tags::default()) } else { some_of(wanted.tags).map(tags_of).transpose()? },
     })
 }
@@ -290,6 +299,15 @@ pub(super) fn limits_text(limits: &Limits) -> String {
     if text.is_empty() { "none".to_owned() } else { text.join(", ") }
 }
 
+/// A budget in a table: `7/day, 100 in all`.
+fn budget_text(budget: &Budget) -> String {
+    let day = budget.per_day.map(|units| format!("{units}/day"));
+    let month = budget.per_month.map(|units| format!("{units}/month"));
+    let total = budget.total.map(|units| format!("{units} in all"));
+    let text: Vec<String> = [day, month, total].into_iter().flatten().collect();
+    if text.is_empty() { "none".to_owned() } else { text.join(", ") }
+}
+
 fn some_of<T>(list: Vec<T>) -> Option<Vec<T>> {
     (!list.is_empty()).then_some(list)
 }
@@ -316,7 +334,7 @@ fn account_text(view: &AccountView) -> String {
 }
 
 fn keys_text(keys: &[KeyView]) -> String {
-    let heading = ["id", "key", "state", "expires", "products", "models", "project", "limits", "description"];
+    let heading = ["id", "key", "state", "expires", "products", "models", "project", "limits", "budget", "description"];
     let mut table = Table::new(heading);
     for key in keys {
         let state = match key.state {
@@ -335,6 +353,7 @@ fn keys_text(keys: &[KeyView]) -> String {
             key.models.as_ref().map_or_else(|| "all".to_owned(), |list| list.join(",")),
             key.project.to_string(),
             limits_text(&key.limits),
+            budget_text(&key.budget),
             key.description.clone(),
         ]);
     }

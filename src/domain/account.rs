@@ -149,6 +149,7 @@ fn change_key(key: &mut ApiKey, wanted: &KeyChange) {
     key.project = wanted.project.unwrap_or(key.project.clone());
     key.tags = wanted.tags.unwrap_or(std::mem::take(&mut key.tags));
     key.limits = wanted.limits.unwrap_or(key.limits);
+    key.budget = wanted.budget.unwrap_or(key.budget);
 }
 
 fn bought(
@@ -286,6 +287,7 @@ mod tests {
             project: ProjectId::default(),
             tags: Tags::default(),
             limits: Limits::NONE,
+            budget: Default::default(),
         }
     }
 
@@ -473,7 +475,7 @@ mod tests {
         let pool = change.pool.unwrap();
         assert_eq!(sync(&pool, &asking(Vec::new(), Some(2)), start()).1, None);
         let used = vec![LeasePart { used: Units::ONE, returned: Units::new(3), ..parts[0].clone() }];
-        let report = LeaseReport { number: 1, parts: used, deadline, lost: false };
+        let report = LeaseReport { number: 1, parts: used, deadline, spent: BTreeMap::new(), lost: false };
         let (change, lease) = sync(&pool, &asking(vec![report], Some(2)), start());
         assert_eq!(lease.unwrap().parts[0].granted, Units::new(3));
         assert_eq!(change.pool.unwrap().packages[0].settled, Units::ONE);
@@ -518,7 +520,7 @@ mod tests {
                 let used = |(number, lease): (u64, Lease)| {
                     let used = |part: LeasePart| LeasePart { used: part.granted, ..part };
                     let parts = lease.parts.into_iter().map(used).collect();
-                    LeaseReport { number, parts, deadline: lease.deadline, lost: false }
+                    LeaseReport { number, parts, deadline: lease.deadline, spent: BTreeMap::new(), lost: false }
                 };
                 let reports = mine.into_iter().map(used).collect();
                 let grant = Some((u64::from(hour) + 1, Want { now: Units::new(20), rate: Units::ZERO }));

@@ -6,6 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::allocation::Tags;
 use super::amount::Units;
 use super::app::{App, AppChange};
+use super::budget::Budget;
 use super::id::{AppCodeId, AppId, CommandId, KeyId, PackageId, ProductId, ProjectId};
 use super::key::ApiKey;
 use super::limit::Limits;
@@ -94,6 +95,9 @@ pub struct KeyChange {
     /// Other limits, in place of all that there are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<Limits>,
+    /// Another budget, in place of the whole one that there is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
 }
 
 /// Tells `null`, which takes a limit away, from a field that is left out.

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::allocation::{Allocation, Tags};
+use super::budget::Budget;
 use super::id::{KeyId, ProductId, ProjectId};
 use super::limit::Limits;
 
@@ -86,6 +87,9 @@ pub struct ApiKey {
     /// How many calls it may make, over all products.
     #[serde(default, skip_serializing_if = "Limits::is_none")]
     pub limits: Limits,
+    /// How many units its calls may use, over all products.
+    #[serde(default, skip_serializing_if = "Budget::is_none")]
+    pub budget: Budget,
 }
 
 /// Why a known key opens nothing at the moment.
@@ -145,6 +149,7 @@ mod tests {
             project: ProjectId::default(),
             tags: Tags::default(),
             limits: Limits::NONE,
+            budget: Budget::default(),
         }
     }
 

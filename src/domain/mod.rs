@@ -8,6 +8,7 @@ pub mod allocation;
 pub mod amount;
 pub mod app;
 pub mod billable;
+pub mod budget;
 pub mod command;
 pub mod credential;
 pub mod event;

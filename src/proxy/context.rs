@@ -14,6 +14,7 @@ use crate::config::{BreakRule, ProductKind};
 use crate::domain::credential::Scheme;
 use crate::domain::usage::{CallFacts, Ending, Exactness, MODEL_BYTES_MAX, cut, kept};
 use crate::service::authenticate::Caller;
+use crate::service::budgets::KeyHold;
 use crate::service::ledger::Read;
 use crate::service::limits::Permit;
 use crate::service::meter::OpenCall;
@@ -53,6 +54,8 @@ pub struct Call {
     pub end_user: Option<Arc<str>>,
     /// Counts the call as under way, once the limits have let it pass.
     pub permit: Option<Permit>,
+    /// A unit of the key's budget, until quota is set aside.
+    pub budget: Option<KeyHold>,
     /// Quota, once it is set aside.
     pub open: Option<OpenCall>,
     /// How often the request was sent to the seller.

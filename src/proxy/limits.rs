@@ -8,14 +8,55 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use super::catalog::Sold;
 use super::context::Call;
 use super::rejection::Rejection;
+use crate::config::Meter;
+use crate::domain::budget::OverBudget;
+use crate::domain::limit::Level;
 use crate::service::failures::TooMany;
 
 const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit-requests");
 const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining-requests");
 const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset-requests");
 
-/// Lets a call pass if every limit that it meets does.
+/// Lets a call pass if its key's budget and every limit that it meets do. What refuses it leaves all as it was.
 pub fn pass(call: &mut Call, sold: &Sold) -> Result<(), Rejection> {
+    hold_budget(call, sold)?;
+    let passed = pass_limits(call, sold);
+    if passed.is_err() {
+        call.budget = None;
+    }
+    passed
+}
+
+/// Sets one unit of the key's budget aside, if it has one and the call may cost something.
+fn hold_budget(call: &mut Call, sold: &Sold) -> Result<(), Rejection> {
+    let budgeted = call.caller.as_deref().filter(|_| sold.product.meter == Meter::Calls);
+    let Some((caller, (budget, used))) = budgeted.and_then(|caller| Some((caller, caller.budget()?))) else {
+        return Ok(());
+    };
+    let shared = &call.core.shared;
+    let gateways = shared.limiter.gateways().get();
+    let held = used.hold(budget, gateways, call.arrived);
+    if gateways > 1 && !matches!(held, Ok((_, false)) | Err(OverBudget::Exhausted { .. })) {
+        // Soon, so that this gateway's share does not run out while there is more.
+        let pool = caller.pool(&sold.product.id, &shared.ledger);
+        pool.note_budget(used);
+        shared.ledger.nudge(&pool);
+    }
+    match held {
+        Ok((hold, _)) => {
+            call.budget = Some(hold);
+            Ok(())
+        }
+        Err(over) => {
+            let named = (Level::Key.name(), "budget");
+            shared.metrics.limited(named).inc();
+            call.limit = Some(named);
+            Err(Rejection::budget(&over))
+        }
+    }
+}
+
+fn pass_limits(call: &mut Call, sold: &Sold) -> Result<(), Rejection> {
     let shared = &call.core.shared;
     let caller = call.caller.as_deref();
     let at = caller.and_then(|caller| caller.limits_at(&sold.product.id, &sold.product.each, &shared.limiter));
@@ -49,6 +90,7 @@ pub fn too_many(call: &mut Call, too_many: &TooMany) -> Rejection {
 
 /// A call that has passed is refused after all: it uses nothing.
 pub fn give_back(call: &mut Call) {
+    call.budget = None;
     if let Some(permit) = call.permit.take() {
         permit.give_back(Instant::now());
     }

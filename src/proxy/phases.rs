@@ -77,6 +77,7 @@ fn begin(core: Rc<Core>, conn: Rc<Conn>, request: &Request<Incoming>) -> Call {
         model: None,
         end_user: None,
         permit: None,
+        budget: None,
         open: None,
         attempts: 0,
         status: None,
@@ -342,7 +343,8 @@ async fn admit(call: &mut Call, sold: &Sold) -> Result<(), Rejection> {
         ledger.introduce(&pool, *read);
     }
     let refused = |error| Rejection::quota(&error, &sold.product.id, sold.product.buy_url.as_deref());
-    call.open = Some(call.core.meter.admit(&pool, call.waited).await.map_err(refused)?);
+    let open = call.core.meter.admit(&pool, call.waited).await.map_err(refused)?;
+    call.open = Some(open.within(call.budget.take()));
     Ok(())
 }
 

@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
 use super::body::AnswerBody;
 use super::limits::show_rate;
+use crate::domain::budget::{OverBudget, Period};
 use crate::domain::id::ProductId;
 use crate::domain::limit::{Kind, Level};
 use crate::domain::pool::Shortage;
@@ -46,6 +47,7 @@ pub enum Code {
     RequestTooLarge,
     RateLimitExceeded,
     TooManyFailures,
+    BudgetExhausted,
     NoPackage,
     PackageExhausted,
     PackageExpired,
@@ -112,6 +114,7 @@ impl Code {
             Self::RequestTooLarge => "request_too_large",
             Self::RateLimitExceeded => "rate_limit_exceeded",
             Self::TooManyFailures => "too_many_failures",
+            Self::BudgetExhausted => "budget_exhausted",
             Self::NoPackage => "no_package",
             Self::PackageExhausted => "package_exhausted",
             Self::PackageExpired => "package_expired",
@@ -154,7 +157,11 @@ impl Code {
             Self::RateLimitExceeded | Self::TooManyFailures => {
                 facts(StatusCode::TOO_MANY_REQUESTS, "requests", "APIG.0308")
             }
-            Self::NoPackage | Self::PackageExhausted | Self::PackageExpired | Self::PackageNotYetValid => quota(),
+            Self::BudgetExhausted
+            | Self::NoPackage
+            | Self::PackageExhausted
+            | Self::PackageExpired
+            | Self::PackageNotYetValid => quota(),
             Self::MeteringUnavailable | Self::StoreUnavailable | Self::Overloaded | Self::ReceiptUnavailable => {
                 facts(StatusCode::SERVICE_UNAVAILABLE, SERVER, "APIG.0601")
             }
@@ -294,6 +301,26 @@ impl Rejection {
         let rate = over.fresh_in.map(|fresh_in| (over.limit, fresh_in));
         let wait = Some(over.wait.unwrap_or(WAIT_UNKNOWN));
         Self { wait, rate, ..Self::new(Code::RateLimitExceeded, message) }
+    }
+
+    /// A call beyond its key's budget.
+    pub fn budget(over: &OverBudget) -> Self {
+        let OverBudget::Exhausted { period, limit, renewed } = over else {
+            let message = "this gateway's share of what is left of the API key's budget is used until the other gateways \
+                           have heard of it; try again in a second";
+            return Self { wait: Some(WAIT_UNKNOWN), ..Self::new(Code::RateLimitExceeded, message) };
+        };
+        let how = match period {
+            Period::Day => " a day",
+            Period::Month => " a month",
+            Period::Total => " in all",
+        };
+        let renewed = renewed.map(|at| format!("it begins anew at {at}; ")).unwrap_or_default();
+        let message = format!(
+            "the API key's budget of {limit} units{how} is used up; {renewed}ask the account's owner for a larger one, \
+             or use another key"
+        );
+        Self::new(Code::BudgetExhausted, message)
     }
 
     /// A credential that is not looked at: too many have failed.

@@ -15,6 +15,7 @@ use super::desk::{BUSY_WAIT, Desk};
 use crate::domain::account::{Account, Change, apply};
 use crate::domain::allocation::Allocation;
 use crate::domain::amount::Units;
+use crate::domain::budget::Budget;
 use crate::domain::command::{Action, Command, KeyChange, Refusal};
 use crate::domain::id::{AccountId, CommandId, KeyId, PackageId, ProductId};
 use crate::domain::key::ApiKey;
@@ -75,6 +76,8 @@ pub struct NewKey {
     pub allocation: Allocation,
     /// How many calls it may make.
     pub limits: Limits,
+    /// How many units its calls may use.
+    pub budget: Budget,
 }
 
 /// What a package is to be.
@@ -339,6 +342,7 @@ impl Accounts {
             project: new.allocation.project,
             tags: new.allocation.tags,
             limits: new.limits,
+            budget: new.budget,
         };
         let command = Command { id: command, action: Action::AddKey(key.clone()) };
         match self.apply(account, &command).await? {

@@ -253,7 +253,7 @@ impl Authenticator {
         let loaded = self.store.load_by_key(hash).await;
         let loaded = loaded.map_err(|error: StoreError| AuthError::Unavailable(error.to_string()))?;
         let found = loaded.and_then(|loaded| {
-            let caller = Arc::new(Caller::find(&loaded.head.value, hash, (&self.keyring, &self.limiter))?);
+            let caller = Arc::new(Caller::find(&loaded, hash, (&self.keyring, &self.limiter))?);
             Some(Found { read: Some(Box::new(Read { loaded, asked })), ..caller.into() })
         });
         let remembered = match &found {

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use dashmap::DashMap;
 
+use super::budgets::Budgets;
 use crate::domain::id::{AccountId, ProductId};
 use crate::domain::limit::{Level, Limits, Over, Standing, Use};
 use crate::domain::usage::CallerRef;
@@ -86,12 +87,19 @@ pub struct Refused {
 pub struct Limiter {
     scopes: DashMap<Whose, Arc<Scope>>,
     fleet: Arc<Fleet>,
+    /// What keys have used of their budgets.
+    pub budgets: Budgets,
 }
 
 impl Limiter {
     /// Nobody has used anything.
     pub fn new(fleet: Arc<Fleet>) -> Self {
-        Self { scopes: DashMap::new(), fleet }
+        Self { scopes: DashMap::new(), fleet, budgets: Budgets::default() }
+    }
+
+    /// How many gateways enforce each limit together.
+    pub fn gateways(&self) -> NonZeroU32 {
+        self.fleet.gateways()
     }
 
     /// Limits that are to be enforced: `None` if there are none. What is used of them is remembered when they change, and

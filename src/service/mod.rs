@@ -4,6 +4,7 @@ pub mod accounts;
 pub mod attendance;
 pub mod audit;
 pub mod authenticate;
+pub mod budgets;
 pub mod commands;
 pub mod desk;
 pub mod dump;

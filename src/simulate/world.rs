@@ -392,6 +392,7 @@ impl World {
                 project: ProjectId::default(),
                 tags: Tags::default(),
                 limits: Limits::NONE,
+                budget: Default::default(),
             };
             let command = self.command_of("key", Action::AddKey(key))?;
             self.truth.keys.push(Key { id, added: false, revoking: false, revoked: false });

@@ -8,7 +8,7 @@ use crate::harness::admin::{Buyer, text};
 use crate::harness::client::{Answer, Request};
 use crate::harness::process::run;
 use crate::harness::redis::Server;
-use crate::harness::seller::{Reply, Seller, plain};
+use crate::harness::seller::{Reply, Seller, Step, plain};
 use crate::harness::until;
 use crate::harness::world::{World, product};
 
@@ -401,6 +401,142 @@ async fn a_guesser_who_waits_as_told_is_heard_again() {
     client.call(&unknown).await.expect(401);
 }
 
+/// An account with a key that has a budget.
+async fn budgeted(world: &World, budget: Value, offers: &[&str]) -> Buyer {
+    let buyer = world.buyer(offers).await;
+    let (key_id, key) = world.admin.add_key(&buyer.account, &json!({ "budget": budget })).await;
+    Buyer { key_id, key, ..buyer }
+}
+
+fn check_budget(answer: &Answer, words: &str) {
+    assert_eq!(answer.status(), 429, "{}", answer.text());
+    assert_eq!(answer.head.get("x-tollgate-error-code"), Some("budget_exhausted"), "{}", answer.text());
+    assert_eq!(answer.json()["error"]["code"], "insufficient_quota");
+    assert_eq!(answer.head.get("x-should-retry"), Some("false"));
+    assert!(answer.message().contains(words), "{}", answer.message());
+}
+
+#[tokio::test]
+async fn a_budget_ends_with_its_last_unit_and_survives_restarts_and_kills() {
+    let seller = Seller::plain().await;
+    let mut world = World::start(seller.address).await;
+    let buyer = budgeted(&world, json!({ "total": 6, "per_day": 60 }), &["chat-50"]).await;
+    let request = Request::chat(&buyer.key);
+    for _ in 0..2 {
+        world.call(&request).await.expect(200);
+    }
+    world.crash().await;
+    for _ in 0..2 {
+        world.call(&request).await.expect(200);
+    }
+    assert_eq!(world.stop().await.code, Some(0));
+    world.restart().await;
+    let (served, refused) = until_refused(&world, &request).await;
+    assert_eq!(served, 2);
+    check_budget(&refused, "the API key's budget of 6 units in all is used up; ask");
+    world.crash().await;
+    check_budget(&world.call(&request).await, "6 units in all");
+    world.settles(&buyer.account, 6).await;
+    // Other keys of the account go on, and this one with a larger budget: what was used counts.
+    let other = world.admin.add_key(&buyer.account, &json!({})).await.1;
+    world.call(&Request::chat(&other)).await.expect(200);
+    let path = format!("/admin/v1/accounts/{}/keys/{}", buyer.account, buyer.key_id);
+    world.admin.call("PATCH", &path, Some(&json!({ "budget": { "per_day": 7 } }))).await.expect(200);
+    let served = async || (world.call(&request).await.status() == 200).then_some(());
+    until("one more is served", served).await;
+    check_budget(&world.call(&request).await, "7 units a day is used up; it begins anew at 20");
+    let metrics = world.admin.metrics().await;
+    assert!(metrics.sum("tollgate_limited_total", &[("level", "key"), ("kind", "budget")]) >= 2.0);
+}
+
+#[tokio::test]
+async fn many_calls_at_one_time_do_not_exceed_a_budget() {
+    let seller = Seller::plain().await;
+    let world = World::start(seller.address).await;
+    let buyer = budgeted(&world, json!({ "per_month": 10 }), &["chat-1000", "api-1000"]).await;
+    let mut calls = tokio::task::JoinSet::new();
+    for number in 0..64 {
+        let (data, key) = (world.data, buyer.key.clone());
+        calls.spawn(async move {
+            let request = if number % 2 == 0 { Request::chat(&key) } else { Request::get("/api/x").bearer(&key) };
+            crate::harness::client::Client::connect(data).await.call(&request).await.status()
+        });
+    }
+    let statuses = calls.join_all().await;
+    assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 10, "over both products");
+    assert!(statuses.iter().all(|status| [200, 429].contains(status)), "{statuses:?}");
+    world.settles(&buyer.account, 10).await;
+}
+
+#[tokio::test]
+async fn what_costs_nothing_leaves_the_budget_as_it_was() {
+    let seller = Seller::answering(|seen| match seen.head.target() {
+        "/api/broken" => Reply::bytes("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc").then(Step::Close),
+        "/api/missing" => Reply::json(404, "{}"),
+        _ => Reply::json(200, "{}"),
+    })
+    .await;
+    let world = World::start(seller.address).await;
+    let buyer = budgeted(&world, json!({ "total": 1 }), &["api-50"]).await;
+    let get = |path: &str| Request::get(path).bearer(&buyer.key);
+    for _ in 0..3 {
+        world.call(&get("/api/missing")).await.expect(404);
+        assert!(world.call(&get("/api/broken")).await.cut.is_some(), "void: the seller broke off");
+        world.call(&Request::chat(&buyer.key)).await.expect(429); // no package
+    }
+    let served = async || (world.call(&get("/api/x")).await.status() == 200).then_some(());
+    until("the calls before have ended", served).await;
+    let refused = world.call(&get("/api/x")).await.expect(429);
+    assert_eq!(refused.head.get("x-tollgate-error-code"), Some("budget_exhausted"));
+    world.settles(&buyer.account, 1).await;
+}
+
+#[tokio::test]
+async fn two_gateways_keep_a_budget_together() {
+    let server = Server::start(&[]);
+    let seller = Seller::plain().await;
+    let url = format!("unix:{}", server.socket().display());
+    let start = async |gateway: &str| {
+        World::with(seller.address, |config| {
+            config["gateway"] = json!(gateway);
+            config["store"] = json!({ "volatile": true, "redis": { "url": url, "timeout": "2s" } });
+        })
+        .await
+    };
+    let (one, two) = (start("gw-1").await, start("gw-2").await);
+    for world in [&one, &two] {
+        let both = async || (world.admin.metrics().await.sum("tollgate_gateways_live", &[]) == 2.0).then_some(());
+        until("each gateway knows of the other", both).await;
+    }
+    let buyer = budgeted(&one, json!({ "total": 40 }), &["chat-1000"]).await;
+    // Both at once, as fast as they go; a share that is used up is waited for, as told.
+    let drive = async |world: &World| {
+        let (mut client, mut served) = (world.client().await, 0);
+        loop {
+            let answer = client.call(&Request::chat(&buyer.key)).await;
+            match (answer.status(), answer.head.get("x-tollgate-error-code")) {
+                (200, _) => served += 1,
+                (429, Some("rate_limit_exceeded")) => {
+                    let (told, wait) = (Instant::now(), wait_of(&answer));
+                    until("the wait that was told is over", async || (told.elapsed() >= wait).then_some(())).await;
+                }
+                (429, Some("budget_exhausted")) => return served,
+                other => panic!("{other:?}: {}", answer.text()),
+            }
+        }
+    };
+    let (first, second) = tokio::join!(drive(&one), drive(&two));
+    let total: u64 = first + second;
+    // The bound that is stated: never more than its share beyond what the other has seen.
+    assert!((40..=60).contains(&total), "{first} and {second}");
+    one.settles(&buyer.account, total).await;
+    // Once all is in the books nobody lets anything in.
+    for world in [&one, &two] {
+        let refused = world.call(&Request::chat(&buyer.key)).await;
+        check_budget(&refused, "40 units in all");
+    }
+}
+
 #[tokio::test]
 async fn the_command_line_sets_limits() {
     let seller = Seller::plain().await;
@@ -426,6 +562,10 @@ async fn the_command_line_sets_limits() {
     assert_eq!((&account["limits"], text(&account["keys"][0], "id")), (&json!({ "per_day": 9 }), buyer.key_id.clone()));
     let (_, key, _) = asked(&["keys", "limit", &buyer.account, &buyer.key_id, "--none"]);
     assert_eq!(key.get("limits"), None);
+    let (_, key, _) = asked(&["keys", "budget", &buyer.account, &buyer.key_id, "--per-month", "5", "--total", "9"]);
+    assert_eq!(key["budget"], json!({ "per_month": 5, "total": 9 }));
+    let (_, key, _) = asked(&["keys", "budget", &buyer.account, &buyer.key_id, "--none"]);
+    assert_eq!(key.get("budget"), None);
     assert_eq!(asked(&["keys", "limit", &buyer.account, &buyer.key_id]).0, Some(64));
     assert_eq!(asked(&["keys", "limit", &buyer.account, &buyer.key_id, "--none", "--per-day", "1"]).0, Some(64));
 }

@@ -142,6 +142,7 @@ fn key(id: &str, hash: u8) -> ApiKey {
         project: ProjectId::default(),
         tags: Tags::default(),
         limits: Limits::NONE,
+        budget: Default::default(),
     }
 }
 

@@ -19,3 +19,18 @@ pub struct CallLimits {
     #[schema(minimum = 1)]
     concurrent: Option<u32>,
 }
+
+/// How many units, each at least 1, by the calendar of UTC. What is left out is not limited.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only its schema is used")]
+pub struct KeyBudget {
+    /// From midnight to midnight.
+    #[schema(minimum = 1)]
+    per_day: Option<u64>,
+    /// From the first of a month to the next.
+    #[schema(minimum = 1)]
+    per_month: Option<u64>,
+    /// For ever, from when it is set.
+    #[schema(minimum = 1)]
+    total: Option<u64>,
+}

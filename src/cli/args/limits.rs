@@ -1,6 +1,6 @@
 //! How many calls an account, a key or an app may make.
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 
 use clap::{ArgGroup, Args};
 
@@ -72,4 +72,28 @@ pub struct AppLimit {
     /// Which limits.
     #[command(flatten)]
     pub limits: LimitArgs,
+}
+
+/// A key's budget.
+#[derive(Debug, Args)]
+#[command(group(ArgGroup::new("budget").required(true).multiple(true)))]
+pub struct KeyBudget {
+    /// The account's id
+    #[arg(value_parser = AccountId::new)]
+    pub account: AccountId,
+    /// The key's id
+    #[arg(value_parser = KeyId::new)]
+    pub key: KeyId,
+    /// Units in a day, UTC
+    #[arg(long, value_name = "UNITS", group = "budget")]
+    pub per_day: Option<NonZeroU64>,
+    /// Units in a month, UTC
+    #[arg(long, value_name = "UNITS", group = "budget")]
+    pub per_month: Option<NonZeroU64>,
+    /// Units for ever
+    #[arg(long, value_name = "UNITS", group = "budget")]
+    pub total: Option<NonZeroU64>,
+    /// No limit any more
+    #[arg(long, group = "budget", conflicts_with_all = ["per_day", "per_month", "total"])]
+    pub none: bool,
 }

@@ -175,11 +175,11 @@ fn products_among_themselves() {
     let http =
         |more: &str| format!("  - id: other\n    kind: http\n    upstream: {{ base_url: \"http://s\" }}\n{more}");
     check("id: weather", "id: chat # 2", "id: chat # 2", "products[1].id", "`chat` is already on line 25");
-    let twice = "the deployment `chat-1` is already on line 26";
+    let twice = "the deployment `chat-1` is already on line 27";
     another(&llm("b", "    deployment: chat-1 # 2"), "chat-1 # 2", "products[2].deployment", twice);
-    another(&llm("chat-1", ""), "- id: chat-1", "products[2].id", "`chat-1` is already on line 26");
+    another(&llm("chat-1", ""), "- id: chat-1", "products[2].id", "`chat-1` is already on line 27");
     let models = "    models:\n      Small: x\n      large: y";
-    another(&llm("b", models), "large: y", "products[2].models.large", "already sold on line 29");
+    another(&llm("b", models), "large: y", "products[2].models.large", "already sold on line 30");
     another(&llm("b", models), "large: y", "products[2].models.large", "`large-2: <the seller's name>`");
     let at = "products[2].path";
     let same = http("    host: api.EXAMPLE.com\n    path: /weather # 2");

@@ -8,13 +8,16 @@ use secrecy::ExposeSecret;
 use crate::domain::account::Account;
 use crate::domain::allocation::Allocation;
 use crate::domain::app::App;
+use crate::domain::budget::Budget;
 use crate::domain::id::{AccountId, ProductId};
 use crate::domain::key::{ApiKey, KeyHash, KeyState};
 use crate::domain::limit::{EachLimits, Level, Limits};
 use crate::domain::usage::CallerRef;
+use crate::ports::account_store::Loaded;
 use crate::protocol::keyring::Keyring;
 use crate::protocol::signature::SigningKey;
 use crate::service::accounts::apps::seal_owner;
+use crate::service::budgets::KeyUse;
 use crate::service::ledger::Ledger;
 use crate::service::limits::{Limited, Limiter, Whose};
 use crate::service::supply::LocalPool;
@@ -36,6 +39,8 @@ pub struct Caller {
     limited: [Option<Limited>; 2],
     /// What products set for both.
     limited_at: RwLock<Vec<Arc<LimitedAt>>>,
+    /// What it has used of its budget, if it has one.
+    used: Option<Arc<KeyUse>>,
 }
 
 /// What a product sets for a caller's account and for the caller.
@@ -49,7 +54,7 @@ pub struct LimitedAt {
 
 #[derive(Debug)]
 enum Opens {
-    Key(ApiKey),
+    Key(Box<ApiKey>),
     App {
         /// Those that it is bound to.
         products: Vec<ProductId>,
@@ -60,13 +65,14 @@ enum Opens {
 
 impl Caller {
     /// The caller whose credential an account keeps under a hash.
-    pub(super) fn find(head: &Account, hash: KeyHash, (keyring, limiter): (&Keyring, &Limiter)) -> Option<Self> {
+    pub(super) fn find(loaded: &Loaded, hash: KeyHash, (keyring, limiter): (&Keyring, &Limiter)) -> Option<Self> {
+        let head = &loaded.head.value;
         let has = |app: &&App| app.hash == hash || app.codes.iter().any(|code| code.hash == hash);
         let own: Limits;
         let (reference, allocation, opens) = match head.keys.iter().find(|key| key.hash == hash) {
             Some(key) => {
                 own = key.limits;
-                (CallerRef::Key(key.id.clone()), key.allocation(), Opens::Key(key.clone()))
+                (CallerRef::Key(key.id.clone()), key.allocation(), Opens::Key(Box::new(key.clone())))
             }
             None => {
                 let app = head.apps.iter().find(has)?;
@@ -86,8 +92,15 @@ impl Caller {
             limits,
             limited: [None, None],
             limited_at: RwLock::default(),
+            used: None,
         };
         caller.limited = caller.limited(limits, None, limiter);
+        if let Opens::Key(key) = &caller.opens
+            && !key.budget.is_none()
+        {
+            let pools = loaded.pools.values().map(|pool| &pool.value);
+            caller.used = Some(limiter.budgets.key(&caller.account, &key.id, pools));
+        }
         Some(caller)
     }
 
@@ -122,7 +135,7 @@ impl Caller {
 
     /// Whether it opens some models only.
     pub fn limits_models(&self) -> bool {
-        matches!(&self.opens, Opens::Key(ApiKey { models: Some(_), .. }))
+        matches!(&self.opens, Opens::Key(key) if key.models.is_some())
     }
 
     /// The keys that its signatures may be made with at a moment.
@@ -152,6 +165,14 @@ impl Caller {
     /// The limits of its account and its own, over all products.
     pub fn limits(&self) -> &[Option<Limited>; 2] {
         &self.limited
+    }
+
+    /// Its budget, and what it has used of it.
+    pub fn budget(&self) -> Option<(&Budget, &Arc<KeyUse>)> {
+        match &self.opens {
+            Opens::Key(key) => self.used.as_ref().map(|used| (&key.budget, used)),
+            Opens::App { .. } => None,
+        }
     }
 
     /// What a product sets for each caller, as far as this one has no limits of its own; `None`: nothing.

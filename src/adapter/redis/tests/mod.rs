@@ -185,6 +185,7 @@ fn key(hash: u8) -> ApiKey {
         project: ProjectId::default(),
         tags: Tags::default(),
         limits: Limits::NONE,
+        budget: Default::default(),
     }
 }
 
