@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinHandle;
 
+use self::store::Opened;
 use crate::adapter::clock::{SystemClock, SystemEntropy};
 use crate::adapter::journal::{DataDir, OpenError as DataDirError, Retention, Run, RunOptions, Tidier};
 use crate::adapter::redis::OpenError as RedisOpenError;
@@ -27,6 +28,7 @@ use crate::ports::BoxFuture;
 use crate::ports::clock::{Clock, Entropy};
 use crate::ports::gateways::Notice;
 use crate::ports::journal::{Journal, JournalError, Record};
+use crate::ports::replay::ReplayCache;
 use crate::protocol::api_key::SecretTooShort;
 use crate::protocol::keyring::Keyring;
 use crate::protocol::receipt::KeySet;
@@ -45,6 +47,7 @@ use crate::service::limits::Limiter;
 use crate::service::meter::Meter;
 use crate::service::receipts::ReceiptDesk;
 use crate::service::recovery::{Recovered, RecoveryError, recover};
+use crate::service::replay::ReplayGuard;
 use crate::service::unbooked::Unbooked;
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::metrics::Metrics;
@@ -126,7 +129,7 @@ pub struct Gateway {
 impl Gateway {
     /// Starts everything; returns once calls are served. Must run on the control runtime.
     pub async fn start(config: Config, load: LoadConfig) -> Result<Self, StartError> {
-        let Ground { clock, metrics, desk, run, found, unbooked, keyring, data_listener, admin_listener } =
+        let Ground { clock, metrics, desk, used, run, found, unbooked, keyring, data_listener, admin_listener } =
             Ground::prepare(&config).await?;
         let store = Arc::clone(&desk.store);
         let addresses = (data_listener.local_addr()?, admin_listener.local_addr()?);
@@ -142,10 +145,12 @@ impl Gateway {
         let shared = Shared {
             authenticator: Arc::clone(&authenticator),
             limiter: Arc::clone(&limiter),
+            replay: ReplayGuard::new(used, keyring.clone(), metrics.clone(), (patience, config.limits.used_signatures)),
             ledger: Arc::clone(&ledger),
             clock: Arc::clone(&clock),
             metrics: metrics.clone(),
             limits: config.limits.clone(),
+            proxies: config.proxies.clone(),
             credentials: config.credentials.clone(),
             spool: Spool::new(config.data_dir.join(SPOOL_DIR), config.limits.spooled_bytes)?,
             held: Arc::new(Held::new(config.limits.buffered_bytes)),
@@ -167,9 +172,8 @@ impl Gateway {
         };
 
         let run = Arc::new(run);
-        let (stop_listening, stopped) = watch::channel(false);
-        let (stop_syncing, synced) = watch::channel(false);
-        let (stop_attending, attended) = watch::channel(false);
+        let [(stop_listening, stopped), (stop_syncing, synced), (stop_attending, attended)] =
+            std::array::from_fn(|_| watch::channel(false));
         let gateway = Self {
             data_address: addresses.0,
             admin_address: addresses.1,
@@ -309,6 +313,8 @@ struct Ground {
     clock: Arc<dyn Clock>,
     metrics: Metrics,
     desk: Desk,
+    /// Which signatures were used.
+    used: Arc<dyn ReplayCache>,
     run: Run,
     /// What the journals of earlier runs held.
     found: Recovered,
@@ -330,14 +336,14 @@ impl Ground {
             Keyring::new(config.hash_key.expose_secret().as_bytes(), &seal_keys).map_err(StartError::Secret)?;
         let dir = open_data_dir(config, clock.now())?;
         let admin_listener = listen("admin", config.admin_listener)?;
-        let (store, admin_listener) = store::open(config, &clock, &entropy, admin_listener).await?;
+        let (Opened { store, used }, admin_listener) = store::open(config, &clock, &entropy, admin_listener).await?;
         // Nobody is let in before calls can be served.
         let data_listener = listen("data", config.data_listener)?;
         let run = begin_run(dir, config)?;
         let desk = Desk::new(store, Arc::clone(&clock), entropy, run.incarnation().clone());
         let unbooked = Arc::new(Unbooked::default());
         let found = settle_earlier(&run, &desk, &unbooked, &metrics).await?;
-        Ok(Self { clock, metrics, desk, run, found, unbooked, keyring, data_listener, admin_listener })
+        Ok(Self { clock, metrics, desk, used, run, found, unbooked, keyring, data_listener, admin_listener })
     }
 }
 
@@ -564,6 +570,7 @@ impl Reloader {
             ("store", now.store != next.store),
             ("listeners.data", now.data_listener != next.data_listener),
             ("listeners.admin", now.admin_listener != next.admin_listener),
+            ("proxies", now.proxies != next.proxies),
             ("admin.token", secret(&now.admin_token, &next.admin_token)),
             ("secrets.hash_key", secret(&now.hash_key, &next.hash_key)),
             ("secrets.seal_key", secrets(&now.seal_keys) != secrets(&next.seal_keys)),

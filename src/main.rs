@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tollgate::adapter::redis::{OpenError, Refusal};
 use tollgate::app::{Gateway, LoadConfig, StartError};
@@ -122,6 +123,7 @@ fn serve(path: &Path) -> ExitCode {
         Err(problems) => return complain(&problems, EXIT_CONFIG),
     };
     telemetry::log::start(filter(config.log.level));
+    forbid_core_files();
     let again: LoadConfig = {
         let path = path.to_owned();
         Arc::new(move || load(&path))
@@ -146,6 +148,14 @@ fn serve(path: &Path) -> ExitCode {
         };
         gateway.stop(hurry).await.map_err(|error| complain(&error, EXIT_UNAVAILABLE))
     })
+}
+
+/// A core file would hold every secret. One byte is the limit that programs which take core files through a pipe heed, too.
+fn forbid_core_files() {
+    let most = getrlimit(Resource::Core).maximum.map_or(1, |most| most.min(1));
+    if let Err(error) = setrlimit(Resource::Core, Rlimit { current: Some(most), maximum: Some(most) }) {
+        tracing::warn!(%error, "a crash may leave a core file, which would hold secrets");
+    }
 }
 
 /// Whether the file is to blame, something that the file names, or the program.

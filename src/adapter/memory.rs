@@ -11,6 +11,7 @@ use tokio::sync::broadcast;
 use super::documents::{self, Document, HEAD, NOTICES_KEPT, Present, Verdict};
 use super::gateways::{Gate, Heartbeats, Turns, check_believed};
 use crate::domain::account::Account;
+use crate::domain::credential::SignatureUse;
 use crate::domain::event::Event;
 use crate::domain::id::{AccountId, Incarnation, ProductId};
 use crate::domain::key::KeyHash;
@@ -19,6 +20,7 @@ use crate::ports::BoxFuture;
 use crate::ports::account_store::{AccountStore, AccountSummary, Commit, CommitError, LIST_MAX, Loaded, StoreError};
 use crate::ports::clock::Clock;
 use crate::ports::gateways::{CheckIn, Heartbeat, Notice, ServerId, Servers};
+use crate::ports::replay::{ReplayCache, UsedSignature};
 
 /// The name of a new store's first life.
 const FIRST_LIFE: &str = "memory-1";
@@ -48,6 +50,8 @@ pub struct Contents {
     history: Vec<(AccountId, ProductId, Package)>,
     outbox: Vec<(AccountId, Event)>,
     heartbeats: Heartbeats,
+    /// Used signatures, each with the moment at which it is over.
+    signatures: HashMap<KeyHash, Timestamp>,
 }
 
 /// What a restart of the store ends.
@@ -56,16 +60,18 @@ struct Life {
     server: ServerId,
     gate: Gate,
     turns: Turns,
+    /// Since when nothing can be forgotten; `None`: not all have checked in.
+    opened: Option<Timestamp>,
 }
 
 impl Life {
     fn new(server: ServerId) -> Self {
-        Self { server, gate: Gate::default(), turns: Turns::default() }
+        Self { server, gate: Gate::default(), turns: Turns::default(), opened: None }
     }
 
     /// One before which there was none.
     fn first() -> Self {
-        Self { gate: Gate::open(), ..Self::new(ServerId::new(FIRST_LIFE)) }
+        Self { gate: Gate::open(), opened: Some(Timestamp::MIN), ..Self::new(ServerId::new(FIRST_LIFE)) }
     }
 }
 
@@ -277,6 +283,29 @@ impl Contents {
         Ok(true)
     }
 
+    fn note_use(
+        &mut self,
+        used: UsedSignature,
+        max: usize,
+        (now, opened): (Timestamp, Option<Timestamp>),
+    ) -> SignatureUse {
+        if now >= used.ends {
+            return SignatureUse::Over;
+        }
+        self.signatures.retain(|_, ends| now < *ends);
+        if self.signatures.contains_key(&used.name) {
+            return SignatureUse::Again;
+        }
+        if opened.is_none_or(|opened| used.dated < opened) {
+            return SignatureUse::Unsure;
+        }
+        if self.signatures.len() >= max {
+            return SignatureUse::Full;
+        }
+        self.signatures.insert(used.name, used.ends);
+        SignatureUse::First
+    }
+
     fn check_keys(&self, head: &Account) -> Result<(), CommitError> {
         let taken = |hash| self.keys.get(&hash).is_some_and(|owner| *owner != head.id);
         if head.hashes().any(taken) { Err(CommitError::KeyTaken) } else { Ok(()) }
@@ -299,6 +328,17 @@ impl Contents {
             AccountSummary { id: id.clone(), name: head.unwrap_or_default() }
         };
         later.map(|(id, all)| head(id, all)).collect()
+    }
+}
+
+impl ReplayCache for MemoryStore {
+    fn note_use(&self, used: UsedSignature, max: usize) -> BoxFuture<'_, Result<SignatureUse, StoreError>> {
+        Box::pin(async move {
+            let now = self.now()?;
+            let opened = lock(&self.life).opened;
+            let said = lock(&self.contents).note_use(used, max, (now, opened));
+            Ok(self.answered(said).await)
+        })
     }
 }
 
@@ -399,7 +439,11 @@ impl AccountStore for MemoryStore {
                 return Ok(CheckIn::Stranger);
             }
             let whole = lock(&self.contents).heartbeats.are_whole(now);
-            Ok(if life.gate.check_in(by, (live, whole), now) { CheckIn::Open } else { CheckIn::Waiting })
+            if !life.gate.check_in(by, (live, whole), now) {
+                return Ok(CheckIn::Waiting);
+            }
+            life.opened.get_or_insert(now);
+            Ok(CheckIn::Open)
         })
     }
 }

@@ -1,5 +1,6 @@
 //! One technology each, behind the traits of `ports`. Siblings never import each other.
 
+mod boot;
 pub mod clock;
 #[cfg(test)]
 mod conformance;

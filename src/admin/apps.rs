@@ -4,24 +4,20 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use jiff::SignedDuration;
 use secrecy::ExposeSecret;
 
 use super::Shared;
 use super::accounts::made;
-use super::keys::check_products;
+use super::keys::{check_products, overlap};
 use super::openapi::{Guarded, Keyed};
 use super::refusal::Refusal;
 use super::request::{Body, Idempotency, OneId, ThreeIds, TwoIds};
 use super::wire::ErrorBody;
 use super::wire::apps::{
-    AddApp, AddCode, AddedCode, AppList, AppView, AppWithSecret as AppWithSecretView, RotateSecret,
+    AddApp, AddCode, AddedCode, AllowNetworks, AppList, AppView, AppWithSecret as AppWithSecretView, RotateSecret,
 };
 use crate::domain::id::{AccountId, AppCodeId, AppId, ProductId};
 use crate::service::accounts::apps::{AppWithSecret, NewApp};
-
-/// The longest overlap of two secrets.
-const OVERLAP_SECONDS_MAX: u32 = 30 * 24 * 3600;
 
 /// Adds an app.
 #[utoipa::path(post, path = "/admin/v1/accounts/{account}/apps",
@@ -44,8 +40,8 @@ pub(super) async fn add(
     Body(wanted): Body<AddApp>,
 ) -> Result<(StatusCode, Json<AppWithSecretView>), Refusal> {
     check_products(&admin, Some(&wanted.products))?;
-    let AddApp { name, app_key, app_secret, products } = wanted;
-    let new = NewApp { name, app_key, secret: app_secret.map(Into::into), products };
+    let AddApp { name, app_key, app_secret, products, networks } = wanted;
+    let new = NewApp { name, app_key, secret: app_secret.map(Into::into), products, networks };
     let added = admin.accounts.add_app(&account, command, new).await?;
     Ok((made(added.repeated), shown(&account, added)))
 }
@@ -119,11 +115,7 @@ pub(super) async fn rotate_secret(
     TwoIds(account, app): TwoIds<AccountId, AppId>,
     Body(wanted): Body<RotateSecret>,
 ) -> Result<Json<AppWithSecretView>, Refusal> {
-    if wanted.overlap_seconds > OVERLAP_SECONDS_MAX {
-        let message = format!("overlap_seconds is at most {OVERLAP_SECONDS_MAX}");
-        return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_value", message));
-    }
-    let overlap = SignedDuration::from_secs(wanted.overlap_seconds.into());
+    let overlap = overlap(wanted.overlap_seconds)?;
     let secret = wanted.app_secret.map(Into::into);
     let rotated = admin.accounts.rotate_secret(&account, &app, secret, overlap).await?;
     Ok(shown(&account, rotated))
@@ -208,6 +200,28 @@ pub(super) async fn unbind(
     ThreeIds(account, app, product): ThreeIds<AccountId, AppId, ProductId>,
 ) -> Result<Json<AppView>, Refusal> {
     Ok(Json(admin.accounts.bind_app(&account, &app, &product, false).await?.into()))
+}
+
+/// Sets the only networks from which an app is accepted.
+#[utoipa::path(put, path = "/admin/v1/accounts/{account}/apps/{app}/networks",
+    tag = "apps", operation_id = "allow_app_networks", security(("admin_token" = [])),
+    params(("account" = String, Path, description = "The account's id"),
+        ("app" = String, Path, description = "The app's id")),
+    request_body = AllowNetworks, responses(Guarded,
+    (status = 200, description = "The app as it is now", body = AppView),
+    (status = 400, description = "No JSON", body = ErrorBody),
+    (status = 404, description = "No such account or app", body = ErrorBody),
+    (status = 409, description = "The account's document is full", body = ErrorBody),
+    (status = 413, description = "More than 64 KiB", body = ErrorBody),
+    (status = 415, description = "Not sent as application/json", body = ErrorBody),
+    (status = 422, description = "A field is unknown or not accepted; the message names it", body = ErrorBody),
+))]
+pub(super) async fn allow_networks(
+    State(admin): State<Shared>,
+    TwoIds(account, app): TwoIds<AccountId, AppId>,
+    Body(wanted): Body<AllowNetworks>,
+) -> Result<Json<AppView>, Refusal> {
+    Ok(Json(admin.accounts.allow_networks(&account, &app, wanted.networks).await?.into()))
 }
 
 /// The answer that holds a secret, and the line that says so.

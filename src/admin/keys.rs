@@ -3,17 +3,21 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use jiff::SignedDuration;
 
 use super::Shared;
 use super::accounts::made;
 use super::openapi::{Guarded, Keyed};
 use super::refusal::Refusal;
 use super::request::{Body, Idempotency, OneId, TwoIds};
-use super::wire::{AddKey, AddedKey, ChangeKey, ErrorBody, KeyList, KeyView};
+use super::wire::{AddKey, AddedKey, ChangeKey, ErrorBody, KeyList, KeyView, RotateKey};
 use crate::domain::allocation::Allocation;
 use crate::domain::command::KeyChange;
 use crate::domain::id::{AccountId, KeyId, ProductId};
 use crate::service::accounts::NewKey;
+
+/// The longest overlap of two secrets or keys.
+const OVERLAP_SECONDS_MAX: u32 = 30 * 24 * 3600;
 
 /// Adds an API key. The answer is the only one that holds the key itself.
 #[utoipa::path(post, path = "/admin/v1/accounts/{account}/keys",
@@ -36,9 +40,9 @@ pub(super) async fn add(
     Body(wanted): Body<AddKey>,
 ) -> Result<(StatusCode, Json<AddedKey>), Refusal> {
     check_products(&admin, wanted.products.as_deref())?;
-    let AddKey { description, expires_at, products, models, project, tags, limits, budget } = wanted;
+    let AddKey { description, expires_at, products, models, networks, project, tags, limits, budget } = wanted;
     let allocation = Allocation { project, tags };
-    let new = NewKey { description, expires_at, products, models, allocation, limits, budget };
+    let new = NewKey { description, expires_at, products, models, networks, allocation, limits, budget };
     let added = admin.accounts.add_key(&account, command, new).await?;
     let key = added.text.map(|text| text.expose().to_owned());
     let now = admin.accounts.now();
@@ -81,10 +85,47 @@ pub(super) async fn change(
     Body(wanted): Body<ChangeKey>,
 ) -> Result<Json<KeyView>, Refusal> {
     check_products(&admin, wanted.products.as_ref().and_then(Option::as_deref))?;
-    let ChangeKey { description, disabled, expires_at, products, models, project, tags, limits, budget } = wanted;
-    let change = KeyChange { description, disabled, expires_at, products, models, project, tags, limits, budget };
+    let ChangeKey { description, disabled, expires_at, products, models, networks, project, tags, limits, budget } =
+        wanted;
+    let change =
+        KeyChange { description, disabled, expires_at, products, models, networks, project, tags, limits, budget };
     let changed = admin.accounts.change_key(&account, &key, change).await?;
     Ok(Json(KeyView::at(changed, admin.accounts.now())))
+}
+
+/// Puts a new key in the place of an API key: id, settings and records stay. The answer is the only one that holds the
+/// new key itself.
+#[utoipa::path(post, path = "/admin/v1/accounts/{account}/keys/{key}/rotate",
+    tag = "keys", operation_id = "rotate_key", security(("admin_token" = [])),
+    params(("account" = String, Path, description = "The account's id"),
+        ("key" = String, Path, description = "The key's id")),
+    request_body = RotateKey, responses(Guarded,
+    (status = 200, description = "Holds the new key itself; the one before is accepted for the overlap", body = AddedKey),
+    (status = 400, description = "No JSON", body = ErrorBody),
+    (status = 404, description = "No such account or key", body = ErrorBody),
+    (status = 409, description = "The account's document is full", body = ErrorBody),
+    (status = 413, description = "More than 64 KiB", body = ErrorBody),
+    (status = 415, description = "Not sent as application/json", body = ErrorBody),
+    (status = 422, description = "A field is unknown or not accepted; the message names it", body = ErrorBody),
+))]
+pub(super) async fn rotate(
+    State(admin): State<Shared>,
+    TwoIds(account, key): TwoIds<AccountId, KeyId>,
+    Body(wanted): Body<RotateKey>,
+) -> Result<Json<AddedKey>, Refusal> {
+    let overlap = overlap(wanted.overlap_seconds)?;
+    let rotated = admin.accounts.rotate_key(&account, &key, overlap).await?;
+    let key = rotated.text.map(|text| text.expose().to_owned());
+    Ok(Json(AddedKey { key, view: KeyView::at(rotated.key, admin.accounts.now()) }))
+}
+
+/// The overlap of two secrets or keys, if it is not too long.
+pub(super) fn overlap(seconds: u32) -> Result<SignedDuration, Refusal> {
+    if seconds > OVERLAP_SECONDS_MAX {
+        let message = format!("overlap_seconds is at most {OVERLAP_SECONDS_MAX}");
+        return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_value", message));
+    }
+    Ok(SignedDuration::from_secs(seconds.into()))
 }
 
 /// Revokes an API key for ever.

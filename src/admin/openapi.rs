@@ -13,9 +13,9 @@ use super::{accounts, apps, catalog, health, keys, limits, packages};
     info(title = "Tollgate admin API", description = "Operators' calls, health and metrics."),
     paths(
         accounts::open, accounts::list, accounts::show, limits::of_account,
-        keys::add, keys::list, keys::change, keys::revoke,
+        keys::add, keys::list, keys::change, keys::rotate, keys::revoke,
         apps::add, apps::list, apps::delete, apps::show_secret, apps::rotate_secret,
-        apps::add_code, apps::remove_code, apps::bind, apps::unbind, limits::of_app,
+        apps::add_code, apps::remove_code, apps::bind, apps::unbind, apps::allow_networks, limits::of_app,
         packages::add, packages::list, packages::resolve,
         catalog::products, catalog::offers, catalog::reload,
         health::livez, health::readyz, health::metrics,

@@ -18,7 +18,9 @@ use super::*;
 use crate::adapter::clock::{SystemClock, SystemEntropy};
 use crate::adapter::memory::{Fault, MemoryStore};
 use crate::adapter::memory_journal::MemoryDisk;
-use crate::config::{Access, Durability, HeaderRule, Meter, Product, ProductKind, Timeouts, Upstream};
+use crate::config::{
+    Access, CorsRule, Durability, HeaderRule, Meter, Origins, Product, ProductKind, Timeouts, Upstream,
+};
 use crate::domain::amount::Units;
 use crate::domain::billable::BillableStatuses;
 use crate::domain::credential::Scheme;
@@ -124,6 +126,7 @@ fn catalog() -> Catalog {
         access: Access::Keys,
         accept: vec![Scheme::ApiKey],
         unsigned_payload: false,
+        replay_protection: false,
         signature_debug: false,
         app_code_query: None,
         meter: Meter::Calls,
@@ -145,6 +148,7 @@ fn catalog() -> Catalog {
         end_user_header: None,
         durability: Durability::Os,
         response_headers: HeaderRule { allowed: Vec::new(), denied: Vec::new() },
+        cors: CorsRule { origins: Origins::Any, methods: None, exposed: Vec::new(), max_age: second },
     };
     let offer = Offer {
         id: OfferId::new("calls-100").unwrap(),
@@ -180,7 +184,7 @@ fn guarded_routes() -> Vec<(String, String)> {
 #[tokio::test]
 async fn every_call_needs_the_token() {
     let world = World::with_account().await;
-    assert_eq!(guarded_routes().len(), 24);
+    assert_eq!(guarded_routes().len(), 26);
     for (method, path) in guarded_routes() {
         for token in [None, Some("Bearer wrong"), Some("Basic YTpi")] {
             let mut request = Request::builder().method(method.as_str()).uri(&path);

@@ -16,6 +16,7 @@ use crate::domain::budget::Budget;
 use crate::domain::id::{AccountId, CommandId, KeyId, OfferId, PackageId, ProductId, ProjectId};
 use crate::domain::key::{ApiKey, KeyState};
 use crate::domain::limit::Limits;
+use crate::domain::network::Network;
 use crate::domain::offer::Validity;
 use crate::domain::package::Package;
 
@@ -140,6 +141,10 @@ pub struct AddKey {
     /// The only models it opens, by the names that buyers use; left out: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub models: Option<Vec<String>>,
+    /// The only networks from which it is accepted: addresses and ranges; left out: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<String>>, example = json!(["192.0.2.7", "2001:db8::/32"]))]
+    pub networks: Option<Vec<Network>>,
     /// To what its calls are allotted; left out: `default`.
     #[serde(default, skip_serializing_if = "ProjectId::is_default")]
     #[schema(value_type = Option<String>, example = "default")]
@@ -196,6 +201,13 @@ pub struct KeyView {
     /// The only models it opens; missing: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub models: Option<Vec<String>>,
+    /// The only networks from which it is accepted; missing: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<String>>)]
+    pub networks: Option<Vec<Network>>,
+    /// Keys that a rotation has replaced and that are accepted for a while, the latest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub former: Vec<FormerKeyView>,
     /// To what its calls are allotted.
     #[serde(default)]
     #[schema(value_type = String)]
@@ -214,6 +226,24 @@ pub struct KeyView {
     pub budget: Budget,
 }
 
+/// A key that a newer one has replaced under the same id, without the key itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FormerKeyView {
+    /// Its first and last characters.
+    pub hint: String,
+    /// First moment at which it is refused.
+    pub until: Timestamp,
+}
+
+/// Puts a new key in the place of an API key, under the same id.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RotateKey {
+    /// For how many seconds the one before is accepted, too; at most 2592000 (30 days); left out: no longer.
+    #[serde(default)]
+    pub overlap_seconds: u32,
+}
+
 /// Whether a key can be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -230,10 +260,11 @@ impl KeyView {
     /// A key as it is at a moment.
     pub fn at(key: ApiKey, now: Timestamp) -> Self {
         let state = match key.state_at(now) {
-            KeyState::Usable => KeyStateView::Usable,
+            KeyState::Usable | KeyState::Replaced => KeyStateView::Usable, // replaced are only former texts
             KeyState::Disabled => KeyStateView::Disabled,
             KeyState::Expired => KeyStateView::Expired,
         };
+        let former = key.former.into_iter().filter(|former| now < former.until);
         Self {
             id: key.id,
             hint: key.hint,
@@ -244,6 +275,8 @@ impl KeyView {
             state,
             products: key.products,
             models: key.models,
+            networks: key.networks,
+            former: former.map(|former| FormerKeyView { hint: former.hint, until: former.until }).collect(),
             project: key.project,
             tags: key.tags,
             limits: key.limits,
@@ -281,6 +314,10 @@ pub struct ChangeKey {
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<String>>)]
     pub models: Option<Option<Vec<String>>>,
+    /// The only networks from which it is accepted; `null`: all.
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<String>>)]
+    pub networks: Option<Option<Vec<Network>>>,
     /// To what its calls are allotted from now on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]

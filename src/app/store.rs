@@ -14,11 +14,25 @@ use crate::admin::serve;
 use crate::config::{Config, Store};
 use crate::ports::account_store::AccountStore;
 use crate::ports::clock::{Clock, Entropy};
+use crate::ports::replay::ReplayCache;
 
 /// How often a server that is away is asked whether it is back.
 const ASK_EVERY: Duration = Duration::from_millis(100);
 /// A server that is still away is mentioned in the log this often.
 const SAY_EVERY: Duration = Duration::from_secs(30);
+
+/// One store, by what it is used for.
+pub(super) struct Opened {
+    pub(super) store: Arc<dyn AccountStore>,
+    pub(super) used: Arc<dyn ReplayCache>,
+}
+
+impl Opened {
+    fn new<S: AccountStore + ReplayCache + 'static>(store: S) -> Self {
+        let store = Arc::new(store);
+        Self { used: Arc::<S>::clone(&store), store }
+    }
+}
 
 /// Opens the store, once it answers.
 pub(super) async fn open(
@@ -26,16 +40,16 @@ pub(super) async fn open(
     clock: &Arc<dyn Clock>,
     entropy: &Arc<dyn Entropy>,
     admin: TcpListener,
-) -> Result<(Arc<dyn AccountStore>, TcpListener), StartError> {
+) -> Result<(Opened, TcpListener), StartError> {
     match &config.store {
         Store::Embedded => {
             let file = config.data_dir.join(STORE_FILE);
-            Ok((Arc::new(SqliteStore::open(&file, Arc::clone(clock))?), admin))
+            Ok((Opened::new(SqliteStore::open(&file, Arc::clone(clock))?), admin))
         }
         Store::Redis(settings) => {
             let store = RedisStore::open(settings, Arc::clone(entropy)).await?;
             let admin = until_reached(&store, admin).await?;
-            Ok((Arc::new(store), admin))
+            Ok((Opened::new(store), admin))
         }
     }
 }

@@ -4,12 +4,14 @@ use std::path::{Path, PathBuf};
 
 use http::Method;
 
-use super::args::apps::{AppAdd, AppsCommand, WhichApp};
+use super::args::apps::{AppAdd, AppNetworks, AppsCommand, WhichApp};
 use super::args::limits::AppLimit;
 use super::client::{Ask, Client, ClientError};
-use super::remote::{Failure, Output, limits_text, path_of};
+use super::remote::{Failure, Output, limits_text, networks_text, path_of, some_of};
 use super::table::Table;
-use crate::admin::wire::apps::{AddApp, AddCode, AddedCode, AppList, AppView, AppWithSecret, RotateSecret};
+use crate::admin::wire::apps::{
+    AddApp, AddCode, AddedCode, AllowNetworks, AppList, AppView, AppWithSecret, RotateSecret,
+};
 use crate::domain::limit::Limits;
 
 pub(super) async fn apps(client: &Client, command: AppsCommand, mut output: Output<'_>) -> Result<(), Failure> {
@@ -59,6 +61,11 @@ pub(super) async fn apps(client: &Client, command: AppsCommand, mut output: Outp
             let limited: AppView = client.ask(Ask::send(Method::PUT, &path, None, &Limits::from(limits))?).await?;
             output.print(&limited, || apps_text(std::slice::from_ref(&limited)))?;
         }
+        AppsCommand::Networks(AppNetworks { app, networks, all_networks: _ }) => {
+            let (path, body) = (path(&app, "/networks"), AllowNetworks { networks: some_of(networks) });
+            let changed: AppView = client.ask(Ask::send(Method::PUT, &path, None, &body)?).await?;
+            output.print(&changed, || apps_text(std::slice::from_ref(&changed)))?;
+        }
         AppsCommand::Delete(app) => {
             remove(client, &path(&app, "")).await?;
             output.note(&format!("{} is deleted; calls with it are refused within a second", app.app))?;
@@ -72,8 +79,8 @@ async fn remove(client: &Client, path: &str) -> Result<(), ClientError> {
 }
 
 async fn add(client: &Client, wanted: AppAdd, mut output: Output<'_>) -> Result<(), Failure> {
-    let AppAdd { account, name, app_key, secret_file, products, once } = wanted;
-    let body = AddApp { name, app_key, app_secret: read(secret_file)?, products };
+    let AppAdd { account, name, app_key, secret_file, products, networks, once } = wanted;
+    let body = AddApp { name, app_key, app_secret: read(secret_file)?, products, networks: some_of(networks) };
     let path = path_of(&account, "/apps");
     let added: AppWithSecret =
         client.ask(Ask::send(Method::POST, &path, once.idempotency_key.as_ref(), &body)?).await?;
@@ -99,7 +106,8 @@ fn read(file: Option<PathBuf>) -> Result<Option<String>, ClientError> {
 
 /// Apps as a table.
 pub(super) fn apps_text(apps: &[AppView]) -> String {
-    let mut table = Table::new(["id", "name", "app key", "products", "secrets", "app codes", "limits"]);
+    let heading = ["id", "name", "app key", "products", "networks", "secrets", "app codes", "limits"];
+    let mut table = Table::new(heading);
     let joined = |words: Vec<String>| if words.is_empty() { "none".to_owned() } else { words.join(",") };
     for app in apps {
         table.row([
@@ -107,6 +115,7 @@ pub(super) fn apps_text(apps: &[AppView]) -> String {
             app.name.clone(),
             app.app_key.clone(),
             joined(app.products.iter().map(ToString::to_string).collect()),
+            networks_text(app.networks.as_deref()),
             app.secrets.len().to_string(),
             joined(app.codes.iter().map(|code| format!("{} {}", code.id, code.hint)).collect()),
             limits_text(&app.limits),

@@ -11,6 +11,7 @@ use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use jiff::Timestamp;
 
 use crate::domain::id::{AccountId, CommandId, KeyId, OfferId, PackageId, ProductId, ProjectId};
+use crate::domain::network::Network;
 use crate::simulate::Safeguard;
 
 /// Tollgate: a reverse proxy that sells API calls
@@ -402,6 +403,18 @@ pub enum KeysCommand {
     Limit(limits::KeyLimit),
     /// Set how many units a key's calls may use, over all products, in place of the whole budget that it has
     Budget(limits::KeyBudget),
+    /// Put a new key in the place of the present one, under the same id, and print it, this once
+    Rotate {
+        /// The account's id
+        #[arg(value_parser = AccountId::new)]
+        account: AccountId,
+        /// The key's id
+        #[arg(value_parser = KeyId::new)]
+        key: KeyId,
+        /// For how many seconds the key before is accepted, too
+        #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+        overlap_seconds: u32,
+    },
     /// Revoke a key for ever
     Revoke {
         /// The account's id
@@ -431,6 +444,9 @@ pub struct KeyAdd {
     /// A model that it opens, may be repeated; without it all
     #[arg(long = "model", value_name = "MODEL")]
     pub models: Vec<String>,
+    /// A network from which it is accepted, like 192.0.2.7 or 2001:db8::/32, may be repeated; without it all
+    #[arg(long = "network", value_name = "NETWORK", value_parser = Network::new)]
+    pub networks: Vec<Network>,
     /// The project that its calls are allotted to
     #[arg(long, value_name = "PROJECT", value_parser = ProjectId::new, default_value = "default")]
     pub project: ProjectId,
@@ -479,6 +495,12 @@ pub struct KeyChange {
     /// It opens all models
     #[arg(long, group = "change", conflicts_with = "models")]
     pub all_models: bool,
+    /// A network from which it is accepted from now on, like 192.0.2.7 or 2001:db8::/32, may be repeated
+    #[arg(long = "network", value_name = "NETWORK", value_parser = Network::new, group = "change")]
+    pub networks: Vec<Network>,
+    /// It is accepted from all networks
+    #[arg(long, group = "change", conflicts_with = "networks")]
+    pub all_networks: bool,
     /// The project that its calls are allotted to from now on
     #[arg(long, value_name = "PROJECT", value_parser = ProjectId::new, group = "change")]
     pub project: Option<ProjectId>,

@@ -18,12 +18,13 @@ use super::table::Table;
 use super::{EXIT_BUG, EXIT_OK, EXIT_UNAVAILABLE, EXIT_USAGE};
 use crate::admin::wire::{
     AccountEntry, AccountList, AccountView, AddKey, AddPackage, AddedKey, ChangeKey, KeyList, KeyStateView, KeyView,
-    OpenAccount, OpenedAccount, PackageList, PackageView, ReadyView, ResolveSuspense,
+    OpenAccount, OpenedAccount, PackageList, PackageView, ReadyView, ResolveSuspense, RotateKey,
 };
 use crate::domain::allocation::{Tags, TagsFault};
 use crate::domain::budget::Budget;
 use crate::domain::id::AccountId;
 use crate::domain::limit::{Kind, Limits};
+use crate::domain::network::Network;
 
 /// Why a command did not end well.
 #[derive(Debug, thiserror::Error)]
@@ -212,6 +213,17 @@ async fn keys(client: &Client, command: KeysCommand, mut output: Output<'_>) -> 
             let changed: KeyView = client.ask(Ask::send(Method::PATCH, &path, None, &body)?).await?;
             output.print(&changed, || keys_text(std::slice::from_ref(&changed)))?;
         }
+        KeysCommand::Rotate { account, key, overlap_seconds } => {
+            let path = path_of(&account, &format!("/keys/{key}/rotate"));
+            let ask = Ask::send(Method::POST, &path, None, &RotateKey { overlap_seconds })?;
+            let rotated: AddedKey = client.ask(ask).await?;
+            output.print(&rotated, || rotated.key.as_ref().map(|key| format!("{key}\n")).unwrap_or_default())?;
+            let before = match overlap_seconds {
+                0 => "calls with the one before are refused within a second".to_owned(),
+                seconds => format!("the one before works for {seconds} s more"),
+            };
+            writeln!(output.notes, "{key} has a new key; keep it now, it is shown only this once; {before}")?;
+        }
         KeysCommand::Revoke { account, key } => {
             let path = path_of(&account, &format!("/keys/{key}"));
             client.order(Ask { method: Method::DELETE, ..Ask::get(&path) }).await?;
@@ -223,12 +235,12 @@ async fn keys(client: &Client, command: KeysCommand, mut output: Output<'_>) -> 
 
 /// Prints the key alone on the output, so that it can be piped to where it belongs.
 async fn add_key(client: &Client, wanted: KeyAdd, mut output: Output<'_>) -> Result<(), Failure> {
-    let KeyAdd { account, description, expires_at, products, models, project, tags, once } = wanted;
+    let KeyAdd { account, description, expires_at, products, models, networks, project, tags, once } = wanted;
     let tags = tags_of(tags)?;
-    let (products, models) = (some_of(products), some_of(models));
+    let (products, models, networks) = (some_of(products), some_of(models), some_of(networks));
     let path = path_of(&account, "/keys");
     let (limits, budget) = (Limits::NONE, Budget::default());
-    let body = AddKey { description, expires_at, products, models, project, tags, limits, budget };
+    let body = AddKey { description, expires_at, products, models, networks, project, tags, limits, budget };
     let added: AddedKey = client.ask(Ask::send(Method::POST, &path, once.idempotency_key.as_ref(), &body)?).await?;
     let id = &added.view.id;
     output.print(&added, || added.key.as_ref().map(|key| format!("{key}\n")).unwrap_or_default())?;
@@ -249,6 +261,7 @@ fn key_change(wanted: KeyChange) -> Result<ChangeKey, Failure> {
         expires_at: if wanted.never_expires { Some(None) } else { wanted.expires_at.map(Some) },
         products: if wanted.all_products { Some(None) } else { some_of(wanted.products).map(Some) },
         models: if wanted.all_models { Some(None) } else { some_of(wanted.models).map(Some) },
+        networks: if wanted.all_networks { Some(None) } else { some_of(wanted.networks).map(Some) },
         project: wanted.project,
         limits: None,
         budget: None,
@@ -308,7 +321,7 @@ fn budget_text(budget: &Budget) -> String {
     if text.is_empty() { "none".to_owned() } else { text.join(", ") }
 }
 
-fn some_of<T>(list: Vec<T>) -> Option<Vec<T>> {
+pub(super) fn some_of<T>(list: Vec<T>) -> Option<Vec<T>> {
     (!list.is_empty()).then_some(list)
 }
 
@@ -333,8 +346,26 @@ fn account_text(view: &AccountView) -> String {
     text
 }
 
+/// A list of networks in a table.
+pub(super) fn networks_text(networks: Option<&[Network]>) -> String {
+    let joined = |networks: &[Network]| networks.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    networks.map_or_else(|| "all".to_owned(), joined)
+}
+
 fn keys_text(keys: &[KeyView]) -> String {
-    let heading = ["id", "key", "state", "expires", "products", "models", "project", "limits", "budget", "description"];
+    let heading = [
+        "id",
+        "key",
+        "state",
+        "expires",
+        "products",
+        "models",
+        "networks",
+        "project",
+        "limits",
+        "budget",
+        "description",
+    ];
     let mut table = Table::new(heading);
     for key in keys {
         let state = match key.state {
@@ -351,6 +382,7 @@ fn keys_text(keys: &[KeyView]) -> String {
             key.expires_at.map_or_else(|| "never".to_owned(), |end| format!("{end:.0}")),
             products.unwrap_or_else(|| "all".to_owned()),
             key.models.as_ref().map_or_else(|| "all".to_owned(), |list| list.join(",")),
+            networks_text(key.networks.as_deref()),
             key.project.to_string(),
             limits_text(&key.limits),
             budget_text(&key.budget),

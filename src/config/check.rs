@@ -1,11 +1,13 @@
 //! The raw shape into [`Config`]: every rule that a file must fulfil beyond its form. A rule that fails is noted and
 //! the rest is still checked; what cannot be built is `None`. Products and offers have files of their own.
 
+mod cors;
 mod credentials;
 mod headers;
 mod limits;
 mod offer;
 mod product;
+mod proxies;
 mod receipts;
 mod store;
 mod together;
@@ -33,6 +35,8 @@ use crate::domain::id::GatewayId;
 const WORKERS_MAX: u64 = 256;
 /// Most client connections.
 const CONNECTIONS_MAX: u64 = 1_000_000;
+/// At least one for each of the store's parts; at most about 2 GiB of a Redis server's memory.
+const USED_SIGNATURES: std::ops::RangeInclusive<u64> = 256..=16_000_000;
 /// Least and most memory for request bodies, in bytes.
 const BUFFERED_BYTES: RangeInclusive<u64> = 1 << 20..=1 << 40;
 /// From which size on a body may be put into a file, in bytes: each smaller one is held in memory.
@@ -68,6 +72,7 @@ pub(super) fn config(root: At<Raw>, folder: &Path, report: &Report<'_>) -> Optio
     let data_dir = data_dir.and_then(|at| cx.path(at));
     let store = store::store(raw.store, place, cx);
     let listeners = listeners(raw.listeners, place, cx);
+    let proxies = raw.proxies.section(place).and_then(|at| proxies::proxies(at.value, cx));
     let token_chars_min = match listeners {
         Some((_, admin)) if !admin.ip().is_loopback() => TOKEN_CHARS_MIN_OUTSIDE,
         Some(_) | None => TOKEN_CHARS_MIN,
@@ -94,6 +99,7 @@ pub(super) fn config(root: At<Raw>, folder: &Path, report: &Report<'_>) -> Optio
         store: store?,
         data_listener,
         admin_listener,
+        proxies: proxies?,
         admin_token: admin_token?,
         hash_key,
         seal_keys,
@@ -208,6 +214,7 @@ fn limits(raw: RawLimits, cx: Cx<'_>) -> Option<Limits> {
     let spool_above = cx.size(raw.spool_above, defaults::SPOOL_ABOVE, SPOOL_ABOVE);
     let spooled_bytes = cx.size(raw.spooled_bytes, defaults::SPOOLED_BYTES, BUFFERED_BYTES);
     let failed_auth = cx.count(raw.failed_auth_per_minute, defaults::FAILED_AUTH_PER_MINUTE, 1..=limits::CALLS_MAX);
+    let used_signatures = cx.count(raw.used_signatures, defaults::USED_SIGNATURES, USED_SIGNATURES);
     Some(Limits {
         connections: usize::try_from(connections?).ok()?,
         head_timeout: period(raw.head_timeout, defaults::HEAD_TIMEOUT)?,
@@ -217,6 +224,7 @@ fn limits(raw: RawLimits, cx: Cx<'_>) -> Option<Limits> {
         spool_above: spool_above?,
         spooled_bytes: spooled_bytes?,
         failed_auth_per_minute: u32::try_from(failed_auth?).ok().and_then(NonZeroU32::new)?,
+        used_signatures: usize::try_from(used_signatures?).ok()?,
     })
 }
 

@@ -25,12 +25,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::uri::Authority;
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, Method};
 use secrecy::SecretString;
 
 use crate::domain::credential::{Scheme, SignatureRule};
 use crate::domain::id::{GatewayId, OfferId, ProductId};
 use crate::domain::limit::{EachLimits, Limits as CallLimits};
+use crate::domain::network::{Network, ProxyHeader};
 use crate::domain::offer::Offer;
 use crate::domain::signing::{PublicKey, SigningKey};
 
@@ -54,6 +55,8 @@ pub struct Config {
     pub data_listener: SocketAddr,
     /// Where operators and Prometheus call.
     pub admin_listener: SocketAddr,
+    /// What stands before the data listener.
+    pub proxies: Proxies,
     /// Opens the admin listener.
     pub admin_token: SecretString,
     /// Keys the hashes of API keys, at least 16 bytes.
@@ -143,11 +146,11 @@ pub enum Remove {
 /// Bounds of the data plane.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Open client connections; more are not accepted until one closes.
+    /// Open client connections; for one more the oldest without a call is closed.
     pub connections: usize,
     /// From a request head's first byte to its last.
     pub head_timeout: Duration,
-    /// Between two requests of one connection.
+    /// Between two requests of one connection, and for a client that reads nothing of its answer.
     pub idle_timeout: Duration,
     /// Between two reads of a request body.
     pub body_timeout: Duration,
@@ -159,6 +162,19 @@ pub struct Limits {
     pub spooled_bytes: u64,
     /// Failed authentications in a minute that are heard from one address, and with one credential.
     pub failed_auth_per_minute: NonZeroU32,
+    /// Used signatures that are remembered at one time, over all gateways that share a store.
+    pub used_signatures: usize,
+}
+
+/// Proxies before the data listener that are trusted to say where calls come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proxies {
+    /// Their addresses.
+    pub trusted: Vec<Network>,
+    /// The header in which they say it.
+    pub header: ProxyHeader,
+    /// Whether their connections begin with a header of the PROXY protocol.
+    pub proxy_protocol: bool,
 }
 
 /// How callers prove who they are.
@@ -192,6 +208,8 @@ pub struct Product {
     pub accept: Vec<Scheme>,
     /// Whether a signature may leave the body out.
     pub unsigned_payload: bool,
+    /// Whether a signature is accepted once.
+    pub replay_protection: bool,
     /// Whether a refusal shows what was signed, without values.
     pub signature_debug: bool,
     /// The query parameter that may hold an AppCode.
@@ -219,6 +237,8 @@ pub struct Product {
     pub end_user_header: Option<HeaderName>,
     /// Which of the seller's headers reach the buyer.
     pub response_headers: HeaderRule,
+    /// Whose pages may call it.
+    pub cors: CorsRule,
 }
 
 /// How calls find a product.
@@ -298,6 +318,28 @@ impl HeaderRule {
         };
         named(&self.allowed) || (covered(&self.allowed) && !named(&self.denied) && !covered(&self.denied))
     }
+}
+
+/// Whose pages may call a product from a browser, and what they may read of its answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CorsRule {
+    /// Whose.
+    pub origins: Origins,
+    /// With which methods; `None`: all.
+    pub methods: Option<Vec<Method>>,
+    /// The seller's headers that they may read, besides the gateway's own.
+    pub exposed: Vec<HeaderName>,
+    /// For how long browsers may remember it.
+    pub max_age: Duration,
+}
+
+/// Origins of pages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origins {
+    /// All.
+    Any,
+    /// As browsers write them; none at all if it is empty.
+    These(Vec<String>),
 }
 
 /// A seller's address.

@@ -34,8 +34,10 @@ pub(super) mod defaults {
     pub(in super::super) const SELLER_IDLE: Duration = Duration::from_secs(600);
     pub(in super::super) const SELLER_TOTAL: Duration = Duration::from_secs(3600);
     pub(in super::super) const BODY_MAX: u64 = 32 << 20;
+    pub(in super::super) const CORS_MAX_AGE: Duration = Duration::from_secs(86_400);
     pub(in super::super) const SPOOL_ABOVE: u64 = 1 << 20;
     pub(in super::super) const SPOOLED_BYTES: u64 = 4 << 30;
+    pub(in super::super) const USED_SIGNATURES: u64 = 1_000_000;
     pub(in super::super) const REDIS_PREFIX: &str = "tollgate";
     pub(in super::super) const REDIS_TIMEOUT: Duration = Duration::from_millis(250);
 }
@@ -57,6 +59,8 @@ pub(super) struct Raw {
     pub(super) store: Given<RawStore>,
     /// Where the gateway listens.
     pub(super) listeners: Given<RawListeners>,
+    /// Proxies before `listeners.data`.
+    pub(super) proxies: Given<RawProxies>,
     /// The operators' side.
     pub(super) admin: Given<RawAdmin>,
     /// Keys of the gateway itself.
@@ -185,6 +189,31 @@ pub(super) struct RawListeners {
     pub(super) admin: Given<Listen>,
 }
 
+/// Proxies before `listeners.data` that are trusted to say where calls come from.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawProxies {
+    /// Their addresses, or ranges of them. Nobody else can choose the address under which allow-lists, limits, the
+    /// access log and sellers know a client.
+    #[schemars(extend("default" = []))]
+    pub(super) trusted: Given<Vec<Given<String>>>,
+    /// The header to which they add whom they speak for; the other one is whatever the client sent, and is not read.
+    #[schemars(extend("default" = "x-forwarded-for"))]
+    pub(super) header: Given<RawProxyHeader>,
+    /// Their connections begin with a header of the PROXY protocol, version 1 or 2; those without one are closed.
+    #[schemars(extend("default" = false))]
+    pub(super) proxy_protocol: Given<bool>,
+}
+
+/// A header in which proxies say whom they speak for.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
+pub(super) enum RawProxyHeader {
+    XForwardedFor,
+    Forwarded,
+}
+
 /// The operators' side.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -270,16 +299,18 @@ pub(super) enum RawLevel {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawLimits {
-    /// Open client connections, 1 to 1000000; more are not accepted until one closes.
+    /// Open client connections, 1 to 1000000. Where one more comes, the one that has been without a call for longest is
+    /// closed; if all have a call, it waits.
     #[schemars(extend("default" = 10000))]
     pub(super) connections: Given<Count>,
     /// From a request head's first byte to its last.
     #[schemars(extend("default" = "10s"))]
     pub(super) head_timeout: Given<Period>,
-    /// Between two requests of one connection.
+    /// Between two requests of one connection, and for a client that reads nothing of its answer.
     #[schemars(extend("default" = "75s"))]
     pub(super) idle_timeout: Given<Period>,
-    /// Between two reads of a request body.
+    /// Between two reads of a request body; a body that comes slower than 240 bytes a second for longer than this in all
+    /// is refused as well.
     #[schemars(extend("default" = "30s"))]
     pub(super) body_timeout: Given<Period>,
     /// Request bodies held in memory at one time, over all calls; at least the largest `body_max`.
@@ -295,6 +326,10 @@ pub(super) struct RawLimits {
     /// 1 to 1000000000.
     #[schemars(extend("default" = 6000))]
     pub(super) failed_auth_per_minute: Given<Count>,
+    /// Used signatures that are remembered at one time for `replay_protection`, 256 to 16000000, over all gateways that
+    /// share a store; with so many, further ones are refused until the oldest are over.
+    #[schemars(extend("default" = 1000000))]
+    pub(super) used_signatures: Given<Count>,
 }
 
 /// The record of every metered call.
@@ -355,6 +390,9 @@ pub(super) struct RawProduct {
     /// Accepts signatures that leave the body out (`UNSIGNED-PAYLOAD`): such a body streams through, and can be swapped.
     #[schemars(extend("default" = false))]
     pub(super) unsigned_payload: Given<bool>,
+    /// Accepts a signature once, at whichever gateway. Needs `signature` in `accept`.
+    #[schemars(extend("default" = false))]
+    pub(super) replay_protection: Given<bool>,
     /// Shows what was signed, names without values, when a signature does not fit.
     #[schemars(extend("default" = false))]
     pub(super) signature_debug: Given<bool>,
@@ -387,6 +425,26 @@ pub(super) struct RawProduct {
     /// Seller's headers that reach the buyer besides the default ones: names, or prefixes that end in `*`.
     #[schemars(extend("default" = []))]
     pub(super) response_headers: Given<Vec<Given<String>>>,
+    /// Whose pages may call it from a browser. Default: everybody's; the call needs its credential all the same.
+    pub(super) cors: Given<RawCors>,
+}
+
+/// Whose pages may call a product from a browser.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawCors {
+    /// Origins as browsers send them, as in `https://app.example.com`; `*` alone: all; an empty list: none.
+    #[schemars(extend("default" = ["*"]))]
+    pub(super) origins: Given<Vec<Given<String>>>,
+    /// Methods that a page may use; `*` alone: all.
+    #[schemars(extend("default" = ["*"]))]
+    pub(super) methods: Given<Vec<Given<String>>>,
+    /// The seller's headers that a page may read, besides the request id and the gateway's own.
+    #[schemars(extend("default" = []))]
+    pub(super) exposed_headers: Given<Vec<Given<String>>>,
+    /// How long a browser may remember a permission.
+    #[schemars(extend("default" = "1d"))]
+    pub(super) max_age: Given<Period>,
 }
 
 /// How many calls a product gets, and how many each of its callers may make. What is left out is not limited.

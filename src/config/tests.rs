@@ -76,6 +76,11 @@ products:
         per_day: 900
     end_user_header: X-End-User
     response_headers: [x-seller-*]
+    cors:
+      origins: [https://app.example.com]
+      methods: [GET, POST]
+      exposed_headers: [X-Seller-Region]
+      max_age: 10m
   - id: weather
     kind: http
     host: API.example.com
@@ -115,6 +120,10 @@ receipts:
   earlier:
     - id: 2025-11
       public_key: \"-----BEGIN PUBLIC KEY-----\\nMCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=\\n-----END PUBLIC KEY-----\"
+proxies:
+  trusted: [10.0.0.0/8, 192.0.2.7]
+  header: forwarded
+  proxy_protocol: true
 ";
 
 /// The least that a file can say.
@@ -201,6 +210,14 @@ fn no_secret_is_printed() {
     for secret in ["0123456789abcdef", "fedcba9876543210", "sk-seller", "abc\"", "sentinels-own", "hunter2"] {
         assert!(!text.contains(secret), "{secret}");
     }
+}
+
+#[test]
+fn slow_clients_are_not_waited_for_longer_than_is_promised() {
+    let limits = parsed(&least().to_string()).unwrap().limits;
+    assert_eq!(limits.head_timeout, std::time::Duration::from_secs(10));
+    assert_eq!(limits.body_timeout, std::time::Duration::from_secs(30));
+    assert_eq!(limits.idle_timeout, std::time::Duration::from_secs(75));
 }
 
 #[test]

@@ -63,7 +63,7 @@ impl Account {
     pub fn hashes(&self) -> impl Iterator<Item = KeyHash> + '_ {
         let of_apps =
             self.apps.iter().flat_map(|app| std::iter::once(app.hash).chain(app.codes.iter().map(|code| code.hash)));
-        self.keys.iter().map(|key| key.hash).chain(of_apps)
+        self.keys.iter().flat_map(ApiKey::hashes).chain(of_apps)
     }
 
     fn key_mut(&mut self, id: &KeyId) -> Result<&mut ApiKey, Refusal> {
@@ -107,6 +107,7 @@ pub fn apply(books: &Books, command: &Command, now: Timestamp) -> Result<Change,
     match &command.action {
         Action::AddKey(key) => add_key(&mut head, key)?,
         Action::ChangeKey(id, wanted) => change_key(head.key_mut(id)?, wanted),
+        Action::RotateKey(id, new) => head.key_mut(id)?.rotate(new, now),
         Action::RevokeKey(id) => {
             head.key_mut(id)?;
             head.keys.retain(|key| key.id != *id);
@@ -145,6 +146,7 @@ fn change_key(key: &mut ApiKey, wanted: &KeyChange) {
     key.disabled = wanted.disabled.unwrap_or(key.disabled);
     key.expires_at = wanted.expires_at.unwrap_or(key.expires_at);
     key.products = wanted.products.unwrap_or(key.products.take());
+    key.networks = wanted.networks.unwrap_or(key.networks.take());
     key.models = wanted.models.unwrap_or(key.models.take());
     key.project = wanted.project.unwrap_or(key.project.clone());
     key.tags = wanted.tags.unwrap_or(std::mem::take(&mut key.tags));
@@ -278,12 +280,14 @@ mod tests {
             id: KeyId::new(&format!("k-{number}")).unwrap(),
             hash: KeyHash([u8::try_from(number).unwrap(); 32]),
             hint: "sk-tg-ab…yz".into(),
+            former: Vec::new(),
             description: "first".into(),
             created_at: start(),
             expires_at: None,
             disabled: false,
             products: None,
             models: None,
+            networks: None,
             project: ProjectId::default(),
             tags: Tags::default(),
             limits: Limits::NONE,

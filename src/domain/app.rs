@@ -10,6 +10,7 @@ use super::command::Refusal;
 use super::id::{AppCodeId, AppId, ProductId};
 use super::key::KeyHash;
 use super::limit::Limits;
+use super::network::Network;
 
 /// The marketplace's limit of apps per account.
 pub const APPS_PER_ACCOUNT_MAX: usize = 50;
@@ -41,6 +42,9 @@ pub struct App {
     pub codes: Vec<AppCode>,
     /// The products that it opens; at most [`BINDINGS_MAX`].
     pub products: Vec<ProductId>,
+    /// The only networks from which it is accepted; `None`: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub networks: Option<Vec<Network>>,
     /// When it was made.
     pub created_at: Timestamp,
     /// How many calls it may make, over all products.
@@ -103,6 +107,8 @@ pub enum AppChange {
     Unbind(ProductId),
     /// Sets how many calls it may make, in place of all limits that there are.
     Limit(Limits),
+    /// Sets the only networks from which it is accepted; `None`: all.
+    AllowNetworks(Option<Vec<Network>>),
     /// Removes the app for ever, with its secrets and codes.
     Delete,
 }
@@ -140,6 +146,7 @@ pub(super) fn change(head: &mut Account, id: &AppId, wanted: &AppChange, now: Ti
             }
         }
         AppChange::Bind(product) => bind(app, product)?,
+        AppChange::AllowNetworks(networks) => app.networks = networks.clone(),
         AppChange::Unbind(product) => app.products.retain(|bound| bound != product),
         AppChange::Limit(limits) => app.limits = *limits,
         AppChange::Delete => head.apps.retain(|app| app.id != *id),
@@ -212,6 +219,7 @@ mod tests {
             secrets: vec![secret("first", 0)],
             codes: Vec::new(),
             products: Vec::new(),
+            networks: None,
             created_at: at(0),
             limits: Limits::NONE,
         }

@@ -8,8 +8,9 @@ use super::amount::Units;
 use super::app::{App, AppChange};
 use super::budget::Budget;
 use super::id::{AppCodeId, AppId, CommandId, KeyId, PackageId, ProductId, ProjectId};
-use super::key::ApiKey;
+use super::key::{ApiKey, NewText};
 use super::limit::Limits;
+use super::network::Network;
 use super::offer::Offer;
 
 /// A change that someone asks for.
@@ -30,6 +31,8 @@ pub enum Action {
     AddKey(ApiKey),
     /// Changes what is given of a key; `None` leaves it.
     ChangeKey(KeyId, KeyChange),
+    /// Gives a key a new text.
+    RotateKey(KeyId, NewText),
     /// Removes a key for ever.
     RevokeKey(KeyId),
     /// Puts a package of an offer into the account's pool.
@@ -86,6 +89,9 @@ pub struct KeyChange {
     /// A new list of models, or `Some(None)` for all.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
     pub models: Option<Option<Vec<String>>>,
+    /// A new list of networks, or `Some(None)` for all.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    pub networks: Option<Option<Vec<Network>>>,
     /// Another project.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub project: Option<ProjectId>,

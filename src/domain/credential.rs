@@ -63,3 +63,34 @@ impl SignatureRule {
         }
     }
 }
+
+/// What a store says of a signature that is about to be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SignatureUse {
+    /// It was not used before, and is noted.
+    First,
+    /// It was used before.
+    Again,
+    /// It is too old by the store's time.
+    Over,
+    /// It is dated before the store's memory begins: nobody can say.
+    Unsure,
+    /// There is no room to note it.
+    Full,
+}
+
+impl SignatureUse {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::First, Self::Again, Self::Over, Self::Unsure, Self::Full];
+
+    /// The name in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::First => "first",
+            Self::Again => "again",
+            Self::Over => "over",
+            Self::Unsure => "unsure",
+            Self::Full => "full",
+        }
+    }
+}

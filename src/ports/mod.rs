@@ -5,6 +5,7 @@ pub mod call_records;
 pub mod clock;
 pub mod gateways;
 pub mod journal;
+pub mod replay;
 
 use std::pin::Pin;
 

@@ -103,6 +103,14 @@ pub fn read_request(body: &[u8]) -> Result<ChatRequest<'_>, BodyFault> {
     Ok(ChatRequest { model, stream, user: fields.user.and_then(|value| text_of(value.get())) })
 }
 
+/// Whether a body begins as a JSON object does, in whatever Unicode encoding: some servers read such a body as JSON
+/// whatever its content type is, so it must be JSON to us too.
+pub fn begins_like_an_object(body: &[u8]) -> bool {
+    // Blanks, byte order marks, and the zeros of UTF-16 and UTF-32.
+    let passed_over = |byte: &u8| matches!(byte, b' ' | b'\t'..=b'\r' | 0 | 0xef | 0xbb | 0xbf | 0xfe | 0xff);
+    body.iter().find(|byte| !passed_over(byte)) == Some(&b'{')
+}
+
 /// Returns the body with the model's name replaced: only the value's own bytes change.
 /// `field` is what [`read_request`] found in this very body.
 pub fn replace_model(body: &[u8], field: &ModelField<'_>, name: &str) -> Vec<u8> {
@@ -452,6 +460,24 @@ mod tests {
     }
 
     #[test]
+    fn tells_what_begins_like_an_object() {
+        let wide = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
+        for body in [
+            b"{".to_vec(),
+            b" \r\n\t{}".to_vec(),
+            b"\xef\xbb\xbf{".to_vec(),
+            wide("{}"),
+            wide("\u{feff}{}"),
+            b"\0\0\0{".to_vec(),
+        ] {
+            assert!(begins_like_an_object(&body), "{body:?}");
+        }
+        for body in ["", " ", "[{}]", "a=b", "--{", "\"{\"", "1"] {
+            assert!(!begins_like_an_object(body.as_bytes()), "{body}");
+        }
+    }
+
+    #[test]
     fn depth_and_size_are_no_danger() {
         let depth = 100_000;
         let nested = |open: &str, close: &str| open.repeat(depth) + "1" + &close.repeat(depth);
@@ -529,6 +555,32 @@ mod tests {
             let valid = serde_json::from_str::<serde_json::Value>(&body).is_ok();
             let fault = read_request(body.as_bytes()).err();
             prop_assert_eq!(valid, !matches!(fault, Some(BodyFault::Syntax { .. })));
+        }
+
+        #[test]
+        fn any_bytes_are_read_without_a_panic(body in prop::collection::vec(any::<u8>(), 0..64)) {
+            let _ = read_request(&body);
+        }
+
+        /// Near to what is right: what is accepted is JSON to the whole parser too, with that very model.
+        #[test]
+        fn an_altered_body_is_read_as_the_whole_parser_reads_it(
+            altered in prop::collection::vec((any::<prop::sample::Index>(), prop_oneof![any::<u8>(), prop::sample::select(b"\"\\{}[]:,m".to_vec())]), 0..4),
+        ) {
+            let mut body = br#"{"model":"m\u0065","x":[{"a":1.5e3,"model":null}],"stream":true,"user":"u"}"#.to_vec();
+            for (at, byte) in altered {
+                let at = at.index(body.len());
+                body[at] = byte;
+            }
+            if let Ok(read) = read_request(&body) {
+                let whole: serde_json::Value = serde_json::from_slice(&body).unwrap_or_else(|error| panic!("{error}"));
+                prop_assert_eq!(read.model.as_ref().map(|model| model.name.as_ref()), whole["model"].as_str());
+                prop_assert_eq!(read.stream, whole["stream"] == true);
+                if let Some(model) = read.model {
+                    let name: String = serde_json::from_slice(&body[model.span.clone()]).unwrap();
+                    prop_assert_eq!(name, model.name);
+                }
+            }
         }
     }
 }

@@ -226,6 +226,7 @@ fn is_token68(text: &str) -> bool {
 mod tests {
     use super::*;
     use http::HeaderValue;
+    use proptest::prelude::*;
 
     fn check(values: &[&[u8]], expected: Result<Option<Credential<'_>>, CredentialFault<'_>>) {
         let mut headers = HeaderMap::new();
@@ -352,5 +353,64 @@ mod tests {
     fn no_token_is_shown() {
         assert_eq!(format!("{:?}", Credential::Key("abc")), "Key(redacted)");
         assert_eq!(format!("{:?}", Credential::AppCode("abc".into())), "AppCode(redacted)");
+    }
+
+    /// Pieces of credentials, right and wrong, and any bytes.
+    fn value() -> impl Strategy<Value = Vec<u8>> {
+        let piece = prop_oneof![
+            prop::sample::select(vec![
+                "Bearer",
+                "bearer",
+                "APPCODE",
+                "SDK-HMAC-SHA256",
+                "Basic",
+                " ",
+                "  ",
+                "\t",
+                ",",
+                "=",
+                "abc",
+                "sk-tg-",
+                CODE
+            ])
+            .prop_map(|text| text.as_bytes().to_vec()),
+            prop::collection::vec(any::<u8>(), 0..4),
+        ];
+        prop::collection::vec(piece, 0..5).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        #[test]
+        fn whatever_is_presented_is_one_credential_a_place_or_a_fault(
+            values in prop::collection::vec((0..3_usize, value()), 0..4),
+            query in prop_oneof!["(code|c%6fde|other|=|&|%|%zz|\\PC){0,6}", "code=[a-zA-Z0-9+/=%]{64,70}"],
+        ) {
+            let mut headers = HeaderMap::new();
+            for (place, value) in &values {
+                if let Ok(value) = HeaderValue::from_bytes(value) {
+                    headers.append([AUTHORIZATION, APP_CODE, X_API_KEY][*place].clone(), value);
+                }
+            }
+            let repeated = headers.keys().any(|name| headers.get_all(name).iter().count() > 1);
+            let places = Places { x_api_key: true, query: Some((&query, "code")) };
+            let found = find_credentials(&headers, places);
+            prop_assert!(!(repeated && found.is_ok()));
+            if let Ok(found) = found {
+                prop_assert!(found.iter().count() >= headers.keys_len());
+                for credential in found.iter() {
+                    match credential {
+                        Credential::Key(key) => prop_assert!(is_token68(key) && key.len() <= TOKEN_BYTES_MAX),
+                        Credential::AppCode(code) => prop_assert!(is_code(code)),
+                        Credential::Signature(value) => prop_assert_eq!(Some(*value), headers.get(AUTHORIZATION).map(HeaderValue::as_bytes)),
+                    }
+                }
+            }
+            let target = format!("/x?{query}");
+            let without = without_parameter(&target, "code");
+            let again = without_parameter(&without, "code");
+            prop_assert_eq!(&again, &without);
+        }
     }
 }

@@ -477,5 +477,36 @@ mod tests {
             let whole = follow(Framing::Chunked, [bytes.as_slice()]);
             check(Framing::Chunked, &bytes, whole);
         }
+
+        /// Near to what is right, so that cuts fall into every state, and any bytes at all.
+        #[test]
+        fn any_bytes_in_any_cuts_give_the_same(
+            length in prop_oneof![Just(None), (0..64_u64).prop_map(Some)],
+            chunks in prop::collection::vec((0..20_usize, any::<bool>()), 0..4),
+            altered in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3),
+            cuts in prop::collection::vec(1..9_usize, 1..40),
+        ) {
+            let framing = length.map_or(Framing::Chunked, Framing::Length);
+            let mut bytes: Vec<u8> = chunks.iter().flat_map(|(size, extended)| {
+                let extension = if *extended { ";a=b" } else { "" };
+                format!("{size:x}{extension}\r\n{}\r\n", "x".repeat(*size)).into_bytes()
+            }).collect();
+            bytes.extend(b"0\r\nx: y\r\n\r\nGET / HTTP/1.1\r\n");
+            for (at, byte) in altered {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            let mut pieces = Vec::new();
+            let mut rest = bytes.as_slice();
+            for cut in cuts.iter().cycle() {
+                if rest.is_empty() {
+                    break;
+                }
+                let (piece, after) = rest.split_at(*cut.min(&rest.len()));
+                pieces.push(piece);
+                rest = after;
+            }
+            prop_assert_eq!(follow(framing, pieces), follow(framing, [bytes.as_slice()]));
+        }
     }
 }

@@ -10,6 +10,7 @@ use ring::hkdf::{HKDF_SHA256, Salt};
 use secrecy::SecretString;
 
 use super::api_key::{KeyHasher, SECRET_BYTES_MIN, SecretTooShort};
+use super::signature::canonical::hex;
 use crate::domain::key::KeyHash;
 
 /// Random bytes that each seal needs, never the same twice.
@@ -58,6 +59,11 @@ impl Keyring {
     /// The hash of an AppCode; see [`Self::of_app_key`].
     pub fn of_app_code(&self, code: &str) -> KeyHash {
         self.hasher.hash_parts(&["app_code/", code])
+    }
+
+    /// The hash under which a used signature is remembered.
+    pub fn of_signature(&self, signature: &[u8; 32]) -> KeyHash {
+        self.hasher.hash_parts(&["signature/", &hex(signature)])
     }
 
     /// A text that stands for the secret and opens only with one of our keys, and for the same owner.

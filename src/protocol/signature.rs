@@ -74,6 +74,13 @@ pub enum SignatureFault {
     Unsigned,
 }
 
+impl SignatureFault {
+    /// Of a signature that is too old or too new at a moment.
+    pub fn expired(signed: Timestamp, now: Timestamp) -> Self {
+        Self::Expired { signed: date_text(signed), now: date_text(now) }
+    }
+}
+
 /// What the `Authorization` header and the signed headers say, complete and well-formed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim<'a> {
@@ -212,9 +219,19 @@ impl<'a> Claim<'a> {
         Ok(Self { app_key, signed, signed_line, signature, date_text, date, payload })
     }
 
+    /// Whether a header is signed, by its name in any case.
+    pub fn signs(&self, name: &str) -> bool {
+        self.signed.iter().any(|signed| signed.eq_ignore_ascii_case(name))
+    }
+
     /// When it says that it was signed.
     pub fn date(&self) -> Timestamp {
         self.date
+    }
+
+    /// The signature itself.
+    pub fn signature(&self) -> &[u8; 32] {
+        &self.signature
     }
 
     /// What it says of the body.
@@ -230,7 +247,7 @@ impl<'a> Claim<'a> {
         if now.duration_since(self.date).abs() <= SKEW_MAX {
             return Ok(());
         }
-        Err(SignatureFault::Expired { signed: self.date_text.to_owned(), now: date_text(now) })
+        Err(SignatureFault::expired(self.date, now))
     }
 
     /// Refuses a body that is not the signed one; returns what stands for it in the canonical request, and by which rule.

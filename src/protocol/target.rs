@@ -45,6 +45,9 @@ pub fn read_target(target: &str) -> Result<Target<'_>, TargetFault> {
     if !path.starts_with('/') && path != "*" {
         return Err(TargetFault::NotAPath);
     }
+    if !path.bytes().any(|byte| matches!(byte, b'%' | b'.' | b'\\')) {
+        return Ok(Target { path: path.into(), query }); // most paths: nothing below finds anything in them
+    }
     if path.contains('\\') {
         return Err(TargetFault::Backslash);
     }

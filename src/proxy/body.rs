@@ -152,6 +152,7 @@ impl Tap {
         if let Some(call) = guard.call() {
             call.stream = streamed.then_some(StreamState::Silent);
             call.conn.set_call_deadline(ends_by);
+            call.conn.set_answer_deadline(ends_by);
         }
         let events = streamed.then(SseScanner::default);
         Self {

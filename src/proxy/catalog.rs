@@ -11,6 +11,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 
+use super::cors::Cors;
 use super::headers::Filter;
 use crate::config::{Catalog, Product, ProductKind, UpstreamTls};
 use crate::domain::limit::Level;
@@ -28,6 +29,8 @@ pub struct Sold {
     pub metrics: ProductMetrics,
     /// Which of the seller's headers come back.
     pub filter: Filter,
+    /// Whose pages may call it.
+    pub cors: Cors,
     /// The Host header that the seller gets.
     pub host: HeaderValue,
     /// Whether it is an LLM product.
@@ -83,6 +86,7 @@ impl Shelf {
                 product: Arc::clone(product),
                 metrics: metrics.product(product.id.as_str()),
                 filter: Filter::new(&product.response_headers),
+                cors: Cors::new(&product.cors),
                 host: HeaderValue::from_str(upstream.authority.as_str()).map_err(|error| fault(error.to_string()))?,
                 llm,
                 limited: limiter.limited(Level::Product, product.limits, || Whose::Product(product.id.clone())),

@@ -9,8 +9,8 @@ use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use http::HeaderValue;
-
+use super::client::Client;
+use crate::protocol::framing::FramingFault;
 use crate::protocol::head::HeadFault;
 use crate::service::authenticate::LastCaller;
 
@@ -20,20 +20,32 @@ pub const SWEEP_EVERY: Duration = Duration::from_millis(100);
 /// One client connection.
 #[derive(Debug)]
 pub struct Conn {
-    /// The client's address as headers and the log show it, written once for all its calls.
-    pub client: HeaderValue,
+    /// Who is at its other end, by the PROXY protocol if that is spoken; written once for all calls. A call's own client is
+    /// [`Call::client`](super::context::Call::client): a proxy speaks for many.
+    pub client: Client,
     /// Who called last.
     pub last_caller: RefCell<Option<LastCaller>>,
-    /// Between two requests.
+    /// Between two requests, and for a client that takes nothing of its answer.
     idle_timeout: Duration,
     /// Heads that the gate has let through, the one that stands for a refused head included.
     passed: Cell<u64>,
-    /// Calls that have begun.
+    /// Calls that have begun, and those that have ended.
     begun: Cell<u64>,
+    ended: Cell<u64>,
     refused: Cell<Option<(u64, HeadFault)>>,
+    body_fault: Cell<Option<FramingFault>>,
+    /// How long the rest of a head may take, once a part of it is there.
+    head_rest: Cell<Option<Duration>>,
+    /// Since when no call is open.
+    waiting_since: Cell<Option<Instant>>,
     /// For the next bytes of a head, or the next request.
     read_deadline: Cell<Option<Instant>>,
     read_expired: Cell<bool>,
+    /// For the client to take some of what is written to it.
+    write_deadline: Cell<Option<Instant>>,
+    write_expired: Cell<bool>,
+    /// For the client to take all of the current answer.
+    answer_deadline: Cell<Option<Instant>>,
     /// For the current step of the current call.
     call_deadline: Cell<Option<Instant>>,
     call_expired: Cell<bool>,
@@ -47,16 +59,22 @@ pub struct Expired;
 impl Conn {
     /// A connection that has sent nothing yet.
     pub fn new(peer: SocketAddr, idle_timeout: Duration) -> Rc<Self> {
-        let client = HeaderValue::from_str(&peer.ip().to_string());
         let conn = Self {
-            client: client.unwrap_or_else(|_| HeaderValue::from_static("")), // digits, letters, dots and colons are fine
+            client: Client::at(peer.ip()),
             last_caller: RefCell::new(None),
             idle_timeout,
             passed: Cell::new(0),
             begun: Cell::new(0),
+            ended: Cell::new(0),
             refused: Cell::new(None),
+            body_fault: Cell::new(None),
+            head_rest: Cell::new(None),
+            waiting_since: Cell::new(None),
             read_deadline: Cell::new(None),
             read_expired: Cell::new(false),
+            write_deadline: Cell::new(None),
+            write_expired: Cell::new(false),
+            answer_deadline: Cell::new(None),
             call_deadline: Cell::new(None),
             call_expired: Cell::new(false),
             waker: RefCell::new(None),
@@ -65,9 +83,18 @@ impl Conn {
         Rc::new(conn)
     }
 
+    /// The gate has a part of a head: the rest must follow within this time, from now on or from the end of the call
+    /// that is still open.
+    pub fn begin_head(&self, timeout: Duration) {
+        self.head_rest.set(Some(timeout));
+        self.await_request();
+    }
+
     /// The gate lets a head through.
     pub fn pass(&self) {
         self.passed.set(self.passed.get().wrapping_add(1));
+        self.head_rest.set(None);
+        self.waiting_since.set(None);
         self.read_deadline.set(None);
     }
 
@@ -84,14 +111,32 @@ impl Conn {
         self.refused.get().filter(|(refused, _)| *refused == number).map(|(_, fault)| fault)
     }
 
+    /// The gate found that the current body is none: nothing after it is read.
+    pub fn break_body(&self, fault: FramingFault) {
+        self.body_fault.set(Some(fault));
+    }
+
+    /// What the gate found wrong with a body.
+    pub fn body_fault(&self) -> Option<FramingFault> {
+        self.body_fault.get()
+    }
+
     /// A call has ended: the next may come.
     pub fn end_call(&self) {
+        self.ended.set(self.ended.get().wrapping_add(1));
         self.call_deadline.set(None);
+        self.answer_deadline.set(None);
         self.await_request();
     }
 
+    /// Times the next request, unless a call is open or the next request is here already: those have other clocks.
     fn await_request(&self) {
-        self.read_deadline.set(Some(Instant::now() + self.idle_timeout));
+        if self.begun.get() != self.ended.get() || self.passed.get() > self.begun.get() {
+            return;
+        }
+        let now = Instant::now();
+        self.waiting_since.set(self.waiting_since.get().or(Some(now)));
+        self.read_deadline.set(Some(now + self.head_rest.get().unwrap_or(self.idle_timeout)));
     }
 
     /// The gate waits for the next bytes until then.
@@ -103,6 +148,26 @@ impl Conn {
     pub fn poll_read_expired(&self, cx: &Context<'_>) -> bool {
         self.keep_waker(cx);
         self.read_expired.get()
+    }
+
+    /// The client took something, or there was nothing to take.
+    pub fn wrote(&self) {
+        self.write_deadline.set(None);
+    }
+
+    /// Whether the client has taken nothing for too long, or its answer takes longer than it may; otherwise the gate is
+    /// woken when it has. Called while it takes nothing.
+    pub fn poll_write_expired(&self, cx: &Context<'_>) -> bool {
+        self.keep_waker(cx);
+        if self.write_deadline.get().is_none() {
+            self.write_deadline.set(Some(Instant::now() + self.idle_timeout));
+        }
+        self.write_expired.get()
+    }
+
+    /// The client may take until then to read the current answer.
+    pub fn set_answer_deadline(&self, deadline: Instant) {
+        self.answer_deadline.set(Some(deadline));
     }
 
     /// The current step of the call may take until then.
@@ -139,11 +204,18 @@ impl Conn {
     fn sweep(&self, now: Instant) {
         let passed = |deadline: &Cell<Option<Instant>>| deadline.get().is_some_and(|deadline| deadline <= now);
         let (read, call) = (passed(&self.read_deadline), passed(&self.call_deadline));
+        let stalled = self.write_deadline.get().is_some();
+        let write = passed(&self.write_deadline) || (stalled && passed(&self.answer_deadline));
         self.read_expired.set(self.read_expired.get() || read);
+        self.write_expired.set(self.write_expired.get() || write);
         self.call_expired.set(self.call_expired.get() || call);
-        if (read || call)
-            && let Some(waker) = self.waker.borrow().as_ref()
-        {
+        if read || write || call {
+            self.wake();
+        }
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = self.waker.borrow().as_ref() {
             waker.wake_by_ref();
         }
     }
@@ -157,6 +229,18 @@ impl Conns {
     /// Adds one; it leaves by being dropped.
     pub fn add(&self, conn: &Rc<Conn>) {
         self.0.borrow_mut().push(Rc::downgrade(conn));
+    }
+
+    /// Ends the connection that has been without a call for longest, in order: its client may open another. Returns
+    /// whether there was one.
+    pub fn shed(&self) -> bool {
+        let conns = self.0.borrow();
+        let waiting = conns.iter().filter_map(Weak::upgrade).filter_map(|conn| Some((conn.waiting_since.get()?, conn)));
+        let Some((_, conn)) = waiting.min_by_key(|(since, _)| *since) else { return false };
+        conn.waiting_since.set(None); // the next one is another's turn
+        conn.read_expired.set(true);
+        conn.wake();
+        true
     }
 
     /// Wakes whoever is late.

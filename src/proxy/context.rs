@@ -8,16 +8,19 @@ use http::HeaderValue;
 use jiff::Timestamp;
 
 use super::catalog::Sold;
+use super::client::Client;
 use super::conn::Conn;
 use super::server::Core;
 use crate::config::{BreakRule, ProductKind};
 use crate::domain::credential::Scheme;
 use crate::domain::usage::{CallFacts, Ending, Exactness, MODEL_BYTES_MAX, cut, kept};
+use crate::protocol::language::Language;
 use crate::service::authenticate::Caller;
 use crate::service::budgets::KeyHold;
 use crate::service::ledger::Read;
 use crate::service::limits::Permit;
 use crate::service::meter::OpenCall;
+use crate::service::replay::Signed;
 use crate::telemetry::access::Line;
 
 /// One call.
@@ -26,6 +29,8 @@ pub struct Call {
     pub core: Rc<Core>,
     /// The connection that it came on.
     pub conn: Rc<Conn>,
+    /// Whom a trusted proxy's header names, if it is not the connection's own client.
+    pub forwarded_for: Option<Box<Client>>,
     /// The client's id if it sent a valid one, else ours.
     pub request_id: HeaderValue,
     /// When its head was read, by the clock on the wall.
@@ -36,14 +41,18 @@ pub struct Call {
     pub method: http::Method,
     /// For the log: without the query, which may hold a secret.
     pub path: String,
-    /// Whether the answer must name the origin.
-    pub cross_origin: bool,
+    /// The origin of the page that makes it, if a page does.
+    pub origin: Option<HeaderValue>,
+    /// Of our own messages.
+    pub language: Language,
     /// Once it is known.
     pub sold: Option<Arc<Sold>>,
     /// How the caller proves who it is.
     pub scheme: Option<Scheme>,
     /// Once it is known beyond doubt.
     pub caller: Option<Arc<Caller>>,
+    /// The signature that proved it, until it is noted as used.
+    pub signed: Option<Signed>,
     /// What finding the caller has brought, until quota is set aside.
     pub read: Option<Box<Read>>,
     /// How long the store was waited for to find the caller.
@@ -84,6 +93,11 @@ pub enum StreamState {
 }
 
 impl Call {
+    /// Where it comes from.
+    pub fn client(&self) -> &Client {
+        self.forwarded_for.as_deref().unwrap_or(&self.conn.client)
+    }
+
     /// The request id as text.
     pub fn request_id(&self) -> &str {
         self.request_id.to_str().unwrap_or_default() // made of visible characters
@@ -144,7 +158,7 @@ impl Call {
         access.add(&Line {
             time: self.arrived,
             request_id: self.request_id(),
-            client: self.conn.client.to_str().unwrap_or_default(), // made of visible characters
+            client: self.client().text.to_str().unwrap_or_default(), // made of visible characters
             method: self.method.as_str(),
             path: &self.path,
             product: self.sold.as_ref().map(|sold| sold.product.id.as_str()),

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Instant;
 
-use http::{Request, Response};
+use http::{HeaderName, HeaderValue, Method, Request, Response, Uri};
 use hyper::body::Incoming;
 
 use super::conn::Expired;
@@ -12,9 +12,12 @@ use super::context::Call;
 use super::rejection::{Code, Rejection};
 use super::request_body::{RequestBody, UploadState};
 use super::seller::{Link, Seller};
+use super::words::texts;
 
 /// Requests that one call may cost a seller.
 const ATTEMPTS_MAX: u8 = 2;
+/// Room for the headers of most requests.
+const SPARE_BYTES: usize = 1_024;
 
 /// A request to a seller.
 pub struct Outgoing {
@@ -24,15 +27,40 @@ pub struct Outgoing {
     pub upload: Option<Rc<Cell<UploadState>>>,
 }
 
-impl Outgoing {
-    /// The same again, if its body can be sent again.
-    fn again(&self) -> Option<Self> {
-        let body = self.request.body().again()?;
-        let mut request = Request::new(body);
-        *request.method_mut() = self.request.method().clone();
-        *request.uri_mut() = self.request.uri().clone();
-        *request.headers_mut() = self.request.headers().clone();
-        Some(Self { request, upload: None })
+/// What it takes to send a request once more, which is rare: a copy of its header map would cost a call more than all
+/// that it is metered with, so the headers lie here as text.
+struct Spare {
+    method: Method,
+    uri: Uri,
+    /// `name LF value LF` for each; neither can hold a line feed.
+    headers: Vec<u8>,
+    body: RequestBody,
+}
+
+impl Spare {
+    /// `None`: the body cannot be sent again.
+    fn of(request: &Request<RequestBody>) -> Option<Self> {
+        let body = request.body().again()?;
+        let mut headers = Vec::with_capacity(SPARE_BYTES);
+        for (name, value) in request.headers() {
+            for part in [name.as_str().as_bytes(), b"\n", value.as_bytes(), b"\n"] {
+                headers.extend_from_slice(part);
+            }
+        }
+        Some(Self { method: request.method().clone(), uri: request.uri().clone(), headers, body })
+    }
+
+    fn into_request(self) -> Request<RequestBody> {
+        let mut request = Request::new(self.body);
+        (*request.method_mut(), *request.uri_mut()) = (self.method, self.uri);
+        let mut parts = self.headers.split(|byte| *byte == b'\n');
+        while let (Some(name), Some(value)) = (parts.next(), parts.next()) {
+            if let (Ok(name), Ok(mut value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
+                value.set_sensitive(true); // some are, and which ones is not kept
+                request.headers_mut().append(name, value);
+            }
+        }
+        request
     }
 }
 
@@ -55,14 +83,15 @@ pub async fn exchange(
             seller.sold.metrics.retries.inc();
         }
         let idempotent = next.request.method().is_idempotent();
-        let spare = if call.attempts < ATTEMPTS_MAX && (used.reused || idempotent) { next.again() } else { None };
+        let again = call.attempts < ATTEMPTS_MAX && (used.reused || idempotent);
+        let spare = if again { Spare::of(&next.request) } else { None };
         let upload = next.upload.take();
         match send(call, seller, &mut used, next.request).await {
             Ok(Ok(response)) => return Ok((response, used)),
             Ok(Err(error)) => match spare {
                 // Nothing came back: the seller closed the connection, or died. A kept connection may have been closed
                 // before the request was sent, so whatever the method, it is sent once more on a fresh one.
-                Some(spare) if !used.answered() => next = spare,
+                Some(spare) if !used.answered() => next = Outgoing { request: spare.into_request(), upload: None },
                 Some(_) | None => return Err(broke(call, upload.as_deref(), used.answered(), &error)),
             },
             Err(Expired) => return Err(late(upload.as_deref())),
@@ -80,8 +109,7 @@ async fn connect(call: &Call, seller: &Seller) -> Result<Link, Rejection> {
     };
     // The address and the cause are the operator's business, not the buyer's.
     tracing::warn!(product = %seller.sold.product.id, request_id = call.request_id(), error = what, "the seller cannot be reached");
-    let message = "the seller's server cannot be reached; the call was not charged, try again later";
-    Err(Rejection::new(Code::UpstreamConnect, message))
+    Err(Rejection::new(Code::UpstreamConnect, &texts::SELLER_AWAY))
 }
 
 async fn send(
@@ -102,22 +130,40 @@ async fn send(
 
 fn broke(call: &Call, upload: Option<&Cell<UploadState>>, answered: bool, error: &hyper::Error) -> Rejection {
     if upload.is_some_and(|upload| upload.get() == UploadState::Broken) {
-        return Rejection::new(Code::InvalidRequest, "the body is cut short or malformed").closing();
+        return Rejection::broken_body(call.conn.body_fault());
     }
     tracing::warn!(request_id = call.request_id(), %error, answered, "the seller broke off before its answer's head");
-    let message = "the seller's server broke off before it answered; the call was not charged, try again later";
-    let rejection = Rejection::new(Code::UpstreamBroke, message);
+    let rejection = Rejection::new(Code::UpstreamBroke, &texts::SELLER_BROKE_OFF);
     if upload.is_some() { rejection.closing() } else { rejection }
 }
 
 fn late(upload: Option<&Cell<UploadState>>) -> Rejection {
     match upload.map(Cell::get) {
-        Some(UploadState::Open) => {
-            Rejection::new(Code::RequestTimeout, "the body stopped arriving; send it without pauses").closing()
-        }
+        Some(UploadState::Open) => Rejection::new(Code::RequestTimeout, &texts::BODY_STOPPED).closing(),
         Some(UploadState::Done | UploadState::Broken) | None => {
-            let message = "the seller's server did not answer in time; the call was not charged, try again later";
-            Rejection::new(Code::UpstreamTimeout, message)
+            Rejection::new(Code::UpstreamTimeout, &texts::SELLER_LATE)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    #[test]
+    fn a_spare_is_the_request_again() {
+        let mut request = Request::new(RequestBody::Whole(Some(Bytes::from_static(b"{}"))));
+        *request.method_mut() = Method::PUT;
+        *request.uri_mut() = Uri::from_static("/v1/a?b=c");
+        for (name, value) in
+            [("host", "h"), ("x-odd", "\t a: b \u{e9}"), ("x-empty", ""), ("x-two", "1"), ("x-two", "2")]
+        {
+            request.headers_mut().append(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        }
+        let again = Spare::of(&request).unwrap().into_request();
+        assert_eq!((again.method(), again.uri()), (request.method(), request.uri()));
+        assert_eq!(again.headers(), request.headers());
     }
 }

@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::conn::Conn;
-use crate::protocol::framing::BodyFollower;
+use crate::protocol::framing::{BodyFollower, FramingFault};
 use crate::protocol::head::{Framing, HEAD_BYTES_MAX, HeadEnd, HeadFault, check_head, find_head_end};
 
 /// Stands for a head that was refused; see [`Conn::refuse`].
@@ -30,6 +30,8 @@ enum Reading {
     Body(BodyFollower),
     /// A head was refused: nothing after it is read as a request.
     Refused,
+    /// A body is malformed: its call hears of it, and nothing after it is read.
+    Broken(FramingFault),
 }
 
 /// One client's socket behind the strict check.
@@ -68,17 +70,23 @@ impl Gate {
 
     /// Whether bytes can be handed on as they are: all of them belong to checked heads and bodies. Otherwise returns
     /// how many do, and the state stands at the first that does not.
-    fn check(&mut self, bytes: &[u8]) -> io::Result<usize> {
+    fn check(&mut self, bytes: &[u8]) -> usize {
         let mut done = 0;
         while let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
             match &mut self.reading {
-                Reading::Body(follower) => {
-                    let fed = follower.feed(rest).map_err(|fault| io::Error::new(io::ErrorKind::InvalidData, fault))?;
-                    done = done.saturating_add(fed.consumed);
-                    if fed.done {
-                        self.reading = Reading::Head;
+                Reading::Body(follower) => match follower.feed(rest) {
+                    Ok(fed) => {
+                        done = done.saturating_add(fed.consumed);
+                        if fed.done {
+                            self.reading = Reading::Head;
+                        }
                     }
-                }
+                    Err(fault) => {
+                        // What came before it is right, and its calls get their answers.
+                        self.conn.break_body(fault);
+                        self.reading = Reading::Broken(fault);
+                    }
+                },
                 Reading::Head => match find_head_end(rest, 0) {
                     HeadEnd::Complete { start: 0, end } => match check_head(rest.get(..end).unwrap_or_default()) {
                         Ok(facts) => {
@@ -88,18 +96,18 @@ impl Gate {
                                 self.reading = Reading::Body(BodyFollower::new(facts.framing));
                             }
                         }
-                        Err(_) => return Ok(done), // found again and refused on the slow way
+                        Err(_) => return done, // found again and refused on the slow way
                     },
-                    HeadEnd::Complete { .. } | HeadEnd::Partial { .. } | HeadEnd::Fault(_) => return Ok(done),
+                    HeadEnd::Complete { .. } | HeadEnd::Partial { .. } | HeadEnd::Fault(_) => return done,
                 },
-                Reading::Refused => return Ok(done),
+                Reading::Refused | Reading::Broken(_) => return done,
             }
         }
-        Ok(done)
+        done
     }
 
     /// The slow way: bytes that do not begin a whole, acceptable head, or that follow a part of one.
-    fn hold(&mut self, bytes: &[u8]) -> io::Result<()> {
+    fn hold(&mut self, bytes: &[u8]) {
         self.partial.extend_from_slice(bytes);
         while matches!(self.reading, Reading::Head) && !self.partial.is_empty() {
             match find_head_end(&self.partial, self.searched) {
@@ -109,7 +117,7 @@ impl Gate {
                     match check_head(held.get(start..end).unwrap_or_default()) {
                         Ok(_) => {
                             let whole = held.get(start..).unwrap_or_default();
-                            let passed = self.check(whole)?;
+                            let passed = self.check(whole);
                             self.checked.extend_from_slice(whole.get(..passed).unwrap_or_default());
                             self.partial = whole.get(passed..).unwrap_or_default().to_vec();
                         }
@@ -118,7 +126,7 @@ impl Gate {
                 }
                 HeadEnd::Partial { searched } => {
                     if self.searched == 0 {
-                        self.conn.set_read_deadline(Instant::now() + self.head_timeout);
+                        self.conn.begin_head(self.head_timeout);
                     }
                     self.searched = searched.max(1);
                     break;
@@ -126,15 +134,26 @@ impl Gate {
                 HeadEnd::Fault(fault) => self.refuse(fault),
             }
         }
+        if !matches!(self.reading, Reading::Head) {
+            self.partial = Vec::new(); // nothing of it will be read
+        }
         debug_assert!(self.partial.len() <= HEAD_BYTES_MAX, "find_head_end refuses longer heads");
-        Ok(())
     }
 
     fn refuse(&mut self, fault: HeadFault) {
         self.reading = Reading::Refused;
-        self.partial = Vec::new();
         self.conn.refuse(fault);
         self.checked.extend_from_slice(HARMLESS_HEAD);
+    }
+
+    /// Times a client that takes nothing of what is written to it.
+    fn timed(&self, cx: &Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if written.is_ready() {
+            self.conn.wrote();
+        } else if self.conn.poll_write_expired(cx) {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        written
     }
 
     fn hand_over(&mut self, to: &mut ReadBuf<'_>) {
@@ -155,8 +174,10 @@ impl AsyncRead for Gate {
                 this.hand_over(to);
                 return Poll::Ready(Ok(()));
             }
-            if matches!(this.reading, Reading::Refused) {
-                return Poll::Pending; // the answer closes the connection
+            match this.reading {
+                Reading::Refused => return Poll::Pending, // the answer closes the connection
+                Reading::Broken(fault) => return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, fault))),
+                Reading::Head | Reading::Body(_) => {}
             }
             let before = to.filled().len();
             match Pin::new(&mut this.stream).poll_read(cx, to) {
@@ -168,11 +189,11 @@ impl AsyncRead for Gate {
             if new.is_empty() {
                 return Poll::Ready(Ok(())); // the client closed
             }
-            let passed = if this.partial.is_empty() { this.check(new)? } else { 0 };
+            let passed = if this.partial.is_empty() { this.check(new) } else { 0 };
             if passed == new.len() {
                 return Poll::Ready(Ok(()));
             }
-            this.hold(new.get(passed..).unwrap_or_default())?;
+            this.hold(new.get(passed..).unwrap_or_default());
             to.set_filled(before.saturating_add(passed));
             if passed > 0 {
                 return Poll::Ready(Ok(()));
@@ -183,7 +204,8 @@ impl AsyncRead for Gate {
 
 impl AsyncWrite for Gate {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.timed(cx, written)
     }
 
     fn poll_write_vectored(
@@ -191,7 +213,8 @@ impl AsyncWrite for Gate {
         cx: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bytes)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bytes);
+        self.timed(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {

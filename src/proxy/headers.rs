@@ -35,17 +35,17 @@ fn buyers_own(name: &str) -> bool {
 /// Prefixes of headers that only a gateway may set, or that belong to a signature.
 const IDENTITY_PREFIXES: [&str; 5] = ["x-tollgate-", "x-consumer-", "x-app-", "x-forwarded-", "x-sdk-"];
 
+/// The options of `Connection`, among them the names of headers that end at this hop.
+pub fn connection_names(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let values = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(str::trim)
+}
+
 /// Removes the headers that `ends` names, and those that `Connection` does. Most heads have few of them: one pass over
 /// what is there costs less than asking for each that could be.
 fn end_hop(headers: &mut HeaderMap, ends: impl Fn(&HeaderName) -> bool) {
     if headers.contains_key(header::CONNECTION) {
-        let named: Vec<HeaderName> = headers
-            .get_all(header::CONNECTION)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .filter_map(|name| name.trim().parse().ok())
-            .collect();
+        let named: Vec<HeaderName> = connection_names(headers).filter_map(|name| name.parse().ok()).collect();
         for name in named {
             headers.remove(name);
         }

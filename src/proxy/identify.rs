@@ -1,24 +1,25 @@
 //! Who calls? What a request presents is found, looked up, and, for a signature, checked once the body is known. What
 //! one caller can be told of another's credentials is decided here: nothing.
 
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderMap;
 use http::request::Parts;
+use http::{HeaderMap, HeaderValue};
 
 use super::catalog::{Shelf, Sold};
-use super::conn::Conn;
 use super::context::Call;
+use super::headers::connection_names;
 use super::limits;
 use super::rejection::{Code, Rejection};
 use super::route::{self, Route};
+use super::words::{Said, texts};
 use crate::config::Access;
 use crate::domain::credential::Scheme;
 use crate::protocol::credential::{Credential, CredentialFault, Places, find_credentials};
 use crate::protocol::signature::{Claim, Payload, Policy, SeenBody, SignedRequest};
 use crate::service::authenticate::{AuthError, Caller, Found, Presented};
+use crate::service::replay::Signed;
 
 /// A signature that is complete and timely, and not checked yet.
 pub struct Pending<'h> {
@@ -67,9 +68,7 @@ pub async fn identify<'h>(
     }
     let in_the_clear = sent.iter().any(|credential| credential.scheme() == Scheme::AppCode);
     if in_the_clear && !call.core.shared.credentials.allow_app_code_without_tls {
-        let message = "AppCodes are accepted over TLS only, and this connection has none; whoever listened has this \
-                       AppCode now: replace it";
-        return Err(Rejection::new(Code::TlsRequired, message));
+        return Err(Rejection::new(Code::TlsRequired, &texts::APP_CODE_IN_THE_CLEAR));
     }
     let claim = match strongest {
         Credential::Signature(value) => {
@@ -92,12 +91,12 @@ pub async fn identify<'h>(
             Ok(Some(Pending { claim, app_key, found: None }))
         }
         (Ok(found), None) => {
-            note(call, found);
+            note(call, found)?;
             sold.map_or(Ok(None), |sold| check_product(call, sold).map(|()| None))
         }
         (Err(error @ (AuthError::Unknown | AuthError::Malformed(_))), None) => {
-            let conn = Rc::clone(&call.conn);
-            Err(failed(call, presented(strongest, &conn), refused(scheme, &error)))
+            let client = call.client().text.clone();
+            Err(failed(call, presented(strongest, &client), refused(scheme, &error)))
         }
         (Err(AuthError::TooMany(too_many)), None) => Err(limits::too_many(call, &too_many)),
         (Err(error), _) => Err(refused(scheme, &error)),
@@ -118,25 +117,33 @@ fn anthropic_shaped(path: &str, headers: &HeaderMap) -> bool {
     messages || headers.contains_key("anthropic-version")
 }
 
-/// Notes who calls.
-fn note(call: &mut Call, Found { caller, read, waited }: Found) {
+/// Notes who calls, and refuses a caller that may not call from where it does.
+fn note(call: &mut Call, Found { caller, read, waited }: Found) -> Result<(), Rejection> {
+    let address = call.client().address;
+    let accepted = caller.accepted_from(address);
+    let refusal = if caller.is_app() { &texts::APP_ADDRESS } else { &texts::KEY_ADDRESS };
     (call.caller, call.read, call.waited) = (Some(caller), read, waited);
+    if accepted {
+        return Ok(());
+    }
+    let message = refusal.with([("address", address.to_string().into())]);
+    Err(Rejection::new(Code::AddressNotAllowed, message))
 }
 
 /// Looks a credential up for a call that has `waited` for the store before.
 async fn look_up(call: &Call, credential: &Credential<'_>, waited: Duration) -> Result<Found, AuthError> {
     let (authenticator, last) = (&call.core.shared.authenticator, &call.conn.last_caller);
-    authenticator.caller(presented(credential, &call.conn), (call.arrived, waited), last).await
+    authenticator.caller(presented(credential, &call.client().text), (call.arrived, waited), last).await
 }
 
 /// A credential as the authenticator knows it.
-fn presented<'a>(credential: &'a Credential<'_>, conn: &'a Conn) -> Presented<'a> {
+fn presented<'a>(credential: &'a Credential<'_>, client: &'a HeaderValue) -> Presented<'a> {
     let text = match credential {
         Credential::Key(key) => key,
         Credential::AppCode(code) => code.as_ref(),
         Credential::Signature(value) => app_key(value),
     };
-    Presented { scheme: credential.scheme(), text, client: conn.client.to_str().unwrap_or_default() }
+    Presented { scheme: credential.scheme(), text, client: client.to_str().unwrap_or_default() }
 }
 
 /// The AppKey of a signature that has been read before.
@@ -172,11 +179,10 @@ async fn check_same(
     if same {
         return Ok(());
     }
-    let message = "the request holds two credentials that are not one caller's; send one";
-    let refused = Rejection::new(Code::AmbiguousCredentials, message);
+    let refused = Rejection::new(Code::AmbiguousCredentials, &texts::TWO_CREDENTIALS);
     if guessed {
-        let conn = Rc::clone(&call.conn);
-        return Err(failed(call, presented(other, &conn), refused));
+        let client = call.client().text.clone();
+        return Err(failed(call, presented(other, &client), refused));
     }
     Err(refused)
 }
@@ -195,6 +201,10 @@ pub fn verify(
     (sold, body): (Option<&Sold>, SeenBody),
 ) -> Result<(), Rejection> {
     let Pending { claim, app_key, found } = pending;
+    if connection_names(&head.headers).any(|name| claim.signs(name)) {
+        let message = "the connection header names a signed header, which would not reach the seller; take it out";
+        return Err(Rejection::new(Code::InvalidRequest, message).closing());
+    }
     let request = SignedRequest {
         method: head.method.as_str(),
         target: head.uri.path_and_query().map_or("/", |target| target.as_str()),
@@ -213,16 +223,29 @@ pub fn verify(
     match (verified, found) {
         (Some(rule), Some(found)) if opens(&found.caller) => {
             shared.metrics.signatures(rule).inc();
-            note(call, found);
-            Ok(())
+            call.signed = Some(Signed { signature: *claim.signature(), dated: claim.date() });
+            note(call, found)
         }
         (_, _) => {
             let debug = sold.is_some_and(|sold| sold.product.signature_debug);
             let refused = Rejection::wrong_signature(debug.then(|| claim.redacted(request)).as_deref());
-            let conn = Rc::clone(&call.conn);
-            let client = conn.client.to_str().unwrap_or_default();
+            let client = call.client().text.clone();
+            let client = client.to_str().unwrap_or_default();
             Err(failed(call, Presented { scheme: Scheme::Signature, text: app_key, client }, refused))
         }
+    }
+}
+
+/// Refuses a signature that was used before, where the product is protected from that. From here on it is used, whatever
+/// becomes of the call.
+pub async fn accept_once(call: &mut Call, sold: Option<&Sold>) -> Result<(), Rejection> {
+    match call.signed.take() {
+        Some(signed) if sold.is_some_and(|sold| sold.product.replay_protection) => {
+            let replay = &call.core.shared.replay;
+            // Boxed, as it is rare: warm calls keep no room for it.
+            Box::pin(replay.accept(signed, call.arrived)).await.map_err(|fault| Rejection::replay(&fault))
+        }
+        Some(_) | None => Ok(()),
     }
 }
 
@@ -241,7 +264,7 @@ pub fn check_product(call: &Call, sold: &Sold) -> Result<(), Rejection> {
             Some(Scheme::AppCode | Scheme::ApiKey) | None => Rejection::unknown_app_code(),
         }),
         Some(_) => {
-            let message = format!("this API key is not allowed to call {}; use one that is", sold.product.id);
+            let message = texts::KEY_PRODUCT.with([("product", sold.product.id.to_string().into())]);
             Err(Rejection::new(Code::ProductNotAllowed, message))
         }
     }
@@ -252,40 +275,46 @@ fn check_accepted(sold: &Sold, scheme: Scheme) -> Result<(), Rejection> {
         return Ok(());
     }
     let sent = match scheme {
-        Scheme::Signature => "a signature",
-        Scheme::AppCode => "an AppCode",
-        Scheme::ApiKey => "an API key",
+        Scheme::Signature => &texts::A_SIGNATURE,
+        Scheme::AppCode => &texts::AN_APP_CODE,
+        Scheme::ApiKey => &texts::AN_API_KEY,
     };
-    let message = format!("{} does not accept {sent}; {}", sold.product.id, what_to_send(&sold.product.accept));
+    let product = sold.product.id.to_string().into();
+    let next = what_to_send(&sold.product.accept);
+    let message = texts::SCHEME_REFUSED.with([("product", product), ("sent", sent.into()), ("next", next)]);
     Err(Rejection::new(Code::SchemeNotAccepted, message))
 }
 
 /// What a product accepts, as an instruction.
-fn what_to_send(accept: &[Scheme]) -> String {
+fn what_to_send(accept: &[Scheme]) -> Said {
     let way = |scheme: &Scheme| match scheme {
-        Scheme::Signature => "sign the request with an app's AppKey and secret (SDK-HMAC-SHA256)",
-        Scheme::AppCode => "set the header X-Apig-AppCode",
-        Scheme::ApiKey => "set the header Authorization: Bearer, a space and the key",
+        Scheme::Signature => &texts::SEND_SIGNATURE,
+        Scheme::AppCode => &texts::SEND_APP_CODE,
+        Scheme::ApiKey => &texts::SEND_API_KEY,
     };
-    accept.iter().map(way).collect::<Vec<_>>().join(", or ")
+    Said::Listed(accept.iter().map(|scheme| way(scheme).into()).collect(), &texts::OR)
 }
 
 fn missing(accept: &[Scheme]) -> Rejection {
-    let what = if accept == [Scheme::ApiKey] { "API key" } else { "credential" };
-    Rejection::new(Code::MissingApiKey, format!("no {what} was sent; {}", what_to_send(accept)))
+    let text = if accept == [Scheme::ApiKey] { &texts::NO_KEY_SENT } else { &texts::NO_CREDENTIAL_SENT };
+    Rejection::new(Code::MissingApiKey, text.with([("next", what_to_send(accept))]))
 }
 
 fn malformed(fault: &CredentialFault<'_>) -> Rejection {
-    let code = match fault {
-        CredentialFault::Repeated(_) => Code::AmbiguousCredentials,
-        CredentialFault::NoAppCode(_) => Code::InvalidAppCode,
+    let (code, message) = match fault {
+        CredentialFault::Repeated(what) => {
+            (Code::AmbiguousCredentials, texts::REPEATED.with([("what", (*what).to_owned().into())]))
+        }
+        CredentialFault::NoAppCode(_) => (Code::InvalidAppCode, fault.to_string().into()),
+        CredentialFault::SchemeUnknown { scheme } => {
+            (Code::InvalidApiKey, texts::SCHEME_UNKNOWN.with([("scheme", (*scheme).to_owned().into())]))
+        }
         CredentialFault::SchemeMissing
-        | CredentialFault::SchemeUnknown { .. }
         | CredentialFault::TokenEmpty
         | CredentialFault::TokenMalformed
-        | CredentialFault::TokenTooLong => Code::InvalidApiKey,
+        | CredentialFault::TokenTooLong => (Code::InvalidApiKey, fault.to_string().into()),
     };
-    Rejection::new(code, fault.to_string())
+    Rejection::new(code, message)
 }
 
 fn refused(scheme: Scheme, error: &AuthError) -> Rejection {

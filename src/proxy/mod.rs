@@ -3,6 +3,7 @@
 
 pub mod body;
 pub mod catalog;
+pub mod client;
 pub mod conn;
 pub mod context;
 pub mod cors;
@@ -12,6 +13,7 @@ pub mod headers;
 pub mod identify;
 pub mod limits;
 pub mod models;
+pub mod patience;
 pub mod phases;
 pub mod receipts;
 pub mod rejection;
@@ -21,3 +23,4 @@ pub mod seller;
 pub mod server;
 pub mod spool;
 pub mod whole_body;
+pub mod words;

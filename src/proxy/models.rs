@@ -7,6 +7,7 @@ use super::body::AnswerBody;
 use super::catalog::{Shelf, Sold};
 use super::rejection::{Code, Rejection};
 use super::route::{callable, published_path};
+use super::words::texts;
 use crate::config::ProductKind;
 use crate::service::authenticate::Caller;
 
@@ -46,7 +47,8 @@ pub fn answer(
             Some(model) => serde_json::to_vec(model),
             None => {
                 let known: Vec<&str> = data.iter().map(|model| model.id).collect();
-                let message = format!("there is no model {wanted:?} for this key; there are {}", known.join(", "));
+                let values = [("model", format!("{wanted:?}").into()), ("known", known.join(", ").into())];
+                let message = texts::NO_MODEL_FOR_KEY.with(values);
                 return Err(Rejection::new(Code::ModelNotFound, message).param("model"));
             }
         },

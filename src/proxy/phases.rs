@@ -16,21 +16,24 @@ use hyper::body::{Body, Incoming};
 
 use super::body::{AnswerBody, FirstFrame, Tap, TapParts};
 use super::catalog::{Shelf, Sold};
+use super::client::named_by_header;
 use super::conn::Conn;
 use super::context::{Call, CallGuard};
 use super::forward::{Outgoing, exchange};
-use super::identify::{Pending, check_product, identify, needs_body, verify};
+use super::identify::{Pending, accept_once, check_product, identify, needs_body, verify};
 use super::rejection::{Code, Rejection};
 use super::request_body::{RequestBody, Share, UploadState, UploadTimeouts};
 use super::route::{self, Route};
 use super::seller::{Link, Seller};
 use super::server::Core;
 use super::whole_body::{Hashed, InMemory, Reading};
+use super::words::texts;
 use super::{cors, headers, limits, models, receipts};
 use crate::config::{Durability, Meter};
 use crate::domain::usage::{END_USER_BYTES_MAX, Ending, cut};
-use crate::protocol::chat::{read_request, replace_model};
+use crate::protocol::chat::{begins_like_an_object, read_request, replace_model};
 use crate::protocol::credential::without_parameter;
+use crate::protocol::language::Language;
 use crate::protocol::request_id::valid_request_id;
 use crate::protocol::signature::{BodyHash, SeenBody};
 use crate::service::meter::{Answered, Charged};
@@ -46,10 +49,17 @@ const PACKAGE_EXPIRES: HeaderName = HeaderName::from_static("x-tollgate-package-
 /// Serves one call; always answers.
 pub async fn serve(core: Rc<Core>, conn: Rc<Conn>, request: Request<Incoming>) -> Response<AnswerBody> {
     let refused = conn.begin_call();
-    let mut guard = CallGuard::new(begin(core, conn, &request));
-    let served = match refused {
-        Some(fault) => Err(Rejection::head(fault)),
-        None => serve_checked(&mut guard, request).await,
+    let named = named_by_header(&conn.client, request.headers(), &core.shared.proxies);
+    let mut call = begin(core, conn, &request);
+    let named = named.map(|client| call.forwarded_for = client.map(Box::new));
+    let mut guard = CallGuard::new(call);
+    let served = match (refused, named) {
+        (Some(fault), _) => Err(Rejection::head(fault)),
+        (None, Err(fault)) => {
+            let message = texts::FORWARDED_MALFORMED.with([("name", fault.name.into())]);
+            Err(Rejection::new(Code::InvalidRequest, message))
+        }
+        (None, Ok(())) => serve_checked(&mut guard, request).await,
     };
     let answer = served.unwrap_or_else(|rejection| reject(&mut guard, &rejection));
     guard.finish(Ending::Complete); // those whose body is a seller's have handed their call on
@@ -63,15 +73,18 @@ fn begin(core: Rc<Core>, conn: Rc<Conn>, request: &Request<Incoming>) -> Call {
     let request_id = head.get(REQUEST_ID).filter(|id| valid_request_id(id.as_bytes())).cloned().unwrap_or_else(own);
     Call {
         conn,
+        forwarded_for: None,
         request_id,
         arrived,
         started: Instant::now(),
         method: request.method().clone(),
         path: request.uri().path().to_owned(),
-        cross_origin: head.contains_key(header::ORIGIN),
+        origin: cors::origin(head),
+        language: Language::preferred(head.get_all(header::ACCEPT_LANGUAGE).iter().map(HeaderValue::as_bytes)),
         sold: None,
         scheme: None,
         caller: None,
+        signed: None,
         read: None,
         waited: Duration::ZERO,
         model: None,
@@ -92,13 +105,14 @@ fn begin(core: Rc<Core>, conn: Rc<Conn>, request: &Request<Incoming>) -> Call {
 
 async fn serve_checked(guard: &mut CallGuard, request: Request<Incoming>) -> Result<Response<AnswerBody>, Rejection> {
     let Some(call) = guard.call() else { return Err(gone()) };
-    if cors::is_preflight(request.method(), request.headers()) {
-        return Ok(own_answer(call, cors::permit(request.headers())));
-    }
     let shelf = Arc::clone(&call.core.shelf());
     let (parts, incoming) = request.into_parts();
     let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
+    if let Some(asked) = cors::preflight(&parts.method, &parts.headers) {
+        let route = route::find(&shelf, host, target, asked == "GET" || asked == "HEAD");
+        return Ok(permission(call, cors::permit(&shelf, route.ok().as_ref(), &parts.headers)));
+    }
     let asks = matches!(parts.method, Method::GET | Method::HEAD);
     let route = route::find(&shelf, host, target, asks)?;
     if let Route::Product { sold, .. } | Route::Models { sold: Some(sold), .. } = &route {
@@ -110,6 +124,7 @@ async fn serve_checked(guard: &mut CallGuard, request: Request<Incoming>) -> Res
             if pending.is_some() {
                 let max = body_max(&shelf, sold.as_deref());
                 arrive(call, (sold.as_deref(), max), &parts, incoming, pending).await?;
+                accept_once(call, sold.as_deref()).await?;
             }
             let answer = models::answer(&shelf, call.caller.as_deref(), sold.as_deref(), model.as_deref())?;
             return Ok(own_answer(call, answer));
@@ -131,6 +146,7 @@ async fn serve_checked(guard: &mut CallGuard, request: Request<Incoming>) -> Res
     let body = read_body(call, (&shelf, sold), &parts, incoming, pending).await?;
     let sold = call.sold.clone().ok_or_else(gone)?;
     let _held = body.held;
+    accept_once(call, Some(&sold)).await?;
     limits::pass(call, &sold)?;
     if let Err(refused) = admit(call, &sold).await {
         limits::give_back(call);
@@ -141,7 +157,7 @@ async fn serve_checked(guard: &mut CallGuard, request: Request<Incoming>) -> Res
     *request.method_mut() = parts.method;
     *request.uri_mut() = seller_uri(&sold, &path)?;
     *request.headers_mut() = parts.headers;
-    headers::to_seller(request.headers_mut(), &sold, &call.conn.client, &call.request_id);
+    headers::to_seller(request.headers_mut(), &sold, &call.client().text, &call.request_id);
     let streamed_up = body.upload.is_some();
     let (response, link) = exchange(call, &seller, Outgoing { request, upload: body.upload }).await?;
     let kept = (!streamed_up).then_some((link, seller));
@@ -234,8 +250,7 @@ async fn read_model(
     pending: Option<Pending<'_>>,
 ) -> Result<ReadyBody, Rejection> {
     if head.headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
-        let message = "the body is compressed, so its model cannot be read; send it uncompressed";
-        return Err(Rejection::new(Code::EncodingUnsupported, message).closing());
+        return Err(Rejection::new(Code::EncodingUnsupported, &texts::BODY_COMPRESSED).closing());
     }
     let max = body_max(shelf, sold.as_deref());
     let shared = Arc::clone(&call.core.shared);
@@ -247,8 +262,9 @@ async fn read_model(
     }
     let read = match read_request(&bytes) {
         Ok(read) => Some(read),
-        Err(_) if !says_json(&head.headers) => None, // some other format: handed on as it is
-        Err(fault) => return Err(Rejection::new(Code::InvalidRequest, fault.to_string())),
+        // Some other format: handed on as it is.
+        Err(_) if !says_json(&head.headers) && !begins_like_an_object(&bytes) => None,
+        Err(fault) => return Err(Rejection::body(&fault)),
     };
     let (field, user) = read.map_or((None, None), |read| (read.model, read.user));
     call.model = field.as_ref().map(|field| Arc::from(&*field.name));
@@ -258,7 +274,7 @@ async fn read_model(
         None => route::by_model(shelf, call.caller.as_deref(), call.model.as_deref())?,
     };
     if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > sold.product.body_max {
-        let message = format!("the body is larger than {} bytes", sold.product.body_max);
+        let message = texts::BODY_LARGER.with([("max", sold.product.body_max.to_string().into())]);
         return Err(Rejection::new(Code::RequestTooLarge, message));
     }
     settle_product(call, &sold, true)?;
@@ -305,16 +321,14 @@ fn settle_product(call: &mut Call, sold: &Arc<Sold>, model_matters: bool) -> Res
             if allowed { Ok(()) } else { Err(model_not_allowed(model)) }
         }
         None if model_matters && call.caller.as_ref().is_some_and(|caller| caller.limits_models()) => {
-            let message =
-                "this API key is limited to some models, and the request's model cannot be read; use another key";
-            Err(Rejection::new(Code::ModelNotAllowed, message))
+            Err(Rejection::new(Code::ModelNotAllowed, &texts::KEY_MODEL_UNREAD))
         }
         None => Ok(()),
     }
 }
 
 fn model_not_allowed(model: &str) -> Rejection {
-    let message = format!("this API key is not allowed to use the model {model:?}; use one that is");
+    let message = texts::KEY_MODEL.with([("model", format!("{model:?}").into())]);
     Rejection::new(Code::ModelNotAllowed, message).param("model")
 }
 
@@ -359,8 +373,7 @@ fn seller_uri(sold: &Sold, path: &str) -> Result<Uri, Rejection> {
         ("", path) if path.starts_with('?') => ["/", path].concat(),
         (base, path) => [base, path].concat(),
     };
-    Uri::try_from(target)
-        .map_err(|_| Rejection::new(Code::InvalidRequest, "the path holds characters that no path has"))
+    Uri::try_from(target).map_err(|_| Rejection::new(Code::InvalidRequest, &texts::PATH_CHARACTERS))
 }
 
 /// The seller has answered: charges the call, then lets the head go.
@@ -414,19 +427,15 @@ async fn answer(
 fn check_sellers_head(call: &Call, sold: &Sold, head: &AnswerParts) -> Result<(), Rejection> {
     let status = head.status;
     if head.headers.contains_key(header::CONTENT_LENGTH) && head.headers.contains_key(header::TRANSFER_ENCODING) {
-        let message = "the seller's answer has two lengths, so its end is not certain; the call was not charged";
-        return Err(Rejection::new(Code::UpstreamBroke, message));
+        return Err(Rejection::new(Code::UpstreamBroke, &texts::SELLER_TWO_LENGTHS));
     }
     if status.is_informational() {
-        let message = "the seller's server switched protocols, which was not asked for; the call was not charged";
-        return Err(Rejection::new(Code::UpstreamBroke, message));
+        return Err(Rejection::new(Code::UpstreamBroke, &texts::SELLER_SWITCHED));
     }
     let ours = sold.llm && sold.product.upstream.headers.iter().any(|(name, _)| name == header::AUTHORIZATION);
     if ours && matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
         tracing::error!(product = %sold.product.id, request_id = call.request_id(), %status, "the seller refuses the gateway's credential");
-        let message =
-            "the seller does not accept this gateway's credential; the operator must mend it, the call was not charged";
-        return Err(Rejection::new(Code::SellerAuth, message));
+        return Err(Rejection::new(Code::SellerAuth, &texts::SELLER_REFUSES_US));
     }
     Ok(())
 }
@@ -481,19 +490,28 @@ async fn charge(call: &mut Call, status: StatusCode, streamed: bool) -> Result<O
         Ok(_) => Ok(Some(Metered { charged: None, remaining, expires })),
         Err(error) => {
             tracing::error!(request_id = call.request_id(), %error, "a seller's answer was withheld, for it could not be counted");
-            let message = "the call could not be counted, so its answer was withheld; it was not charged";
-            Err(Rejection::new(Code::MeteringUnavailable, message))
+            Err(Rejection::new(Code::MeteringUnavailable, &texts::ANSWER_WITHHELD))
         }
     }
 }
 
 /// What every answer carries.
 fn dress(call: &Call, head: &mut HeaderMap) {
+    name_call(call, head);
+    let rules = (&*call.core.shelf(), call.sold.as_deref(), call.speaks_llm());
+    cors::expose(head, call.origin.as_ref(), rules);
+}
+
+fn name_call(call: &Call, head: &mut HeaderMap) {
     head.insert(REQUEST_ID, call.request_id.clone());
     head.insert(REQUEST_ID_ANTHROPIC, call.request_id.clone());
-    if call.cross_origin {
-        cors::expose(head);
-    }
+}
+
+/// The answer to a preflight; it says itself whose pages may read it.
+fn permission(call: &mut Call, mut response: Response<AnswerBody>) -> Response<AnswerBody> {
+    name_call(call, response.headers_mut());
+    call.status = Some(response.status().as_u16());
+    response
 }
 
 fn own_answer(call: &mut Call, mut response: Response<AnswerBody>) -> Response<AnswerBody> {
@@ -503,16 +521,16 @@ fn own_answer(call: &mut Call, mut response: Response<AnswerBody>) -> Response<A
 }
 
 fn reject(guard: &mut CallGuard, rejection: &Rejection) -> Response<AnswerBody> {
-    let Some(call) = guard.call() else { return rejection.answer("", true) };
+    let Some(call) = guard.call() else { return rejection.answer("", true, Language::English) };
     call.code = Some(rejection.code.name());
     call.core.rejected(rejection.code);
     call.status = Some(rejection.status());
-    let mut response = rejection.answer(call.request_id(), call.speaks_llm());
+    let mut response = rejection.answer(call.request_id(), call.speaks_llm(), call.language);
     dress(call, response.headers_mut());
     response
 }
 
 /// For places that cannot be reached: a call is only taken from its guard at its end.
 fn gone() -> Rejection {
-    Rejection::new(Code::Overloaded, "the call was ended meanwhile; try again")
+    Rejection::new(Code::Overloaded, &texts::ENDED_MEANWHILE)
 }

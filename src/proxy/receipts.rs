@@ -9,6 +9,7 @@ use super::body::AnswerBody;
 use super::context::Call;
 use super::rejection::{Code, Rejection};
 use super::server::Core;
+use super::words::texts;
 use crate::ports::call_records::FindError;
 use crate::service::receipts::{ReceiptDesk, ReceiptError};
 
@@ -23,18 +24,12 @@ pub async fn answer(call: &Call, request_id: &str) -> Result<Response<AnswerBody
     match found.unwrap_or(Err(ReceiptError::Find(FindError::Busy))) {
         Ok(receipts) => Ok(json(&receipts)),
         Err(ReceiptError::None) => Err(none(request_id)),
-        Err(ReceiptError::Open) => {
-            let message = "the call has not ended, so its receipt is not made yet; ask again when it has";
-            Err(Rejection::new(Code::ReceiptUnavailable, message))
-        }
+        Err(ReceiptError::Open) => Err(Rejection::new(Code::ReceiptUnavailable, &texts::RECEIPT_LATER)),
         Err(ReceiptError::Find(error)) => {
             if let FindError::Io(reason) = &error {
                 tracing::error!(reason, "receipts cannot be made");
             }
-            Err(Rejection::new(
-                Code::ReceiptUnavailable,
-                "receipts cannot be looked up at the moment; try again shortly",
-            ))
+            Err(Rejection::new(Code::ReceiptUnavailable, &texts::RECEIPTS_UNREAD))
         }
     }
 }
@@ -45,15 +40,12 @@ pub fn keys(core: &Core) -> Result<Response<AnswerBody>, Rejection> {
 }
 
 fn desk(core: &Core) -> Result<&ReceiptDesk, Rejection> {
-    let none = || Rejection::new(Code::ReceiptNotFound, "this gateway makes no receipts; ask its operator for them");
+    let none = || Rejection::new(Code::ReceiptNotFound, &texts::NO_RECEIPTS);
     core.shared.receipts.as_ref().ok_or_else(none)
 }
 
 fn none(request_id: &str) -> Rejection {
-    let message = format!(
-        "there is no receipt of a call {request_id:?}: within the last 7 days this gateway has counted none that was made \
-         with this credential; ask with the key or the app that made it, and, where there are several gateways, the one that served it"
-    );
+    let message = texts::NO_RECEIPT.with([("request_id", format!("{request_id:?}").into())]);
     Rejection::new(Code::ReceiptNotFound, message)
 }
 

@@ -7,17 +7,21 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
 use super::body::AnswerBody;
 use super::limits::show_rate;
+use super::words::{Said, Text, texts};
 use crate::domain::budget::{OverBudget, Period};
 use crate::domain::id::ProductId;
 use crate::domain::limit::{Kind, Level};
 use crate::domain::pool::Shortage;
-use crate::protocol::chat::{ErrorFields, error_body_api, error_body_llm};
+use crate::protocol::chat::{BodyFault, ErrorFields, error_body_api, error_body_llm};
+use crate::protocol::framing::FramingFault;
 use crate::protocol::head::HeadFault;
+use crate::protocol::language::Language;
 use crate::protocol::signature::SignatureFault;
 use crate::service::authenticate::AuthError;
 use crate::service::failures::{Blamed, TooMany};
 use crate::service::limits::Refused;
 use crate::service::meter::AdmitError;
+use crate::service::replay::ReplayFault;
 
 /// What a refusal is about. Stable: clients and dashboards may depend on the names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -35,10 +39,12 @@ pub enum Code {
     ApiKeyExpired,
     InvalidSignature,
     SignatureExpired,
+    SignatureReplayed,
     InvalidAppCode,
     SchemeNotAccepted,
     TlsRequired,
     AmbiguousCredentials,
+    AddressNotAllowed,
     ProductNotAllowed,
     ModelNotAllowed,
     ModelNotFound,
@@ -54,6 +60,7 @@ pub enum Code {
     PackageNotYetValid,
     MeteringUnavailable,
     StoreUnavailable,
+    ReplayUnavailable,
     Overloaded,
     ReceiptUnavailable,
     UpstreamConnect,
@@ -71,8 +78,6 @@ struct Facts {
     apig_code: &'static str,
 }
 
-/// What APIG's messages about apps begin with.
-const APP_AUTH: &str = "Incorrect app authentication information";
 const INVALID: &str = "invalid_request_error";
 const QUOTA: &str = "insufficient_quota";
 const SERVER: &str = "server_error";
@@ -102,10 +107,12 @@ impl Code {
             Self::ApiKeyExpired => "api_key_expired",
             Self::InvalidSignature => "invalid_signature",
             Self::SignatureExpired => "signature_expired",
+            Self::SignatureReplayed => "signature_replayed",
             Self::InvalidAppCode => "invalid_app_code",
             Self::SchemeNotAccepted => "scheme_not_accepted",
             Self::TlsRequired => "tls_required",
             Self::AmbiguousCredentials => "ambiguous_credentials",
+            Self::AddressNotAllowed => "address_not_allowed",
             Self::ProductNotAllowed => "product_not_allowed",
             Self::ModelNotAllowed => "model_not_allowed",
             Self::ModelNotFound => "model_not_found",
@@ -121,6 +128,7 @@ impl Code {
             Self::PackageNotYetValid => "package_not_yet_valid",
             Self::MeteringUnavailable => "metering_unavailable",
             Self::StoreUnavailable => "store_unavailable",
+            Self::ReplayUnavailable => "replay_unavailable",
             Self::Overloaded => "overloaded",
             Self::ReceiptUnavailable => "receipt_unavailable",
             Self::UpstreamConnect => "upstream_connect",
@@ -130,11 +138,57 @@ impl Code {
         }
     }
 
+    /// What it says by itself.
+    const fn text(self) -> &'static Text {
+        match self {
+            Self::InvalidRequest => &texts::INVALID_REQUEST,
+            Self::HeadTooLarge => &texts::HEAD_TOO_LARGE,
+            Self::UpgradeUnsupported => &texts::UPGRADE_UNSUPPORTED,
+            Self::ExpectationUnknown => &texts::EXPECTATION_UNKNOWN,
+            Self::EncodingUnsupported => &texts::ENCODING_UNSUPPORTED,
+            Self::RequestTimeout => &texts::REQUEST_TIMEOUT,
+            Self::MissingApiKey => &texts::MISSING_API_KEY,
+            Self::InvalidApiKey => &texts::INVALID_API_KEY,
+            Self::ApiKeyDisabled => &texts::API_KEY_DISABLED,
+            Self::ApiKeyExpired => &texts::API_KEY_EXPIRED,
+            Self::InvalidSignature => &texts::INVALID_SIGNATURE,
+            Self::SignatureExpired => &texts::SIGNATURE_EXPIRED,
+            Self::SignatureReplayed => &texts::SIGNATURE_REPLAYED,
+            Self::InvalidAppCode => &texts::INVALID_APP_CODE,
+            Self::SchemeNotAccepted => &texts::SCHEME_NOT_ACCEPTED,
+            Self::TlsRequired => &texts::TLS_REQUIRED,
+            Self::AmbiguousCredentials => &texts::AMBIGUOUS_CREDENTIALS,
+            Self::AddressNotAllowed => &texts::ADDRESS_NOT_ALLOWED,
+            Self::ProductNotAllowed => &texts::PRODUCT_NOT_ALLOWED,
+            Self::ModelNotAllowed => &texts::MODEL_NOT_ALLOWED,
+            Self::ModelNotFound => &texts::MODEL_NOT_FOUND,
+            Self::PathNotFound => &texts::PATH_NOT_FOUND,
+            Self::ReceiptNotFound => &texts::RECEIPT_NOT_FOUND,
+            Self::RequestTooLarge => &texts::REQUEST_TOO_LARGE,
+            Self::RateLimitExceeded => &texts::RATE_LIMIT_EXCEEDED,
+            Self::TooManyFailures => &texts::TOO_MANY_FAILURES,
+            Self::BudgetExhausted => &texts::BUDGET_EXHAUSTED,
+            Self::NoPackage => &texts::NO_PACKAGE,
+            Self::PackageExhausted => &texts::PACKAGE_EXHAUSTED,
+            Self::PackageExpired => &texts::PACKAGE_EXPIRED,
+            Self::PackageNotYetValid => &texts::PACKAGE_NOT_YET_VALID,
+            Self::MeteringUnavailable => &texts::METERING_UNAVAILABLE,
+            Self::StoreUnavailable => &texts::STORE_UNAVAILABLE,
+            Self::Overloaded => &texts::OVERLOADED,
+            Self::ReplayUnavailable => &texts::REPLAY_UNAVAILABLE,
+            Self::ReceiptUnavailable => &texts::RECEIPT_UNAVAILABLE,
+            Self::UpstreamConnect => &texts::UPSTREAM_CONNECT,
+            Self::UpstreamBroke => &texts::UPSTREAM_BROKE,
+            Self::SellerAuth => &texts::SELLER_AUTH,
+            Self::UpstreamTimeout => &texts::UPSTREAM_TIMEOUT,
+        }
+    }
+
     const fn facts(self) -> Facts {
         match self {
             Self::InvalidRequest | Self::AmbiguousCredentials => facts(StatusCode::BAD_REQUEST, INVALID, "APIG.0201"),
             Self::HeadTooLarge => facts(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, INVALID, "APIG.0201"),
-            Self::UpgradeUnsupported => facts(StatusCode::NOT_IMPLEMENTED, INVALID, "APIG.0607"),
+            Self::UpgradeUnsupported => facts(StatusCode::BAD_REQUEST, INVALID, "APIG.0607"),
             Self::ExpectationUnknown => facts(StatusCode::EXPECTATION_FAILED, INVALID, "APIG.0201"),
             Self::EncodingUnsupported => facts(StatusCode::UNSUPPORTED_MEDIA_TYPE, INVALID, "APIG.0201"),
             Self::RequestTimeout => facts(StatusCode::REQUEST_TIMEOUT, INVALID, "APIG.0201"),
@@ -144,9 +198,12 @@ impl Code {
             | Self::ApiKeyExpired
             | Self::InvalidSignature
             | Self::SignatureExpired
+            | Self::SignatureReplayed
             | Self::InvalidAppCode
             | Self::SchemeNotAccepted => facts(StatusCode::UNAUTHORIZED, INVALID, "APIG.0303"),
-            Self::TlsRequired => facts(StatusCode::FORBIDDEN, "permission_error", "APIG.0306"),
+            Self::TlsRequired | Self::AddressNotAllowed => {
+                facts(StatusCode::FORBIDDEN, "permission_error", "APIG.0306")
+            }
             Self::ProductNotAllowed | Self::ModelNotAllowed => {
                 facts(StatusCode::FORBIDDEN, "permission_error", "APIG.0304")
             }
@@ -162,9 +219,11 @@ impl Code {
             | Self::PackageExhausted
             | Self::PackageExpired
             | Self::PackageNotYetValid => quota(),
-            Self::MeteringUnavailable | Self::StoreUnavailable | Self::Overloaded | Self::ReceiptUnavailable => {
-                facts(StatusCode::SERVICE_UNAVAILABLE, SERVER, "APIG.0601")
-            }
+            Self::MeteringUnavailable
+            | Self::StoreUnavailable
+            | Self::ReplayUnavailable
+            | Self::Overloaded
+            | Self::ReceiptUnavailable => facts(StatusCode::SERVICE_UNAVAILABLE, SERVER, "APIG.0601"),
             Self::UpstreamConnect | Self::UpstreamBroke | Self::SellerAuth => {
                 facts(StatusCode::BAD_GATEWAY, SERVER, "APIG.0202")
             }
@@ -179,7 +238,7 @@ pub struct Rejection {
     /// What it is about.
     pub code: Code,
     /// What is wrong and what to do next, for the caller.
-    message: Cow<'static, str>,
+    message: Said,
     /// The request's field at fault.
     param: Option<&'static str>,
     /// Whether the connection's state is in doubt.
@@ -197,7 +256,7 @@ const WAIT_UNKNOWN: Duration = Duration::from_secs(1);
 
 impl Rejection {
     /// A refusal in the given words.
-    pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
+    pub fn new(code: Code, message: impl Into<Said>) -> Self {
         Self { code, message: message.into(), param: None, close: false, wait: None, rate: None }
     }
 
@@ -222,20 +281,37 @@ impl Rejection {
         Self::new(code, fault.reason()).closing()
     }
 
+    /// A body that says no model.
+    pub fn body(fault: &BodyFault) -> Self {
+        let number = |name, number: &usize| (name, number.to_string().into());
+        let message = match fault {
+            BodyFault::Syntax { line, column } => {
+                texts::NOT_JSON.with([number("line", line), number("column", column)])
+            }
+            BodyFault::Encoding { offset } => texts::NOT_UTF8.with([number("offset", offset)]),
+            BodyFault::Ambiguous { field } => texts::FIELD_AMBIGUOUS.with([("field", (*field).into())]),
+            BodyFault::ModelEscape { offset } => texts::MODEL_ESCAPE.with([number("offset", offset)]),
+            BodyFault::NotAnObject | BodyFault::ModelNotText | BodyFault::StreamNotBoolean => fault.to_string().into(),
+        };
+        Self::new(Code::InvalidRequest, message)
+    }
+
+    /// A body that broke off, or that the gate found to be none.
+    pub fn broken_body(fault: Option<FramingFault>) -> Self {
+        let message = fault.map_or_else(|| Said::from(&texts::BODY_BROKEN), |fault| fault.to_string().into());
+        Self::new(Code::InvalidRequest, message).closing()
+    }
+
     /// A key that opens nothing.
     pub fn auth(error: &AuthError) -> Self {
         match error {
             AuthError::Malformed(fault) => {
-                Self::new(Code::InvalidApiKey, format!("this is not an API key of this service: {fault}"))
+                Self::new(Code::InvalidApiKey, texts::NO_KEY_OF_OURS.with([("fault", fault.to_string().into())]))
             }
-            AuthError::Unknown => Self::new(
-                Code::InvalidApiKey,
-                "the API key is not known; check that it was copied whole and was not revoked, or create a new one",
-            ),
-            AuthError::Disabled => {
-                Self::new(Code::ApiKeyDisabled, "the API key is disabled; enable it, or use another one")
-            }
-            AuthError::Expired => Self::new(Code::ApiKeyExpired, "the API key has expired; create a new one"),
+            AuthError::Unknown => Self::new(Code::InvalidApiKey, &texts::KEY_UNKNOWN),
+            AuthError::Disabled => Self::new(Code::ApiKeyDisabled, &texts::API_KEY_DISABLED),
+            AuthError::Expired => Self::new(Code::ApiKeyExpired, &texts::API_KEY_EXPIRED),
+            AuthError::Replaced => Self::new(Code::ApiKeyExpired, &texts::KEY_REPLACED),
             AuthError::TooMany(too_many) => Self::too_many(too_many),
             AuthError::Unavailable(_) => Self::store(),
         }
@@ -243,38 +319,59 @@ impl Rejection {
 
     /// A signature that is refused whoever made it.
     pub fn signature(fault: &SignatureFault) -> Self {
-        let code = match fault {
-            SignatureFault::Expired { .. } => Code::SignatureExpired,
+        let (code, fault) = match fault {
+            SignatureFault::Expired { signed, now } => {
+                let values = [("signed", signed.clone().into()), ("now", now.clone().into())];
+                (Code::SignatureExpired, texts::SIGNATURE_OLD.with(values))
+            }
+            SignatureFault::HeaderMissing(header) => {
+                let values = [("header", header.clone().into())];
+                (Code::InvalidSignature, texts::SIGNED_HEADER_MISSING.with(values))
+            }
             SignatureFault::Malformed
             | SignatureFault::SignedHeaders
             | SignatureFault::DateMissing
             | SignatureFault::DateMalformed
-            | SignatureFault::HeaderMissing(_)
             | SignatureFault::HashRepeated
             | SignatureFault::BodyChanged
-            | SignatureFault::Unsigned => Code::InvalidSignature,
+            | SignatureFault::Unsigned => (Code::InvalidSignature, fault.to_string().into()),
         };
-        Self::new(code, format!("{APP_AUTH}: {fault}"))
+        Self::app_auth(code, fault)
+    }
+
+    /// In APIG's words about apps.
+    fn app_auth(code: Code, fault: Said) -> Self {
+        Self::new(code, texts::APP_AUTH.with([("fault", fault)]))
     }
 
     /// A signature that does not fit, of an AppKey that nobody has, or of an app that is not bound: one answer for all.
     /// `signed` is what was checked, without values.
     pub fn wrong_signature(signed: Option<&str>) -> Self {
-        let next = "check AppKey and AppSecret, that the app is bound to this product, and that nothing changes the \
-                    request after it is signed; `tollgate verify` finds the difference";
-        let signed = signed.map(|signed| format!(", canonicalRequest:{signed}")).unwrap_or_default();
-        Self::new(Code::InvalidSignature, format!("{APP_AUTH}: verify signature fail{signed}; {next}"))
+        let signed = signed.map(|signed| texts::CANONICAL.with([("signed", signed.to_owned().into())]));
+        let signed = signed.unwrap_or_else(|| "".into());
+        Self::app_auth(Code::InvalidSignature, texts::WRONG_SIGNATURE.with([("signed", signed)]))
     }
 
     /// An AppCode that nobody has, or of an app that is not bound: one answer for both.
     pub fn unknown_app_code() -> Self {
-        let next = "check that it was copied whole and that its app is bound to this product";
-        Self::new(Code::InvalidAppCode, format!("{APP_AUTH}: the AppCode opens nothing here; {next}"))
+        Self::app_auth(Code::InvalidAppCode, (&texts::APP_CODE_OPENS_NOTHING).into())
+    }
+
+    /// A signature that is right and is not accepted, or not any more.
+    pub fn replay(fault: &ReplayFault) -> Self {
+        let (code, text) = match fault {
+            ReplayFault::Expired(expired) => return Self::signature(expired),
+            ReplayFault::Replayed => (Code::SignatureReplayed, &texts::SIGNATURE_REPLAYED),
+            ReplayFault::Unsure => (Code::ReplayUnavailable, &texts::SIGNATURE_TOO_OLD_TO_TELL),
+            ReplayFault::Full => (Code::ReplayUnavailable, &texts::TOO_MANY_SIGNATURES),
+            ReplayFault::Unavailable => (Code::ReplayUnavailable, &texts::REPLAY_UNAVAILABLE),
+        };
+        Self::new(code, text)
     }
 
     /// The store does not answer.
     pub fn store() -> Self {
-        Self::new(Code::StoreUnavailable, "accounts cannot be read at the moment; try again shortly")
+        Self::new(Code::StoreUnavailable, &texts::ACCOUNTS_UNREAD)
     }
 
     /// A call beyond a limit.
@@ -337,37 +434,41 @@ impl Rejection {
 
     /// A call without quota. `buy_url` is where more can be had.
     pub fn quota(error: &AdmitError, product: &ProductId, buy_url: Option<&str>) -> Self {
-        let (code, what) = match error {
-            AdmitError::Journal => {
-                return Self::new(
-                    Code::MeteringUnavailable,
-                    "calls cannot be counted at the moment, so none are served; try again shortly",
-                );
-            }
+        let next = buy_url.map_or_else(
+            || (&texts::ASK_THE_OPERATOR).into(),
+            |url| texts::BUY_AT.with([("url", url.to_owned().into())]),
+        );
+        let product = || ("product", product.to_string().into());
+        let next = ("next", next);
+        let (code, message) = match error {
+            AdmitError::Journal => return Self::new(Code::MeteringUnavailable, &texts::NONE_COUNTED),
             AdmitError::Unavailable => return Self::store(),
-            AdmitError::Empty(Shortage::NoPackage) => {
-                (Code::NoPackage, format!("the account has no package of {product}"))
-            }
-            AdmitError::Empty(Shortage::UsedUp) => {
-                (Code::PackageExhausted, format!("0 calls of {product} are left: the package is used up"))
-            }
+            AdmitError::Empty(Shortage::NoPackage) => (Code::NoPackage, texts::NO_PACKAGE_OF.with([product(), next])),
+            AdmitError::Empty(Shortage::UsedUp) => (Code::PackageExhausted, texts::USED_UP.with([product(), next])),
             AdmitError::Empty(Shortage::Expired { at }) => {
-                (Code::PackageExpired, format!("0 calls of {product} are left: the package expired at {at}"))
+                (Code::PackageExpired, texts::OVER.with([product(), ("at", at.to_string().into()), next]))
             }
             AdmitError::Empty(Shortage::NotYetValid { from }) => {
-                (Code::PackageNotYetValid, format!("the package of {product} can be used from {from} on"))
+                (Code::PackageNotYetValid, texts::NOT_BEGUN.with([product(), ("from", from.to_string().into()), next]))
             }
         };
-        let next =
-            buy_url.map_or(Cow::from("ask the operator for a new one"), |url| format!("buy more at {url}").into());
-        Self::new(code, format!("{what}; {next}"))
+        Self::new(code, message)
+    }
+
+    /// What the caller is told.
+    fn message(&self, language: Language) -> Cow<'_, str> {
+        let words = self.message.render(language);
+        if language == Language::English || self.message.has_chinese() {
+            return words;
+        }
+        Cow::Owned(format!("{}（{words}）", self.code.text().chinese))
     }
 
     /// The answer. `llm` chooses the shape: the SDKs of LLM routes read more than APIG's.
-    pub fn answer(&self, request_id: &str, llm: bool) -> Response<AnswerBody> {
+    pub fn answer(&self, request_id: &str, llm: bool, language: Language) -> Response<AnswerBody> {
         let facts = self.code.facts();
         let fields = ErrorFields {
-            message: &self.message,
+            message: &self.message(language),
             kind: facts.kind,
             param: self.param,
             code: Some(facts.openai_code.unwrap_or(self.code.name())),
@@ -379,6 +480,8 @@ impl Rejection {
         let mut response = Response::new(AnswerBody::full(body));
         *response.status_mut() = facts.status;
         self.fill(response.headers_mut(), &facts);
+        response.headers_mut().insert(header::CONTENT_LANGUAGE, HeaderValue::from_static(language.tag()));
+        response.headers_mut().append(header::VARY, HeaderValue::from_static("accept-language"));
         response
     }
 
@@ -405,7 +508,8 @@ impl Rejection {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         if facts.status == StatusCode::UNAUTHORIZED {
-            let scheme = if matches!(self.code, Code::InvalidSignature | Code::SignatureExpired) {
+            let signature = [Code::InvalidSignature, Code::SignatureExpired, Code::SignatureReplayed];
+            let scheme = if signature.contains(&self.code) {
                 "SDK-HMAC-SHA256"
             } else if self.code == Code::InvalidAppCode {
                 "APPCODE"

@@ -13,6 +13,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::conn::Conn;
+use super::patience::Patience;
 use super::spool::SpoolReader;
 
 /// What goes to the seller.
@@ -31,7 +32,10 @@ pub enum RequestBody {
 pub struct Upload {
     incoming: Incoming,
     conn: Rc<Conn>,
-    timeouts: UploadTimeouts,
+    /// With the client.
+    patience: Patience,
+    /// How long the seller may take for a part, or to answer after the last.
+    seller_timeout: Duration,
     /// Whether the client's next bytes are waited for: only then is its silence timed.
     waiting: bool,
     state: Rc<Cell<UploadState>>,
@@ -71,7 +75,8 @@ impl RequestBody {
     /// A body that is streamed. The cell tells how far it came.
     pub fn streamed(incoming: Incoming, conn: Rc<Conn>, timeouts: UploadTimeouts) -> (Self, Rc<Cell<UploadState>>) {
         let state = Rc::new(Cell::new(UploadState::Open));
-        let upload = Upload { incoming, conn, timeouts, waiting: false, state: Rc::clone(&state) };
+        let (patience, seller_timeout) = (Patience::new(timeouts.client), timeouts.seller);
+        let upload = Upload { incoming, conn, patience, seller_timeout, waiting: false, state: Rc::clone(&state) };
         (Self::Streamed(Box::new(upload)), state)
     }
 
@@ -128,15 +133,20 @@ impl Upload {
             let Poll::Ready(next) = Pin::new(&mut self.incoming).poll_frame(cx) else {
                 if !self.waiting {
                     self.waiting = true;
-                    self.conn.set_call_deadline(Instant::now() + self.timeouts.client);
+                    self.conn.set_call_deadline(self.patience.wait(Instant::now()));
                 }
                 return Poll::Pending;
             };
+            let now = Instant::now();
+            self.conn.set_call_deadline(now + self.seller_timeout);
             self.waiting = false;
-            self.conn.set_call_deadline(Instant::now() + self.timeouts.seller);
             match next {
-                Some(Ok(frame)) if frame.is_data() => return Poll::Ready(Some(Ok(frame))),
-                Some(Ok(_)) => {} // trailers end here
+                Some(Ok(frame)) => {
+                    self.patience.came(frame.data_ref().map_or(0, Bytes::len), now);
+                    if frame.is_data() {
+                        return Poll::Ready(Some(Ok(frame)));
+                    } // trailers end here
+                }
                 Some(Err(_)) => {
                     self.state.set(UploadState::Broken);
                     return Poll::Ready(Some(Err(UploadBroken)));

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::catalog::{Shelf, Sold};
 use super::rejection::{Code, Rejection};
+use super::words::{Said, texts};
 use crate::config::ProductKind;
 use crate::protocol::request_id::valid_request_id;
 use crate::protocol::target::{Target, TargetFault, collapsed, has_path_prefix, read_target};
@@ -69,7 +70,8 @@ pub fn find(shelf: &Shelf, host: &str, target: &str, get: bool) -> Result<Route,
         let Some(sold) = found else { return Err(no_deployment(shelf, deployment)) };
         let Some(rest) = under_v1(rest) else {
             let right = format!("{INFERS}{deployment}/v1");
-            return Err(Rejection::new(Code::PathNotFound, format!("this product's paths begin with {right}")));
+            let message = texts::PRODUCTS_PATHS.with([("right", right.into())]);
+            return Err(Rejection::new(Code::PathNotFound, message));
         };
         let sold = Arc::clone(sold);
         return Ok(match models(rest, get) {
@@ -83,7 +85,8 @@ pub fn find(shelf: &Shelf, host: &str, target: &str, get: bool) -> Result<Route,
             None => Route::ByModel { path: with_query(rest) },
         }),
         None => {
-            Err(Rejection::new(Code::PathNotFound, format!("nothing is sold at this path; {}", right_paths(shelf))))
+            let message = texts::NOTHING_HERE.with([("paths", right_paths(shelf))]);
+            Err(Rejection::new(Code::PathNotFound, message))
         }
     }
 }
@@ -98,8 +101,7 @@ fn own(rest: &str, get: bool) -> Result<Route, Rejection> {
         None if rest == "receipt-keys" => return Ok(Route::ReceiptKeys),
         Some(_) | None => {}
     }
-    let right = format!("GET {OWN}receipts/REQUEST_ID and GET {OWN}receipt-keys are answered here");
-    Err(Rejection::new(Code::PathNotFound, right))
+    Err(Rejection::new(Code::PathNotFound, texts::OWN_PATHS.with([("own", OWN.into())])))
 }
 
 /// What follows `/v1`, if the path lies under it.
@@ -171,11 +173,12 @@ pub fn by_model(shelf: &Shelf, caller: Option<&Caller>, model: Option<&str>) -> 
         (Some(only), Some(model)) => check_model(only, model).map(|()| Arc::clone(only)),
         (None, Some(model)) => {
             let known = names(shelf.models.keys());
-            let message = format!("the model {model:?} is not sold here; sold are {known}; {}", right_paths(shelf));
+            let values = [("model", format!("{model:?}").into()), ("known", known), ("paths", right_paths(shelf))];
+            let message = texts::MODEL_NOT_SOLD.with(values);
             Err(Rejection::new(Code::ModelNotFound, message).param("model"))
         }
         (None, None) => {
-            let message = format!("the request names no model, so the product cannot be told; {}", right_paths(shelf));
+            let message = texts::NO_MODEL_NAMED.with([("paths", right_paths(shelf))]);
             Err(Rejection::new(Code::PathNotFound, message))
         }
     }
@@ -185,7 +188,10 @@ pub fn by_model(shelf: &Shelf, caller: Option<&Caller>, model: Option<&str>) -> 
 pub fn check_model(sold: &Sold, model: &str) -> Result<(), Rejection> {
     match &sold.product.kind {
         ProductKind::Llm { models, .. } if !models.is_empty() && !models.contains_key(model) => {
-            let message = format!("{} has no model {model:?}; it has {}", sold.product.id, names(models.keys()));
+            let product = sold.product.id.to_string().into();
+            let values =
+                [("product", product), ("model", format!("{model:?}").into()), ("known", names(models.keys()))];
+            let message = texts::PRODUCT_WITHOUT_MODEL.with(values);
             Err(Rejection::new(Code::ModelNotFound, message).param("model"))
         }
         ProductKind::Llm { .. } | ProductKind::Http { .. } => Ok(()),
@@ -201,27 +207,28 @@ pub fn published_path(sold: &Sold) -> String {
 }
 
 fn no_deployment(shelf: &Shelf, deployment: &str) -> Rejection {
-    let message = format!("there is no product {deployment:?}; {}", right_paths(shelf));
+    let values = [("deployment", format!("{deployment:?}").into()), ("paths", right_paths(shelf))];
+    let message = texts::NO_PRODUCT.with(values);
     Rejection::new(Code::PathNotFound, message)
 }
 
 /// Names at most this many products or models in a message.
 const NAMED_MAX: usize = 8;
 
-fn right_paths(shelf: &Shelf) -> String {
+fn right_paths(shelf: &Shelf) -> Said {
     let mut paths: Vec<String> = shelf.sold.iter().map(|sold| published_path(sold)).collect();
     paths.sort();
-    format!("products are published at {}", names(paths.iter()))
+    texts::PUBLISHED_AT.with([("paths", names(paths.iter()))])
 }
 
-fn names<'a>(all: impl Iterator<Item = &'a String>) -> String {
+fn names<'a>(all: impl Iterator<Item = &'a String>) -> Said {
     let mut all: Vec<&str> = all.map(String::as_str).collect();
     all.sort_unstable();
     let rest = all.len().saturating_sub(NAMED_MAX);
     let shown = all.into_iter().take(NAMED_MAX).collect::<Vec<_>>().join(", ");
     match (shown.is_empty(), rest) {
-        (true, _) => "none by name".to_owned(),
-        (false, 0) => shown,
-        (false, rest) => format!("{shown} and {rest} more"),
+        (true, _) => (&texts::NONE_BY_NAME).into(),
+        (false, 0) => shown.into(),
+        (false, rest) => texts::AND_MORE.with([("shown", shown.into()), ("rest", rest.to_string().into())]),
     }
 }

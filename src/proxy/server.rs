@@ -22,6 +22,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use super::catalog::{Shelf, Sold};
+use super::client::{self, HeaderError};
 use super::conn::{Conn, Conns, SWEEP_EVERY};
 use super::context::Call;
 use super::gate::Gate;
@@ -30,7 +31,7 @@ use super::rejection::Code;
 use super::request_body::Held;
 use super::seller::Seller;
 use super::spool::Spool;
-use crate::config::{Credentials, Limits};
+use crate::config::{Credentials, Limits, Proxies};
 use crate::domain::usage::Ending;
 use crate::ports::clock::Clock;
 use crate::service::authenticate::Authenticator;
@@ -38,6 +39,7 @@ use crate::service::ledger::Ledger;
 use crate::service::limits::Limiter;
 use crate::service::meter::Meter;
 use crate::service::receipts::ReceiptDesk;
+use crate::service::replay::ReplayGuard;
 use crate::telemetry::access::AccessBuffer;
 use crate::telemetry::metrics::Metrics;
 
@@ -45,6 +47,8 @@ use crate::telemetry::metrics::Metrics;
 const BUFFER_BYTES_MAX: usize = 64 * 1024;
 /// After a failed `accept` (too many open files, above all) the listener rests this long.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
+/// Where a connection waits for room, cores are asked this often to end one that is without a call.
+const SHED_EVERY: Duration = Duration::from_millis(20);
 
 /// What all cores share.
 pub struct Shared {
@@ -52,6 +56,8 @@ pub struct Shared {
     pub authenticator: Arc<Authenticator>,
     /// Enforces rate limits.
     pub limiter: Arc<Limiter>,
+    /// Accepts signatures once.
+    pub replay: ReplayGuard,
     /// Keeps pools supplied.
     pub ledger: Arc<Ledger>,
     /// The time of day.
@@ -60,6 +66,8 @@ pub struct Shared {
     pub metrics: Metrics,
     /// Bounds.
     pub limits: Limits,
+    /// Who may say where calls come from.
+    pub proxies: Proxies,
     /// How callers prove who they are.
     pub credentials: Credentials,
     /// Request bodies in files.
@@ -152,6 +160,13 @@ impl Core {
         self.shared.metrics.rejection(code.name()).inc();
     }
 
+    /// Ends a connection for the sake of another.
+    fn shed(&self) {
+        if self.conns.shed() {
+            self.shared.metrics.connections_shed.inc();
+        }
+    }
+
     /// A call whose client hung up; ended by the core's own task.
     pub fn abandon(&self, call: Box<Call>) {
         self.abandoned.borrow_mut().push(call);
@@ -184,6 +199,7 @@ impl Core {
 enum ToCore {
     Connection(std::net::TcpStream, SocketAddr, OwnedSemaphorePermit),
     Shelf(Arc<Shelf>),
+    Shed,
 }
 
 /// The listener's view of a core.
@@ -200,6 +216,8 @@ pub struct Server {
     lanes: Mutex<Vec<Lane>>,
     draining: watch::Sender<bool>,
     permits: Arc<Semaphore>,
+    /// Whose turn it is to end a connection for the sake of another.
+    shed_turn: AtomicUsize,
     metrics: Metrics,
 }
 
@@ -229,10 +247,12 @@ impl Server {
             lanes.push(Lane { to_core, open, thread });
         }
         let permits = Arc::new(Semaphore::new(shared.limits.connections));
-        Ok(Self { lanes: Mutex::new(lanes), draining, permits, metrics: shared.metrics.clone() })
+        let (metrics, shed_turn) = (shared.metrics.clone(), AtomicUsize::new(0));
+        Ok(Self { lanes: Mutex::new(lanes), draining, permits, shed_turn, metrics })
     }
 
-    /// Deals connections to the cores until `stop` resolves. Above the connection limit none is accepted.
+    /// Deals connections to the cores until `stop` resolves. Above the connection limit one waits, and the others are
+    /// not accepted, until there is room.
     pub async fn listen(&self, listener: TcpListener, stop: impl Future<Output = ()>) {
         let mut stop = pin!(stop);
         loop {
@@ -254,10 +274,33 @@ impl Server {
         &self,
         listener: &TcpListener,
     ) -> io::Result<(std::net::TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(io::Error::other)?;
         let (stream, peer) = listener.accept().await?;
         stream.set_nodelay(true)?;
-        Ok((stream.into_std()?, peer, permit))
+        Ok((stream.into_std()?, peer, self.room().await?))
+    }
+
+    /// Room for one more connection. Where the limit is reached, one that is without a call is ended for it; if all have
+    /// one, the first that ends makes room.
+    async fn room(&self) -> io::Result<OwnedSemaphorePermit> {
+        if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
+            return Ok(permit);
+        }
+        let mut permit = pin!(Arc::clone(&self.permits).acquire_owned());
+        loop {
+            self.shed();
+            tokio::select! {
+                permit = &mut permit => return permit.map_err(io::Error::other),
+                () = tokio::time::sleep(SHED_EVERY) => {}
+            }
+        }
+    }
+
+    /// Asks one core after the other.
+    fn shed(&self) {
+        let (lanes, turn) = (self.lanes(), self.shed_turn.fetch_add(1, Ordering::Relaxed));
+        if let Some(lane) = turn.checked_rem(lanes.len()).and_then(|at| lanes.get(at)) {
+            let _ = lane.to_core.send(ToCore::Shed); // fails only if the core is gone
+        }
     }
 
     /// To the core with the fewest open connections.
@@ -328,6 +371,7 @@ async fn run_core(
             message = inbox.recv() => match message {
                 None => break,
                 Some(ToCore::Shelf(shelf)) => core.stock(shelf),
+                Some(ToCore::Shed) => core.shed(),
                 Some(ToCore::Connection(stream, peer, permit)) => {
                     let closed = Closed { open: Arc::clone(&open), gauge: core.shared.metrics.connections.clone(), _permit: permit };
                     connections.spawn_local(serve_connection(Rc::clone(&core), stream, peer, draining.clone(), closed));
@@ -368,7 +412,20 @@ async fn serve_connection(
     mut draining: watch::Receiver<bool>,
     _closed: Closed,
 ) {
-    let Ok(stream) = TcpStream::from_std(stream) else { return };
+    let Ok(mut stream) = TcpStream::from_std(stream) else { return };
+    let source = client::source(&mut stream, peer, (&core.shared.proxies, core.shared.limits.head_timeout));
+    let source = tokio::select! {
+        source = source => source,
+        _ = draining.wait_for(|draining| *draining) => return, // nothing has been asked yet
+    };
+    let peer = match source {
+        Ok(peer) => peer,
+        Err(HeaderError::Io(_)) => return, // as whoever looks whether the port is open
+        Err(error) => {
+            tracing::warn!(%peer, %error, "a trusted proxy's connection is refused");
+            return;
+        }
+    };
     let conn = Conn::new(peer, core.shared.limits.idle_timeout);
     core.conns.add(&conn);
     let gate = TokioIo::new(Gate::new(stream, Rc::clone(&conn), core.shared.limits.head_timeout));

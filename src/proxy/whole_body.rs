@@ -11,17 +11,18 @@ use hyper::body::Incoming;
 use sha2::{Digest, Sha256};
 
 use super::conn::Conn;
+use super::patience::Patience;
 use super::rejection::{Code, Rejection};
 use super::request_body::{Held, RequestBody, Share};
 use super::spool::Spool;
+use super::words::texts;
 use crate::protocol::signature::BodyHash;
 
 /// A body on its way in, and its bounds.
 pub struct Reading<'a> {
     incoming: Incoming,
     conn: &'a Conn,
-    /// Between two parts.
-    timeout: Duration,
+    patience: Patience,
     /// Most bytes.
     max: u64,
     length: u64,
@@ -57,7 +58,8 @@ impl<'a> Reading<'a> {
         (max, timeout): (u64, Duration),
         hash: bool,
     ) -> Result<Self, Rejection> {
-        let reading = Self { incoming, conn, timeout, max, length: 0, hasher: hash.then(Sha256::new) };
+        let patience = Patience::new(timeout);
+        let reading = Self { incoming, conn, patience, max, length: 0, hasher: hash.then(Sha256::new) };
         match reading.incoming.size_hint().exact() {
             Some(length) if length > max => Err(reading.too_large()),
             Some(_) | None => Ok(reading),
@@ -65,7 +67,8 @@ impl<'a> Reading<'a> {
     }
 
     fn too_large(&self) -> Rejection {
-        Rejection::new(Code::RequestTooLarge, format!("the body is larger than {} bytes", self.max)).closing()
+        let message = texts::BODY_LARGER.with([("max", self.max.to_string().into())]);
+        Rejection::new(Code::RequestTooLarge, message).closing()
     }
 
     /// The next part; `None` at the end.
@@ -74,9 +77,9 @@ impl<'a> Reading<'a> {
             return Ok(None); // asking once more would wait for the engine's next turn
         }
         loop {
-            let Ok(frame) = self.conn.within(Instant::now() + self.timeout, self.incoming.frame()).await else {
-                let message = "the body stopped arriving; send it without pauses";
-                return Err(Rejection::new(Code::RequestTimeout, message).closing());
+            let until = self.patience.wait(Instant::now());
+            let Ok(frame) = self.conn.within(until, self.incoming.frame()).await else {
+                return Err(Rejection::new(Code::RequestTimeout, &texts::BODY_STOPPED).closing());
             };
             let data = match frame {
                 None => return Ok(None),
@@ -84,10 +87,9 @@ impl<'a> Reading<'a> {
                     Ok(data) => data,
                     Err(_) => continue, // trailers end here
                 },
-                Some(Err(_)) => {
-                    return Err(Rejection::new(Code::InvalidRequest, "the body is cut short or malformed").closing());
-                }
+                Some(Err(_)) => return Err(Rejection::broken_body(self.conn.body_fault())),
             };
+            self.patience.came(data.len(), Instant::now());
             self.length = self.length.saturating_add(u64::try_from(data.len()).unwrap_or(u64::MAX));
             if self.length > self.max {
                 return Err(self.too_large());
@@ -169,7 +171,7 @@ impl Parts {
 }
 
 fn overloaded() -> Rejection {
-    Rejection::new(Code::Overloaded, "too many large requests at this moment; try again shortly").closing()
+    Rejection::new(Code::Overloaded, &texts::TOO_MANY_LARGE).closing()
 }
 
 fn spool_failed(error: &std::io::Error) -> Rejection {

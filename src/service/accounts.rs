@@ -1,8 +1,9 @@
-//! What operators do with accounts, keys and packages; apps are in `apps`. Each change is load, `domain::account::apply`, commit; the rules
+//! What operators do with accounts, keys and packages; apps are in `apps`, new texts of keys in `rotation`. Each change is load, `domain::account::apply`, commit; the rules
 //! stay in `domain`, the words of the wire in `admin`.
 
 pub mod apps;
 mod ids;
+mod rotation;
 #[cfg(test)]
 mod tests;
 
@@ -20,6 +21,7 @@ use crate::domain::command::{Action, Command, KeyChange, Refusal};
 use crate::domain::id::{AccountId, CommandId, KeyId, PackageId, ProductId};
 use crate::domain::key::ApiKey;
 use crate::domain::limit::Limits;
+use crate::domain::network::Network;
 use crate::domain::offer::Offer;
 use crate::domain::package::Package;
 use crate::ports::account_store::{AccountSummary, CommitError, Loaded, StoreError};
@@ -32,7 +34,7 @@ use crate::protocol::keyring::{Keyring, SealBroken};
 const COMMIT_ATTEMPTS_MAX: usize = 8;
 /// Longest name or description, in characters.
 pub const TEXT_CHARS_MAX: usize = 200;
-/// Longest list of products or models on one key.
+/// Longest list of products, models or networks on one key or app.
 pub const ALLOWED_MAX: usize = 100;
 
 /// The operators' use-cases.
@@ -72,6 +74,8 @@ pub struct NewKey {
     pub products: Option<Vec<ProductId>>,
     /// The only models it opens; `None`: all.
     pub models: Option<Vec<String>>,
+    /// The only networks from which it is accepted; `None`: all.
+    pub networks: Option<Vec<Network>>,
     /// To what its calls are allotted.
     pub allocation: Allocation,
     /// How many calls it may make.
@@ -315,6 +319,7 @@ impl Accounts {
         new: NewKey,
     ) -> Result<KeyAdded, ChangeError> {
         check_allowed(Some(&new.description), new.products.as_deref(), new.models.as_deref())?;
+        check_networks(new.networks.as_deref())?;
         let loaded = self.load(account).await?;
         let now = loaded.now;
         if let Some(end) = new.expires_at.filter(|end| *end <= now) {
@@ -333,12 +338,14 @@ impl Accounts {
             id,
             hash: self.keyring.of_api_key(text.expose()),
             hint: text.hint(),
+            former: Vec::new(),
             description: new.description,
             created_at: now,
             expires_at: new.expires_at,
             disabled: false,
             products: new.products,
             models: new.models,
+            networks: new.networks,
             project: new.allocation.project,
             tags: new.allocation.tags,
             limits: new.limits,
@@ -363,6 +370,7 @@ impl Accounts {
         let products = products.and_then(Option::as_deref);
         let models = models.and_then(Option::as_deref);
         check_allowed(change.description.as_deref(), products, models)?;
+        check_networks(change.networks.as_ref().and_then(Option::as_deref))?;
         let id = self.command_id(None);
         let command = Command { id, action: Action::ChangeKey(key.clone(), change) };
         let head = match self.apply(account, &command).await? {
@@ -563,4 +571,9 @@ fn check_allowed(
         return Err(InputFault::List("models"));
     }
     models.iter().try_for_each(|model| check_text("models", model))
+}
+
+fn check_networks(networks: Option<&[Network]>) -> Result<(), InputFault> {
+    let fits = networks.is_none_or(|list| list.len() <= ALLOWED_MAX);
+    if fits { Ok(()) } else { Err(InputFault::List("networks")) }
 }

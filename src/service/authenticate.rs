@@ -78,6 +78,9 @@ pub enum AuthError {
     /// Too many have failed from this address, or with this credential: nobody was asked.
     #[error("too many authentications have failed")]
     TooMany(TooMany),
+    /// Another has taken its place, and the overlap is over.
+    #[error("the key was replaced")]
+    Replaced,
     /// The store did not say.
     #[error("the store does not answer: {0}")]
     Unavailable(String),
@@ -164,6 +167,7 @@ impl Authenticator {
             KeyState::Usable => Ok(found),
             KeyState::Disabled => Err(AuthError::Disabled),
             KeyState::Expired => Err(AuthError::Expired),
+            KeyState::Replaced => Err(AuthError::Replaced),
         }
     }
 

@@ -16,6 +16,7 @@ pub mod limits;
 pub mod meter;
 pub mod receipts;
 pub mod recovery;
+pub mod replay;
 pub mod supply;
 mod sync;
 pub mod tally;

@@ -1,13 +1,16 @@
 //! The access log: one JSON line a call, gathered per core and written by a thread of its own, so that a slow disk
 //! never delays a call. Holds no header, no query and no body, and therefore no secret.
 
+mod line;
+
 use std::cell::RefCell;
 use std::io::Write;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 
 use prometheus::IntCounter;
-use serde::Serialize;
+
+pub use self::line::Line;
 
 /// A core hands its lines on when it has gathered this many bytes; each time wakes the writer's thread.
 const BATCH_BYTES: usize = 56 * 1024;
@@ -15,32 +18,6 @@ const BATCH_BYTES: usize = 56 * 1024;
 const BUFFER_BYTES: usize = BATCH_BYTES + 4 * 1024;
 /// Batches that may wait for the sink; more are dropped and counted.
 const BATCHES_QUEUED_MAX: usize = 64;
-
-/// One call, as its line tells it.
-#[derive(Debug, Serialize)]
-#[expect(missing_docs, reason = "the names are those of the line's members; docs/operating.md explains them")]
-pub struct Line<'a> {
-    pub time: jiff::Timestamp,
-    pub request_id: &'a str,
-    pub client: &'a str,
-    pub method: &'a str,
-    pub path: &'a str,
-    pub product: Option<&'a str>,
-    pub account: Option<&'a str>,
-    pub key: Option<&'a str>,
-    pub model: Option<&'a str>,
-    pub status: u16,
-    pub source: &'static str,
-    pub code: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub limit: Option<&'a str>,
-    pub ending: &'static str,
-    pub units: u64,
-    pub attempts: u8,
-    pub response_bytes: u64,
-    pub first_byte_us: u64,
-    pub duration_us: u64,
-}
 
 enum ToWriter {
     Lines(Vec<u8>),
@@ -110,9 +87,8 @@ impl AccessBuffer {
         if lines.capacity() == 0 {
             lines.reserve(BUFFER_BYTES);
         }
-        if serde_json::to_writer(&mut *lines, line).is_ok() {
-            lines.push(b'\n');
-        }
+        line.write(&mut lines);
+        lines.push(b'\n');
         if lines.len() >= BATCH_BYTES {
             self.hand_on(std::mem::take(&mut *lines));
         }

@@ -5,7 +5,7 @@ use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 
-use crate::domain::credential::SignatureRule;
+use crate::domain::credential::{SignatureRule, SignatureUse};
 use crate::domain::usage::Ending;
 
 /// Upper bounds of the duration buckets, in seconds: an LLM call may take minutes.
@@ -27,8 +27,11 @@ pub struct Metrics {
     rejections: IntCounterVec,
     limited: IntCounterVec,
     signatures: [IntCounter; SignatureRule::ALL.len()],
+    signature_uses: IntCounterVec,
     /// Client connections that are open.
     pub connections: IntGauge,
+    /// Client connections without a call that were ended to make room for others.
+    pub connections_shed: IntCounter,
     /// Calls that are under way.
     pub calls_open: IntGauge,
     /// Of the ledger.
@@ -110,6 +113,17 @@ pub struct CommitMetrics {
     pub conflict: IntCounter,
     /// The store failed.
     pub failed: IntCounter,
+}
+
+impl CommitMetrics {
+    fn new(declare: &Declare<'_>) -> prometheus::Result<Self> {
+        let commits = declare.counters("tollgate_store_commits_total", "Commits to the account store.", &["result"])?;
+        Ok(Self {
+            done: commits.with_label_values(&["done"]),
+            conflict: commits.with_label_values(&["conflict"]),
+            failed: commits.with_label_values(&["failed"]),
+        })
+    }
 }
 
 /// The metrics of one product, looked up once.
@@ -221,7 +235,6 @@ impl Metrics {
             "tollgate_call_duration_seconds",
             "From a call's arrival to the last byte of its answer.",
         );
-        let commits = declare.counters("tollgate_store_commits_total", "Commits to the account store.", &["result"])?;
         declare.build_info()?;
         Ok(Self {
             calls: declare.counters(
@@ -262,14 +275,19 @@ impl Metrics {
                 &["level", "kind"],
             )?,
             signatures: declare.signatures()?,
+            signature_uses: declare.counters(
+                "tollgate_signature_uses_total",
+                "Right signatures for products with replay protection, by what the store said of them.",
+                &["result"],
+            )?,
             connections: declare.gauge("tollgate_connections_open", "Client connections that are open.")?,
+            connections_shed: declare.counter(
+                "tollgate_connections_shed_total",
+                "Client connections without a call that were ended to make room for others.",
+            )?,
             calls_open: declare.gauge("tollgate_calls_open", "Calls that are under way.")?,
             ledger: LedgerMetrics::new(&declare)?,
-            commits: CommitMetrics {
-                done: commits.with_label_values(&["done"]),
-                conflict: commits.with_label_values(&["conflict"]),
-                failed: commits.with_label_values(&["failed"]),
-            },
+            commits: CommitMetrics::new(&declare)?,
             journal: JournalMetrics::new(&declare)?,
             access_dropped: declare.counter(
                 "tollgate_access_log_dropped_total",
@@ -313,6 +331,11 @@ impl Metrics {
     /// The counter of calls that a limit has refused, by whose it is and what it counts; the names come from enums.
     pub fn limited(&self, (level, kind): (&'static str, &'static str)) -> IntCounter {
         self.limited.with_label_values(&[level, kind])
+    }
+
+    /// The counter of signatures of which the store said this; `None`: it did not answer.
+    pub fn signature_uses(&self, said: Option<SignatureUse>) -> IntCounter {
+        self.signature_uses.with_label_values(&[said.map_or("failed", SignatureUse::name)])
     }
 
     /// The counter of rejections with this code; codes come from one enum.

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use serde_json::{Value, json};
 
 use super::client::{Answer, Client, Request};
+use super::keep;
 use super::metrics::Metrics;
 use super::signer::Signer;
 
@@ -90,6 +91,7 @@ impl Admin {
     /// Makes a key; returns its id and its text.
     pub(crate) async fn add_key(&self, account: &str, terms: &Value) -> (String, String) {
         let made = self.make(&format!("/admin/v1/accounts/{account}/keys"), terms).await;
+        keep::secret(&text(&made, "key"));
         (text(&made, "id"), text(&made, "key"))
     }
 
@@ -98,12 +100,14 @@ impl Admin {
         let terms = json!({ "name": "test", "products": products });
         let made = self.make(&format!("/admin/v1/accounts/{account}/apps"), &terms).await;
         let signer = Signer { app_key: text(&made, "app_key"), secret: text(&made, "app_secret") };
+        keep::secret(&signer.secret);
         (text(&made, "id"), signer)
     }
 
     /// Makes an AppCode; returns its id and its text.
     pub(crate) async fn add_code(&self, account: &str, app: &str) -> (String, String) {
         let made = self.make(&format!("/admin/v1/accounts/{account}/apps/{app}/codes"), &json!({})).await;
+        keep::secret(&text(&made, "code"));
         (text(&made, "id"), text(&made, "code"))
     }
 

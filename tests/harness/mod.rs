@@ -6,6 +6,7 @@ pub(crate) mod admin;
 pub(crate) mod books;
 pub(crate) mod client;
 pub(crate) mod crash;
+pub(crate) mod keep;
 pub(crate) mod metrics;
 pub(crate) mod process;
 pub(crate) mod race;

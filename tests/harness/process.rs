@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use super::until;
+use super::{keep, until};
 
 /// The binary under test.
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_tollgate");
@@ -98,6 +98,10 @@ impl Gateway {
         self.exit().await;
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Memory that it holds, in bytes.
     pub(crate) fn resident_bytes(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
@@ -110,6 +114,10 @@ impl Drop for Gateway {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        for (kind, lines) in [("stderr", &self.said), ("stdout", &self.printed)] {
+            let lines = lines.lock().map(|lines| lines.clone()).unwrap_or_default();
+            keep::append(&format!("{}.{kind}", self.child.id()), &lines);
+        }
         if std::thread::panicking() {
             eprintln!(
                 "--- the gateway said:\n{}\n---",

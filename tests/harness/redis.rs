@@ -78,7 +78,9 @@ impl Server {
 
     /// A server of a given program. A port that someone else has just taken is replaced by another.
     pub(crate) fn of(binary: PathBuf, port: u16, arguments: &[&str]) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        let mut dir = tempfile::tempdir().unwrap();
+        // With the gateways' folders, see `tests/canary`.
+        dir.disable_cleanup(std::env::var_os("TOLLGATE_TESTS_KEEP").is_some());
         let mut arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         for (name, value) in [("--save", ""), ("--appendonly", "no"), ("--loglevel", "warning")] {
             if !arguments.iter().any(|argument| argument == name) {

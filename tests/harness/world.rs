@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use super::admin::{Admin, Buyer, TOKEN};
 use super::client::{Answer, Client, Request};
 use super::process::{Exit, Gateway, run};
-use super::until;
+use super::{keep, until};
 
 /// The seller's own credential, which no buyer may ever see.
 pub(crate) const SELLER_KEY: &str = "seller-secret-1f0c";
@@ -73,7 +73,11 @@ impl World {
     }
 
     /// Starts one in a given folder.
-    pub(crate) async fn on(dir: TempDir, config: Value) -> Self {
+    pub(crate) async fn on(mut dir: TempDir, mut config: Value) -> Self {
+        if keep::folder().is_some() {
+            dir.disable_cleanup(true);
+            config["log"]["level"] = json!("trace");
+        }
         let path = dir.path().join("tollgate.yaml");
         std::fs::write(&path, config.to_string()).unwrap();
         let gateway = Gateway::serve(&path);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::harness::client::{Client, Request};
-use crate::harness::seller::Seller;
+use crate::harness::seller::{Seller, plain};
 use crate::harness::until;
 use crate::harness::wire::End;
 use crate::harness::world::{World, product};
@@ -100,22 +100,31 @@ async fn an_idle_connection_is_closed_in_order() {
 }
 
 #[tokio::test]
-async fn connections_beyond_the_limit_wait_for_one_to_close() {
-    let seller = Seller::plain().await;
+async fn connections_beyond_the_limit_wait_while_all_are_busy_then_the_oldest_idle_one_goes() {
+    let seller = Seller::by_hand().await;
     let world = World::with(seller.address, |config| config["limits"]["connections"] = json!(2)).await;
     let buyer = world.buyer(&["chat-5"]).await;
     let request = Request::chat(&buyer.key);
+    let answer = plain(200, "{}");
     let (mut first, mut second) = (world.client().await, world.client().await);
-    first.call(&request).await.expect(200);
-    second.call(&request).await.expect(200);
+    first.send(request.bytes()).await;
+    let mut first_at_seller = seller.next().await;
+    second.send(request.bytes()).await;
+    let mut second_at_seller = seller.next().await;
     let mut third = world.client().await;
     third.send(request.bytes()).await;
     let early = tokio::time::timeout(NOT_SERVED_FOR, third.wire.some()).await;
-    assert!(early.is_err(), "the third was served while two were open: {early:?}");
+    assert!(early.is_err(), "the third was served while two were busy: {early:?}");
     assert_eq!(world.admin.get("/livez").await.status(), 200, "the limit is not the operators'");
-    drop(first);
+    first_at_seller.send(&answer).await;
+    first_at_seller.done();
+    first.answer("POST").await.expect(200);
+    let mut third_at_seller = seller.next().await;
+    assert_eq!(first.ends().await, End::Eof, "it had no call");
+    third_at_seller.send(&answer).await;
     third.answer("POST").await.expect(200);
-    second.call(&request).await.expect(200);
+    second_at_seller.send(&answer).await;
+    second.answer("POST").await.expect(200);
 }
 
 #[tokio::test]
@@ -213,10 +222,9 @@ async fn malformed_chunks_are_never_forwarded_as_a_whole_body() {
     for body in ["0x2\r\n{}\r\n0\r\n\r\n", "2\n{}\n0\n\n", "\r\n{}\r\n0\r\n\r\n", "-2\r\n{}\r\n", "2\r\n{}0\r\n\r\n"] {
         for path in ["/v1/infers/chat/v1/x", "/api/x"] {
             let mut client = chunked(&world, path, &buyer.key, body).await;
-            match crate::harness::within("an end", client.wire.head()).await {
-                Ok(head) => assert_eq!(head.status(), 400, "{path} {body:?}"),
-                Err(_closed) => {} // as good: nothing was answered as if it had been whole
-            }
+            let answer = client.answer("POST").await;
+            assert_eq!(answer.status(), 400, "{path} {body:?}");
+            assert!(answer.message().contains("chunk"), "it says what is wrong: {}", answer.message());
         }
     }
     for seen in seller.requests() {

@@ -1,6 +1,12 @@
 //! Generated credentials, right ones and wrong ones beside each other, on one connection: none of the wrong ones opens,
 //! none of the right ones is refused, and nothing of a wrong one reaches the seller.
 
+mod abuse;
+mod cast;
+mod changes;
+mod judge;
+mod rule;
+
 use serde_json::json;
 
 use crate::harness::client::Request;

@@ -318,7 +318,7 @@ async fn no_upgrade_is_offered() {
     let seller = Seller::plain().await;
     let world = open_world(&seller).await;
     let request = Request::get("/api/x").field("Connection", "Upgrade").field("Upgrade", "websocket");
-    let answer = world.call(&request).await.expect(501);
+    let answer = world.call(&request).await.expect(400);
     assert!(answer.message().contains("upgrade"), "{}", answer.message());
     assert_eq!(seller.received_bytes(), 0);
 }

@@ -118,6 +118,21 @@ async fn what_was_changed_after_signing_is_refused() {
 }
 
 #[tokio::test]
+async fn a_signed_header_cannot_be_named_as_one_that_ends_here() {
+    let seller = Seller::plain().await;
+    let world = World::start(seller.address).await;
+    let (_, _, signer) = signing(&world).await;
+    let signed = || signer.sign(post().field("X-Mine", "a"));
+    for connection in ["x-mine", "close, X-MINE", "keep-alive,x-mine"] {
+        let answer = world.call(&signed().field("Connection", connection)).await.expect(400);
+        assert!(answer.message().contains("signed header"), "{}", answer.message());
+    }
+    assert_eq!(seller.received_bytes(), 0);
+    world.call(&signed().field("Connection", "keep-alive, x-other")).await.expect(200);
+    assert_eq!(seller.request().head.get("x-mine"), Some("a"));
+}
+
+#[tokio::test]
 async fn faults_that_need_no_secret_are_named() {
     let seller = Seller::plain().await;
     let world = World::start(seller.address).await;

@@ -32,6 +32,7 @@ pub(super) async fn the_key_index_knows_apps_and_their_codes(world: World) {
         secrets: Vec::new(),
         codes: Vec::new(),
         products: Vec::new(),
+        networks: None,
         created_at: Timestamp::UNIX_EPOCH,
         limits: Limits::NONE,
     };

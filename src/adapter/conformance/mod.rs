@@ -4,6 +4,7 @@ mod documents;
 mod gateways;
 mod index;
 mod servers;
+mod signatures;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
@@ -16,6 +17,7 @@ use tokio::sync::broadcast::error::TryRecvError;
 use self::documents::*;
 use self::gateways::*;
 use self::index::*;
+use self::signatures::*;
 use crate::adapter::memory::MemoryStore;
 use crate::adapter::redis::tests::{Place, redis_binary};
 use crate::adapter::sqlite::SqliteStore;
@@ -36,6 +38,7 @@ use crate::domain::offer::{Offer, Validity};
 use crate::ports::account_store::{AccountStore, Believed, Commit, CommitError, LIST_MAX, Loaded, Stamp, Write};
 use crate::ports::clock::Clock;
 use crate::ports::gateways::{Notice, ServerId};
+use crate::ports::replay::ReplayCache;
 
 /// A clock that stands until it is set.
 struct StoppedClock(Mutex<Timestamp>);
@@ -52,6 +55,8 @@ type Overwrite = Box<dyn Fn(&AccountId, &str, &str)>;
 /// A store of its own for each test.
 struct World {
     store: Arc<dyn AccountStore>,
+    /// The same store.
+    used: Arc<dyn ReplayCache>,
     clock: Arc<StoppedClock>,
     /// The ids in an account's outbox.
     outbox: ReadOutbox,
@@ -78,6 +83,7 @@ fn memory() -> World {
     let store = Arc::new(MemoryStore::new(clock.clone()));
     let (reads, writes, restarts) = (store.clone(), store.clone(), store.clone());
     World {
+        used: store.clone(),
         store,
         clock,
         outbox: Box::new(move |account| reads.outbox(account).iter().map(Event::id).collect()),
@@ -106,6 +112,7 @@ fn sqlite() -> World {
         assert_eq!(tool.execute(update, [account.as_str(), name, body]), Ok(1));
     };
     World {
+        used: store.clone(),
         store,
         clock,
         outbox: Box::new(outbox),
@@ -133,12 +140,14 @@ fn key(id: &str, hash: u8) -> ApiKey {
         id: KeyId::new(id).unwrap(),
         hash: KeyHash([hash; 32]),
         hint: "sk-tg-ab…yz".into(),
+        former: Vec::new(),
         description: String::new(),
         created_at: Timestamp::UNIX_EPOCH,
         expires_at: None,
         disabled: false,
         products: None,
         models: None,
+        networks: None,
         project: ProjectId::default(),
         tags: Tags::default(),
         limits: Limits::NONE,
@@ -576,4 +585,8 @@ on_every_store! {
     a_gateway_that_is_always_late_gets_a_turn
     a_gateway_lives_for_a_while_after_its_heartbeat
     every_listener_hears_every_notice
+    a_signature_is_used_first_once_however_many_ask_at_once
+    a_used_signature_is_remembered_until_it_is_over
+    no_used_signature_makes_room_for_another_before_it_is_over
+    what_a_store_may_have_forgotten_is_not_taken_for_new
 }

@@ -14,6 +14,7 @@ pub(super) async fn world(place: Place, prefix: &str) -> World {
     let there = Arc::new(RedisWorld::open(place, prefix, clock.clone()).await);
     let (reads, writes, restarts) = (there.clone(), there.clone(), there.clone());
     World {
+        used: there.store.clone(),
         store: there.store.clone(),
         clock,
         outbox: Box::new(move |account| reads.outbox(account)),

@@ -24,8 +24,6 @@ const SETTLED: &str = "settled";
 const REMOVAL_LOCK: &str = "removal.lock";
 /// A run's directory until it is complete.
 const UNFINISHED: &str = "new";
-/// Where Linux says which boot this is.
-const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// Why a data directory cannot be used. Each text says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -318,14 +316,6 @@ pub(super) fn runs(journal: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     runs.sort();
     Ok(runs)
 }
-
-/// This boot of this host, or a word that never counts as the same boot.
-pub(super) fn boot_id() -> String {
-    std::fs::read_to_string(BOOT_ID).map_or_else(|_| UNKNOWN_BOOT.to_owned(), |text| text.trim().to_owned())
-}
-
-/// Where no boot can be told from another.
-pub(super) const UNKNOWN_BOOT: &str = "unknown";
 
 fn make_dir(path: &Path) -> Result<(), OpenError> {
     let made = DirBuilder::new().mode(0o700).recursive(true).create(path);

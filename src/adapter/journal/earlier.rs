@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use jiff::Timestamp;
 
-use super::data_dir::{self, RunInfo, UNKNOWN_BOOT};
+use super::data_dir::{self, RunInfo};
 use super::disk::release_zeros;
 use super::reader::{self, Wanted};
+use crate::adapter::boot::UNKNOWN_BOOT;
 use crate::domain::id::{GatewayId, Incarnation};
 use crate::ports::gateways::Servers;
 use crate::ports::journal::{Damage, EarlierRun, EarlierRuns, JournalError, Record};

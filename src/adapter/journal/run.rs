@@ -8,11 +8,12 @@ use std::time::Instant;
 
 use super::SEGMENT_BYTES_MIN;
 use super::alarm::Alarm;
-use super::data_dir::{self, DataDir, Held, NewRun, OpenError, unusable};
+use super::data_dir::{DataDir, Held, NewRun, OpenError, unusable};
 use super::disk::{Disk, RealDisk};
 use super::earlier::Earlier;
 use super::retention::Tidier;
 use super::writer::{Shared, Writer};
+use crate::adapter::boot::boot_id;
 use crate::domain::id::Incarnation;
 use crate::ports::journal::{EarlierRuns, Journal, JournalError};
 
@@ -63,7 +64,7 @@ impl DataDir {
 
 impl Run {
     pub(super) fn begin(data_dir: DataDir, options: RunOptions, disk: Arc<dyn Disk>) -> Result<Self, OpenError> {
-        let boot_id = data_dir::boot_id();
+        let boot_id = boot_id();
         let NewRun { number, dir, alive } = data_dir.new_run(&boot_id)?;
         let segment_bytes = options.segment_bytes.max(SEGMENT_BYTES_MIN);
         let shared = Arc::new(Shared { dir: dir.clone(), segment_bytes, disk, alarm: Alarm::default() });

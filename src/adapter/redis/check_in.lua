@@ -11,7 +11,9 @@ for at = 7, #ARGV do
 end
 if not all and ARGV[5] ~= '1' and now - asked < tonumber(ARGV[4]) then return answer('waiting') end
 local kept_since = redis.call('HGET', KEYS[1], 'kept_since')
+-- What happened before this moment may be forgotten, where anything can be.
+local opened = ARGV[5] == '1' and redis.call('HGET', KEYS[1], 'opened') or exact(now)
 redis.call('DEL', KEYS[1])
-redis.call('HSET', KEYS[1], 'epoch', epoch, 'open', server)
+redis.call('HSET', KEYS[1], 'epoch', epoch, 'open', server, 'opened', opened)
 if kept_since then redis.call('HSET', KEYS[1], 'kept_since', kept_since) end
 return answer('open')

@@ -65,6 +65,11 @@ impl Keys {
         self.of_bucket(bucket, "events")
     }
 
+    /// Sorted set: used signatures whose names begin with the bucket's byte, by the moment at which they are over.
+    pub(super) fn signatures(&self, bucket: u8) -> String {
+        self.of_bucket(bucket, "signatures")
+    }
+
     /// Something to try commands on.
     pub(super) fn probe(&self, name: &str) -> String {
         self.of_bucket(REGISTRY, &format!("probe:{name}"))

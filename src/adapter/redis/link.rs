@@ -47,6 +47,13 @@ struct Complaint {
     broken: bool,
 }
 
+/// How long an answer is waited for, and whether a command may be sent again meanwhile.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    pub(super) deadline: Instant,
+    pub(super) once: bool,
+}
+
 /// Asks questions.
 pub(super) struct Link {
     status: watch::Receiver<Status>,
@@ -83,14 +90,20 @@ impl Link {
         }
     }
 
-    /// Sends a command. If the connection turns out to be broken, once more on another: every command here does no
-    /// harm when it is carried out twice.
+    /// Sends a command. If the connection turns out to be broken, once more on another: nearly every command here does
+    /// no harm when it is carried out twice.
     pub(super) async fn ask(&self, command: &Cmd) -> Result<Value, Fault> {
         self.ask_by(command, Instant::now() + self.timeout).await
     }
 
     /// The same, for one of several commands that have one deadline.
     pub(super) async fn ask_by(&self, command: &Cmd, deadline: Instant) -> Result<Value, Fault> {
+        self.ask_with(command, Patience { deadline, once: false }).await
+    }
+
+    /// The same; one of those that do harm twice is sent once.
+    pub(super) async fn ask_with(&self, command: &Cmd, patience: Patience) -> Result<Value, Fault> {
+        let Patience { deadline, once } = patience;
         let mut after = 0;
         loop {
             let (connection, mut wire) = self.wire(after, deadline).await?;
@@ -110,7 +123,7 @@ impl Link {
                 Reaction::Doubt => complain(false),
                 Reaction::Replace => {
                     complain(true);
-                    if after == 0 {
+                    if after == 0 && !once {
                         after = connection;
                         continue;
                     }

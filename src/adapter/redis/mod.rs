@@ -18,6 +18,7 @@ mod script;
 #[cfg(test)]
 #[path = "../../../tests/harness/redis.rs"]
 mod servers;
+mod signatures;
 #[cfg(test)]
 pub(super) mod tests;
 mod write;
@@ -37,10 +38,11 @@ use self::dial::Dial;
 use self::fault::Fault;
 use self::feed::Ear;
 use self::keys::{Keys, bucket_of};
-use self::link::{Down, Link};
+use self::link::{Down, Link, Patience};
 use self::reply::Answer;
 use self::script::{Script, Scripts};
 use crate::config::{Redis, RedisServers};
+use crate::domain::credential::SignatureUse;
 use crate::domain::id::{AccountId, Incarnation, ProductId};
 use crate::domain::key::KeyHash;
 use crate::domain::package::Package;
@@ -48,6 +50,7 @@ use crate::ports::BoxFuture;
 use crate::ports::account_store::{AccountStore, AccountSummary, Commit, CommitError, Loaded, StoreError};
 use crate::ports::clock::Entropy;
 use crate::ports::gateways::{CheckIn, Heartbeat, Notice, Servers};
+use crate::ports::replay::{ReplayCache, UsedSignature};
 
 /// Why the store was not opened.
 #[derive(Debug, thiserror::Error)]
@@ -179,6 +182,14 @@ impl Shared {
         Answer::read(self.scripts.run((&self.link, self.deadline()), script, keys, &all).await?)
     }
 
+    /// The same for a script that does harm when it runs twice: a connection that breaks is the end of it.
+    async fn run_once(&self, script: &Script, keys: &[String], arguments: Vec<String>) -> Result<Answer, Fault> {
+        let mut all = vec![self.epoch()];
+        all.extend(arguments);
+        let patience = Patience { deadline: self.deadline(), once: true };
+        Answer::read(self.scripts.run_by((&self.link, patience), script, keys, &all).await?)
+    }
+
     async fn load(&self, account: &AccountId) -> Result<Option<Loaded>, StoreError> {
         let keys = &self.keys;
         let keys = [keys.server(bucket_of(account)), keys.stamps(account), keys.account(account), keys.pools(account)];
@@ -192,6 +203,13 @@ impl Shared {
         command.arg(self.keys.notices()).arg(self.ear.signed(text));
         let _: Value = self.link.ask(&command).await?;
         Ok(())
+    }
+}
+
+impl ReplayCache for RedisStore {
+    fn note_use(&self, used: UsedSignature, max: usize) -> BoxFuture<'_, Result<SignatureUse, StoreError>> {
+        let shared = Arc::clone(&self.shared);
+        self.carry(async move { shared.note_use(used, max).await })
     }
 }
 

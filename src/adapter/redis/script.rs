@@ -7,7 +7,7 @@ use redis::{Value, cmd};
 use tokio::time::Instant;
 
 use super::fault::Fault;
-use super::link::Link;
+use super::link::{Link, Patience};
 #[cfg(test)]
 use crate::ports::clock::Clock;
 
@@ -45,6 +45,7 @@ pub(super) struct Scripts {
     pub(super) find: Script,
     pub(super) commit: Script,
     pub(super) check_in: Script,
+    pub(super) note_use: Script,
     pub(super) heartbeat: Script,
     pub(super) heard: Script,
     pub(super) claim: Script,
@@ -63,6 +64,7 @@ impl Scripts {
             find: Script::new(&[include_str!("find.lua"), SERVER, include_str!("found.lua")].concat()),
             commit: named(include_str!("commit.lua")),
             check_in: named(include_str!("check_in.lua")),
+            note_use: named(include_str!("note_use.lua")),
             heartbeat: named(include_str!("heartbeat.lua")),
             heard: named(include_str!("heard.lua")),
             claim: Script::new(include_str!("claim.lua")),
@@ -72,10 +74,21 @@ impl Scripts {
         }
     }
 
-    /// Runs a script before a deadline.
+    /// Runs a script before a deadline. On a connection that breaks it may run twice.
     pub(super) async fn run(
         &self,
         (link, deadline): (&Link, Instant),
+        script: &Script,
+        keys: &[String],
+        arguments: &[String],
+    ) -> Result<Value, Fault> {
+        self.run_by((link, Patience { deadline, once: false }), script, keys, arguments).await
+    }
+
+    /// The same, with more to say about how it is asked.
+    pub(super) async fn run_by(
+        &self,
+        (link, patience): (&Link, Patience),
         script: &Script,
         keys: &[String],
         arguments: &[String],
@@ -87,10 +100,10 @@ impl Scripts {
         };
         #[cfg(test)]
         if let Some(clock) = &self.clock {
-            return link.ask_by(&command("EVAL", &at(script.text(), &**clock)), deadline).await;
+            return link.ask_with(&command("EVAL", &at(script.text(), &**clock)), patience).await;
         }
-        match link.ask_by(&command("EVALSHA", script.hash()), deadline).await {
-            Err(Fault::Forgotten) => link.ask_by(&command("EVAL", script.text()), deadline).await,
+        match link.ask_with(&command("EVALSHA", script.hash()), patience).await {
+            Err(Fault::Forgotten) => link.ask_with(&command("EVAL", script.text()), patience).await,
             answer => answer,
         }
     }

@@ -5,6 +5,7 @@
 
 mod open;
 mod read;
+mod signatures;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -20,9 +21,11 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 
 pub use self::open::OpenError;
 use self::open::Opened;
+use self::signatures::UsedSignatures;
 use self::write::{Job, Writer};
 use super::documents::NOTICES_KEPT;
 use super::gateways::Heartbeats;
+use crate::domain::credential::SignatureUse;
 use crate::domain::id::{AccountId, Incarnation, ProductId};
 use crate::domain::key::KeyHash;
 use crate::domain::package::Package;
@@ -30,6 +33,7 @@ use crate::ports::BoxFuture;
 use crate::ports::account_store::{AccountStore, AccountSummary, Commit, CommitError, Loaded, StoreError};
 use crate::ports::clock::Clock;
 use crate::ports::gateways::{CheckIn, Heartbeat, Notice, ServerId, Servers};
+use crate::ports::replay::{ReplayCache, UsedSignature};
 
 /// Commits that may wait to be written; further ones wait for room.
 const COMMITS_QUEUED_MAX: usize = 1_024;
@@ -59,7 +63,8 @@ impl SqliteStore {
         let Opened { lock, writer, reader, server } = open::open(path)?;
         let notices = broadcast::Sender::new(NOTICES_KEPT);
         let (commits, queued) = mpsc::channel(COMMITS_QUEUED_MAX);
-        let writer = Writer::new(writer, server.clone(), clock.clone(), notices.clone());
+        let used = UsedSignatures::load(&writer, clock.now()).map_err(|error| open::fault(path, &error))?;
+        let writer = Writer::new((writer, used), server.clone(), clock.clone(), notices.clone());
         let writing = spawn("store-write", path, move || writer.run(queued))?;
         let mut store = Self::reading(path, clock, (reader, server))?;
         (store.notices, store.commits, store.writing, store.lock) = (notices, Some(commits), Some(writing), Some(lock));
@@ -116,7 +121,15 @@ impl SqliteStore {
     async fn send(&self, commit: Commit) -> Result<Timestamp, CommitError> {
         let (sender, answer) = oneshot::channel();
         let commits = self.commits.as_ref().ok_or_else(only_read)?;
-        commits.send(Job { commit, answer: sender }).await.map_err(|_| ended())?;
+        commits.send(Job::Commit(Box::new(commit), sender)).await.map_err(|_| ended())?;
+        answer.await.map_err(|_| ended())?
+    }
+
+    async fn note(&self, used: UsedSignature, max: usize) -> Result<SignatureUse, StoreError> {
+        let (sender, answer) = oneshot::channel();
+        let commits = self.commits.as_ref().ok_or_else(only_read)?;
+        let job = Job::Use(signatures::Job { used, max, answer: sender });
+        commits.send(job).await.map_err(|_| ended())?;
         answer.await.map_err(|_| ended())?
     }
 }
@@ -130,6 +143,12 @@ impl Drop for SqliteStore {
             let _ = thread.join(); // a panic in it has been reported already
         }
         drop(self.lock.take());
+    }
+}
+
+impl ReplayCache for SqliteStore {
+    fn note_use(&self, used: UsedSignature, max: usize) -> BoxFuture<'_, Result<SignatureUse, StoreError>> {
+        Box::pin(self.note(used, max))
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, Row, TransactionBehavior};
 
+use super::signatures;
 use crate::ports::gateways::ServerId;
 
 /// What this program writes and reads, in the file's `user_version`.
@@ -225,10 +226,10 @@ fn prepare(db: &mut Connection) -> rusqlite::Result<()> {
         transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
         transaction.commit()?;
     }
-    Ok(())
+    db.execute_batch(signatures::SCHEMA)
 }
 
-fn fault(path: &Path, error: &rusqlite::Error) -> OpenError {
+pub(super) fn fault(path: &Path, error: &rusqlite::Error) -> OpenError {
     let (path, reason) = (path.to_owned(), error.to_string());
     match error.sqlite_error_code() {
         Some(ErrorCode::NotADatabase) => OpenError::NotAStore { path },

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use rusqlite::Connection;
 use tokio::sync::broadcast;
 
+use super::signatures::UsedSignatures;
 use super::write::Writer;
 use super::{OpenError, SqliteStore, open};
 use crate::adapter::clock::SystemClock;
@@ -51,7 +52,8 @@ impl World {
     fn writer(&self) -> (Writer, broadcast::Receiver<Notice>) {
         let (notices, listener) = broadcast::channel(16);
         let opened = open::open(&self.path).unwrap();
-        (Writer::new(opened.writer, opened.server, Arc::new(SystemClock), notices), listener)
+        let used = UsedSignatures::load(&opened.writer, Timestamp::now()).unwrap();
+        (Writer::new((opened.writer, used), opened.server, Arc::new(SystemClock), notices), listener)
     }
 }
 

@@ -8,6 +8,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::read;
+use super::signatures::{self, UsedSignatures};
 use crate::adapter::documents::{self, HEAD, Verdict};
 use crate::adapter::gateways::{Turns, check_believed};
 use crate::domain::account::Account;
@@ -22,10 +23,10 @@ use crate::ports::gateways::{Notice, ServerId};
 /// Most commits of one transaction: bounds how long the first of them waits for the last.
 const GROUP_MAX: usize = 128;
 
-/// A commit, and who waits for it.
-pub(super) struct Job {
-    pub(super) commit: Commit,
-    pub(super) answer: oneshot::Sender<Result<Timestamp, CommitError>>,
+/// What is to be written, and who waits for it.
+pub(super) enum Job {
+    Commit(Box<Commit>, oneshot::Sender<Result<Timestamp, CommitError>>),
+    Use(signatures::Job),
 }
 
 /// How a commit went.
@@ -59,6 +60,7 @@ impl From<rusqlite::Error> for Failure {
 /// Owns the connection that writes.
 pub(super) struct Writer {
     pub(super) db: Connection,
+    used: UsedSignatures,
     /// Whether the connection waits for the disk at each transaction (`synchronous` is FULL, else NORMAL).
     waits_for_disk: bool,
     clock: Arc<dyn Clock>,
@@ -69,25 +71,47 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) fn new(
-        db: Connection,
+        (db, used): (Connection, UsedSignatures),
         server: ServerId,
         clock: Arc<dyn Clock>,
         notices: broadcast::Sender<Notice>,
     ) -> Self {
-        Self { db, waits_for_disk: true, clock, server, turns: Turns::default(), notices }
+        Self { db, used, waits_for_disk: true, clock, server, turns: Turns::default(), notices }
     }
 
     /// Writes until all senders have gone.
     pub(super) fn run(mut self, mut queued: mpsc::Receiver<Job>) {
         let mut jobs = Vec::with_capacity(GROUP_MAX);
         while queued.blocking_recv_many(&mut jobs, GROUP_MAX) > 0 {
-            let (commits, waiting): (Vec<_>, Vec<_>) = jobs.drain(..).map(|job| (job.commit, job.answer)).unzip();
-            for (waiting, answer) in waiting.into_iter().zip(self.write_group(&commits)) {
-                let _ = waiting.send(answer); // fails when whoever asked has gone
+            let (mut commits, mut waiting, mut uses) = (Vec::new(), Vec::new(), Vec::new());
+            for job in jobs.drain(..) {
+                match job {
+                    Job::Commit(commit, answer) => {
+                        commits.push(*commit);
+                        waiting.push(answer);
+                    }
+                    Job::Use(job) => uses.push(job),
+                }
+            }
+            // A call waits for a use: it goes first.
+            if !uses.is_empty() {
+                self.note_uses(uses);
+            }
+            if !commits.is_empty() {
+                for (waiting, answer) in waiting.into_iter().zip(self.write_group(&commits)) {
+                    let _ = waiting.send(answer); // fails when whoever asked has gone
+                }
             }
         }
         // A wish: what stays in the log is read at the next start.
         let _ = self.db.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
+    }
+
+    /// Notes uses without waiting for the disk: the process's death loses none. Where the connection cannot be set to that,
+    /// it waits.
+    fn note_uses(&mut self, uses: Vec<signatures::Job>) {
+        let _ = self.wait_for_disk(false);
+        self.used.write_group(&mut self.db, uses, self.clock.now());
     }
 
     /// Writes commits in one transaction and tells of those that changed a head document. Answers in their order.

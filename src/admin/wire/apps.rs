@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 use crate::domain::app::{App, AppCode};
 use crate::domain::id::{AppCodeId, AppId, ProductId};
 use crate::domain::limit::Limits;
+use crate::domain::network::Network;
 
 /// Adds an app.
 #[derive(Clone, Default, Serialize, Deserialize, ToSchema)]
@@ -24,6 +25,10 @@ pub struct AddApp {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(value_type = Vec<String>)]
     pub products: Vec<ProductId>,
+    /// The only networks from which it is accepted: addresses and ranges; left out: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<String>>, example = json!(["192.0.2.7", "2001:db8::/32"]))]
+    pub networks: Option<Vec<Network>>,
 }
 
 /// An app with its present secret.
@@ -49,6 +54,10 @@ pub struct AppView {
     /// The products that it opens.
     #[schema(value_type = Vec<String>)]
     pub products: Vec<ProductId>,
+    /// The only networks from which it is accepted; missing: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<String>>)]
+    pub networks: Option<Vec<Network>>,
     /// Its secrets, the present one first.
     pub secrets: Vec<SecretView>,
     /// Its AppCodes, at most five.
@@ -97,6 +106,7 @@ impl From<App> for AppView {
             name: app.name,
             app_key: app.app_key,
             products: app.products,
+            networks: app.networks,
             secrets: secrets.map(|secret| SecretView { created_at: secret.created_at, until: secret.until }).collect(),
             codes: app.codes.into_iter().map(CodeView::from).collect(),
             created_at: app.created_at,
@@ -122,6 +132,16 @@ pub struct RotateSecret {
     /// For how many seconds the one before is accepted, too; at most 2592000 (30 days); left out: no longer.
     #[serde(default)]
     pub overlap_seconds: u32,
+}
+
+/// Sets the only networks from which an app is accepted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AllowNetworks {
+    /// Addresses and ranges, in place of all that there are; `null`: all networks.
+    #[schema(value_type = Option<Vec<String>>, example = json!(["192.0.2.7", "2001:db8::/32"]))]
+    #[serde(deserialize_with = "Option::deserialize")]
+    pub networks: Option<Vec<Network>>,
 }
 
 /// Adds an AppCode.

@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 
 use super::limits::AppLimit;
 use super::{AdminAccess, Idempotency};
 use crate::domain::id::{AccountId, AppCodeId, AppId, ProductId};
+use crate::domain::network::Network;
 
 /// Apps.
 #[derive(Debug, Args)]
@@ -71,6 +72,8 @@ pub enum AppsCommand {
     Unbind(AppAndProduct),
     /// Set how many calls an app may make, over all products, in place of all limits that it has
     Limit(AppLimit),
+    /// Set the networks from which an app is accepted, in place of those that it has
+    Networks(AppNetworks),
     /// Delete an app for ever, with its secrets and AppCodes
     Delete(WhichApp),
 }
@@ -92,6 +95,9 @@ pub struct AppAdd {
     /// A product that it opens, may be repeated
     #[arg(long = "product", value_name = "PRODUCT", value_parser = ProductId::new)]
     pub products: Vec<ProductId>,
+    /// A network from which it is accepted, like 192.0.2.7 or 2001:db8::/32, may be repeated; without it all
+    #[arg(long = "network", value_name = "NETWORK", value_parser = Network::new)]
+    pub networks: Vec<Network>,
     /// Makes asking again safe.
     #[command(flatten)]
     pub once: Idempotency,
@@ -106,6 +112,21 @@ pub struct WhichApp {
     /// The app's id
     #[arg(value_parser = AppId::new)]
     pub app: AppId,
+}
+
+/// From where an app is accepted.
+#[derive(Debug, Args)]
+#[command(group(ArgGroup::new("networks_wanted").required(true)))]
+pub struct AppNetworks {
+    /// Which app.
+    #[command(flatten)]
+    pub app: WhichApp,
+    /// A network, like 192.0.2.7 or 2001:db8::/32, may be repeated
+    #[arg(long = "network", value_name = "NETWORK", value_parser = Network::new, group = "networks_wanted")]
+    pub networks: Vec<Network>,
+    /// All networks
+    #[arg(long, group = "networks_wanted")]
+    pub all_networks: bool,
 }
 
 /// An app and a product.

@@ -117,6 +117,20 @@ pub(super) fn accept(given: Given<Vec<Given<RawScheme>>>, kind: Option<RawKind>,
     Some(accepted)
 }
 
+/// Whether signatures are accepted once.
+pub(super) fn replay_protection(given: Given<bool>, accept: Option<&[Scheme]>, cx: Cx<'_>) -> Option<bool> {
+    let place = given.value().map(|at| at.place);
+    let wanted = given.or(false)?;
+    if let (true, Some(place), Some(accept)) = (wanted, place, accept)
+        && !accept.contains(&Scheme::Signature)
+    {
+        let message = "`replay_protection` is for products that accept `signature`; add it to `accept`";
+        cx.report.note(place, message);
+        return None;
+    }
+    Some(wanted)
+}
+
 /// The query parameter that may hold an AppCode.
 pub(super) fn app_code_query(given: Given<String>, accept: Option<&[Scheme]>, cx: Cx<'_>) -> Option<Option<String>> {
     let place = given.value().map(|at| at.place);

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Cx, credentials, headers, limits, upstream};
+use super::{Cx, cors, credentials, headers, limits, upstream};
 use crate::config::address::{host_name, plain_path, web_url};
 use crate::config::problem::PlaceId;
 use crate::config::raw::{RawAccess, RawBreakRule, RawDurability, RawKind, RawMeter, RawProduct, defaults};
@@ -78,6 +78,7 @@ fn product(at: At<RawProduct>, cx: Cx<'_>) -> Sold {
     let accept = credentials::accept(raw.accept, kind, cx);
     let app_code_query = credentials::app_code_query(raw.app_code_query, accept.as_deref(), cx);
     let (unsigned_payload, signature_debug) = (raw.unsigned_payload.or(false), raw.signature_debug.or(false));
+    let replay_protection = credentials::replay_protection(raw.replay_protection, accept.as_deref(), cx);
     let access_place = raw.access.value().map_or(place, |at| at.place);
     let access = raw.access.or(RawAccess::Keys);
     let meter = raw.meter.or(RawMeter::Calls);
@@ -111,6 +112,7 @@ fn product(at: At<RawProduct>, cx: Cx<'_>) -> Sold {
     let limits = limits::limits(raw.limits, place, cx);
     let end_user_header = cx.text(raw.end_user_header, headers::end_user);
     let more_headers = response_headers(raw.response_headers, cx);
+    let cors = raw.cors.section(place).and_then(|at| cors::rule(at.value, cx));
     let build = || {
         let kind = route.as_ref()?.kind.clone();
         Some(Product {
@@ -123,6 +125,7 @@ fn product(at: At<RawProduct>, cx: Cx<'_>) -> Sold {
             },
             accept: accept?,
             unsigned_payload: unsigned_payload?,
+            replay_protection: replay_protection?,
             signature_debug: signature_debug?,
             app_code_query: app_code_query?,
             meter: meter?,
@@ -135,6 +138,7 @@ fn product(at: At<RawProduct>, cx: Cx<'_>) -> Sold {
             limits: limits?.0,
             each: limits?.1,
             end_user_header: end_user_header?.map(|at| at.value),
+            cors: cors?,
         })
     };
     let product = build();

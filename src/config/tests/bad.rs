@@ -94,7 +94,8 @@ fn a_wrong_type_names_the_right_one() {
 
 #[test]
 fn a_section_is_no_single_value() {
-    let sections = ["store", "listeners", "admin", "secrets", "log", "limits", "journal", "products", "offers"];
+    let sections =
+        ["store", "listeners", "proxies", "admin", "secrets", "log", "limits", "journal", "products", "offers"];
     for key in sections {
         let text = format!("{}\n{key}: 5\n", without_section(key));
         let number = text.lines().count();

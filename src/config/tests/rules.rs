@@ -53,6 +53,53 @@ fn the_gateway_itself() {
 }
 
 #[test]
+fn whose_pages_may_call() {
+    let at = "products[0].cors.origins[0]";
+    for bad in [
+        "app.example.com",
+        "https://app.example.com/",
+        "https://app.example.com/x",
+        "\"null\"",
+        "https://*.example.com",
+        "https://a@b",
+        "\"\"",
+        "https://",
+    ] {
+        value("origins: [https://app.example.com]", &format!("[{bad}]"), at, "is not an origin");
+    }
+    value("origins: [https://app.example.com]", "[https://App.example.com]", at, "capital letters");
+    value("origins: [https://app.example.com]", "[https://app.example.com:443]", at, "its scheme's own port");
+    let all = "products[0].cors.origins";
+    value("origins: [https://app.example.com]", "[\"*\", https://a.example]", all, "stands for all");
+    value("methods: [GET, POST]", "[get]", "products[0].cors.methods[0]", "is not a method");
+    value(
+        "exposed_headers: [X-Seller-Region]",
+        "[\"a b\"]",
+        "products[0].cors.exposed_headers[0]",
+        "the name of a header",
+    );
+    value("max_age: 10m", "10", "products[0].cors.max_age", "has no unit");
+    let none = BASE.replace("origins: [https://app.example.com]", "origins: []");
+    assert!(parsed(&none).is_ok(), "nobody's pages");
+}
+
+#[test]
+fn proxies() {
+    value("trusted: [10.0.0.0/8, 192.0.2.7]", "[10.0.0.0/8, localhost]", "proxies.trusted[1]", "is not a network");
+    value("trusted: [10.0.0.0/8, 192.0.2.7]", "[10.0.0.1/8]", "proxies.trusted[0]", "write `10.0.0.0/8`");
+    value("trusted: [10.0.0.0/8, 192.0.2.7]", "[10.0.0.0/33]", "proxies.trusted[0]", "at most `/32`");
+    value("header: forwarded", "X-Forwarded-For", "proxies.header", "did you mean `x-forwarded-for`?");
+    value("header: forwarded", "x-real-ip", "proxies.header", "write one of `x-forwarded-for`, `forwarded`");
+    check(
+        "trusted: [10.0.0.0/8, 192.0.2.7]",
+        "trusted: []",
+        "proxy_protocol: true",
+        "proxies.proxy_protocol",
+        "nobody is trusted",
+    );
+}
+
+#[test]
 fn logs_limits_and_the_journal() {
     value("level: debug", "dbug", "log.level", "did you mean `debug`?");
     value("level: debug", "INFO", "log.level", "write one of `error`, `warn`, `info`, `debug`, `trace`");
@@ -152,6 +199,8 @@ fn keys_of_another_kind() {
     check("kind: llm", "kind: llm\n    path: /a", "path: /a", "products[0].path", "is for `kind: http`");
     check("kind: llm", "kind: llm\n    strip_path: no", "strip_path: no", "products[0].strip_path", "neither");
     check("kind: llm", "kind: llm\n    strip_path: true", "strip_path: true", "products[0].strip_path", "take it out");
+    let words = "for products that accept `signature`";
+    check("kind: llm", "kind: llm\n    replay_protection: true", "true", "products[0].replay_protection", words);
     check("kind: http", "kind: http\n    models: {}", "models: {}", "products[1].models", "is for `kind: llm`");
     check(
         "kind: http",

@@ -56,6 +56,8 @@ pub enum Malformed {
     Version,
     /// The method is `CONNECT`.
     Connect,
+    /// The method is `TRACE` or `TRACK`: an answer to it would show the seller's credential.
+    Trace,
     /// A byte that no target may hold, or a fragment.
     TargetByte,
     /// Neither a path nor an absolute http(s) URL, nor `*` of an OPTIONS request.
@@ -80,6 +82,8 @@ pub enum Malformed {
     NameByte,
     /// An underscore in a header name: gateways behind us would read it as a hyphen.
     NameUnderscore,
+    /// A name that is a framing or guarded header's but for its hyphens: some servers read it as that.
+    NameResemblesGuarded,
     /// A control byte in a header value.
     ValueByte,
     /// Two `Content-Length` lines, equal ones too.
@@ -102,6 +106,8 @@ pub enum Malformed {
     ConnectionNamesGuarded,
     /// Two `Authorization` lines.
     AuthorizationRepeated,
+    /// Two `Content-Type` lines: whether a body is read as JSON must not depend on which one counts.
+    TypeRepeated,
 }
 
 impl Malformed {
@@ -118,6 +124,7 @@ impl Malformed {
             }
             Self::Version => "the http version is not served here; send HTTP/1.1 or HTTP/1.0",
             Self::Connect => "the CONNECT method is not served; this is no forward proxy",
+            Self::Trace => "the TRACE method is not served; the answer to it would show headers that are not yours",
             Self::TargetByte => {
                 "the request target holds a byte that must be percent-encoded, or a fragment; encode it or leave it out"
             }
@@ -134,6 +141,9 @@ impl Malformed {
             Self::NameEmpty => "a header has no name; send name, colon and value",
             Self::NameByte => "a header name holds a byte that is not allowed; use letters, digits and hyphens",
             Self::NameUnderscore => "a header name holds an underscore; use a hyphen in its place",
+            Self::NameResemblesGuarded => {
+                "a header name is another header's but for its punctuation; use that header, or another name"
+            }
             Self::ValueByte => "a header value holds a control byte; remove or encode it",
             Self::LengthRepeated => "the content-length header is repeated; send exactly one",
             Self::LengthMalformed => {
@@ -149,6 +159,7 @@ impl Malformed {
                 "the connection header names a header that must reach the gateway; take that name out of it"
             }
             Self::AuthorizationRepeated => "the authorization header is repeated; send exactly one",
+            Self::TypeRepeated => "the content-type header is repeated; send exactly one",
         }
     }
 }

@@ -13,6 +13,7 @@ pub(super) struct Fields<'a> {
     length: Option<u64>,
     chunked: bool,
     authorization: bool,
+    content_type: bool,
     expects_continue: bool,
     close: bool,
     keep_alive: bool,
@@ -21,13 +22,8 @@ pub(super) struct Fields<'a> {
 impl<'a> Fields<'a> {
     /// Takes one header line without its line end.
     pub(super) fn take(&mut self, line: &'a [u8]) -> Result<(), HeadFault> {
-        let end = line.iter().position(|byte| !class::is_name(*byte)).unwrap_or(line.len());
-        let (name, value) = match line.split_at_checked(end) {
-            Some((name @ [_, ..], [b':', value @ ..])) => (name, value),
-            Some(_) | None => return Err(name_fault(line, end).into()),
-        };
-        // No early end: this way the compiler checks many bytes at once.
-        if value.iter().fold(false, |bad, byte| bad | !class::is_value(*byte)) {
+        let (name, value) = split(line, class::is_plain_name).map_or_else(|_| split_odd(line), Ok)?;
+        if !class::are_values(value) {
             let fault = if value.contains(&b'\r') { Malformed::BareCarriageReturn } else { Malformed::ValueByte };
             return Err(fault.into());
         }
@@ -45,6 +41,12 @@ impl<'a> Fields<'a> {
             }
             7 if name.eq_ignore_ascii_case(b"upgrade") => Err(HeadFault::UpgradeOffered),
             10 if name.eq_ignore_ascii_case(b"connection") => self.note_connection(value),
+            12 if name.eq_ignore_ascii_case(b"content-type") => {
+                if std::mem::replace(&mut self.content_type, true) {
+                    return Err(Malformed::TypeRepeated.into());
+                }
+                Ok(())
+            }
             13 if name.eq_ignore_ascii_case(b"authorization") => {
                 if std::mem::replace(&mut self.authorization, true) {
                     return Err(Malformed::AuthorizationRepeated.into());
@@ -143,6 +145,25 @@ impl<'a> Fields<'a> {
             keep_alive: !self.close && (version == Version::Http11 || self.keep_alive),
         })
     }
+}
+
+/// Splits a line at the colon that ends its name; or tells where its name ends without one.
+fn split(line: &[u8], is_name: impl Fn(u8) -> bool) -> Result<(&[u8], &[u8]), usize> {
+    let end = line.iter().position(|byte| !is_name(*byte)).unwrap_or(line.len());
+    match line.split_at_checked(end) {
+        Some((name @ [_, ..], [b':', value @ ..])) => Ok((name, value)),
+        Some(_) | None => Err(end),
+    }
+}
+
+/// Splits a line whose name is not made of letters, digits and hyphens alone. Such names are rare, and none that means
+/// something here is one.
+fn split_odd(line: &[u8]) -> Result<(&[u8], &[u8]), HeadFault> {
+    let (name, value) = split(line, class::is_name).map_err(|end| name_fault(line, end))?;
+    if class::resembles_guarded(name) {
+        return Err(Malformed::NameResemblesGuarded.into());
+    }
+    Ok((name, value))
 }
 
 /// Says what is wrong with a line whose name ends at `end` without a colon, or is empty.

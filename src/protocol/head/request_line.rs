@@ -40,6 +40,9 @@ pub(super) fn read(line: &[u8]) -> Result<RequestLine<'_>, HeadFault> {
     if method.eq_ignore_ascii_case(b"CONNECT") {
         return Err(Malformed::Connect.into());
     }
+    if method.eq_ignore_ascii_case(b"TRACE") || method.eq_ignore_ascii_case(b"TRACK") {
+        return Err(Malformed::Trace.into());
+    }
     Ok(RequestLine { version, authority: authority(method, target)? })
 }
 

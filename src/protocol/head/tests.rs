@@ -373,6 +373,20 @@ fn authorization_and_expect() {
 }
 
 #[test]
+fn what_is_not_read_in_two_ways_behind_us() {
+    for method in ["TRACE", "trace", "Track"] {
+        check(with_line(&format!("{method} / HTTP/1.1")), refused(M::Trace));
+    }
+    check(with_line("TRACER / HTTP/1.1"), Ok(plain()));
+    for name in ["Transfer.Encoding", "Transfer~Encoding", "!Content-Length", "Content|Length", "X.Sdk.Date"] {
+        check(with_field(&format!("{name}: 1")), refused(M::NameResemblesGuarded));
+    }
+    check(with_field("x.y!#$%&'*+^`|~: 1"), Ok(plain()));
+    check(with_field("Content-Type: a/b\r\ncontent-type: a/b"), refused(M::TypeRepeated));
+    check(with_field("Content-Type: a/b\r\nX-Type: a/b"), Ok(plain()));
+}
+
+#[test]
 fn limits() {
     let lines = |count: usize| "X: b\r\n".repeat(count - 1) + "X: b";
     check(with_field(&lines(FIELDS_MAX - 1)), Ok(plain())); // and Host
@@ -470,5 +484,26 @@ proptest! {
             settled @ (HeadEnd::Complete { .. } | HeadEnd::Fault(_)) => settled,
         };
         prop_assert_eq!(in_two, whole);
+    }
+
+    /// Near to what is right: whatever the change, a verdict, and of an accepted head the engine's own.
+    #[test]
+    fn an_altered_head_is_judged_and_what_is_accepted_the_engine_takes(
+        altered in prop::collection::vec((any::<prop::sample::Index>(), 0..3_u8, prop_oneof![any::<u8>(), prop::sample::select(b"\r\n :\t,;_.".to_vec())]), 0..5),
+    ) {
+        let mut head = b"POST http://a.b:8/x?y HTTP/1.1\r\nHost: a.b:8\r\nContent-Length: 15\r\nConnection: close, te\r\nContent-Type: a/b\r\nX.Y: z\r\n\r\n".to_vec();
+        for (at, how, byte) in altered {
+            let at = at.index(head.len());
+            match how {
+                0 => head[at] = byte,
+                1 => head.insert(at, byte),
+                _ => drop(head.remove(at)),
+            }
+        }
+        if let HeadEnd::Complete { start, end } = find_head_end(&head, 0)
+            && check_head(&head[start..end]).is_ok()
+        {
+            prop_assert!(engine_takes(&head[start..end]), "{:?}", String::from_utf8_lossy(&head));
+        }
     }
 }

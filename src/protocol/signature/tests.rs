@@ -385,4 +385,24 @@ proptest! {
         let value = value.concat();
         prop_assert!(Claim::read(value.as_bytes(), &headers, None).is_err());
     }
+
+    /// Whatever a client may send, the gate lets through and a signer signs.
+    #[test]
+    fn any_request_that_is_signed_verifies(
+        target in "/[!-~]{0,40}", names in prop::collection::btree_set("x-[a-z0-9!#$%&'*+.^`|~-]{1,6}", 0..4), value in "[ -~\t]{0,12}",
+        body in prop::collection::vec(any::<u8>(), 0..64),
+    ) {
+        let headers: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), value.trim())).collect();
+        let wire = signed(&headers, &target, &body);
+        prop_assert_eq!(verified(&wire, BASE), Ok(Some(SignatureRule::Base)));
+        prop_assert!(verified(&wire, ALL).is_ok_and(|rule| rule.is_some()));
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic(value in prop::collection::vec(any::<u8>(), 0..200), date in "[0-9TZ]{0,17}", target in "/\\PC{0,20}") {
+        let mut wire = signed(&[("x-a", "1")], &target, b"");
+        let _ = Claim::read(&value, &wire.headers, None);
+        wire.headers.insert(DATE, HeaderValue::from_str(&date).unwrap());
+        let _ = verified(&wire, ALL);
+    }
 }

@@ -4,12 +4,13 @@
 use jiff::{SignedDuration, Timestamp};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{Accounts, Applied, ChangeError, InputFault, check_text, ids};
+use super::{Accounts, Applied, ChangeError, InputFault, check_networks, check_text, ids};
 use crate::domain::account::Account;
 use crate::domain::app::{App, AppChange, AppCode, AppSecret, MARKETPLACE_APP};
 use crate::domain::command::{Action, Command, Refusal};
 use crate::domain::id::{AccountId, AppCodeId, AppId, CommandId, ProductId};
 use crate::domain::limit::Limits;
+use crate::domain::network::Network;
 use crate::protocol::app_text::{
     AppTextFault, CODE_RANDOM_BYTES, HALF_BYTES, check_app_key, check_secret, code_from, code_hint, half_from, is_code,
 };
@@ -26,6 +27,8 @@ pub struct NewApp {
     pub secret: Option<SecretString>,
     /// The products that it opens.
     pub products: Vec<ProductId>,
+    /// The only networks from which it is accepted; `None`: all.
+    pub networks: Option<Vec<Network>>,
 }
 
 /// An app with its present secret.
@@ -71,6 +74,7 @@ impl Accounts {
         if new.products.len() > crate::domain::app::BINDINGS_MAX {
             return Err(InputFault::List("products").into());
         }
+        check_networks(new.networks.as_deref())?;
         if let Some(key) = &new.app_key {
             check_app_key(key).map_err(|fault| InputFault::AppText("app_key", fault))?;
         }
@@ -191,6 +195,20 @@ impl Accounts {
         self.change_app(account, app, None, AppChange::Limit(limits)).await
     }
 
+    /// Sets the only networks from which an app is accepted; `None`: all.
+    ///
+    /// # Errors
+    /// See [`ChangeError`].
+    pub async fn allow_networks(
+        &self,
+        account: &AccountId,
+        app: &AppId,
+        networks: Option<Vec<Network>>,
+    ) -> Result<App, ChangeError> {
+        check_networks(networks.as_deref())?;
+        self.change_app(account, app, None, AppChange::AllowNetworks(networks)).await
+    }
+
     /// Removes an app for ever.
     ///
     /// # Errors
@@ -217,6 +235,7 @@ impl Accounts {
             app_key,
             codes: Vec::new(),
             products: new.products,
+            networks: new.networks,
             created_at: now,
             limits: Limits::NONE,
         })

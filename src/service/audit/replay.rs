@@ -46,6 +46,7 @@ pub fn effect(body: &str) -> Option<Effect> {
         Action::ResolveSuspense { used: false, .. }
         | Action::AddKey(_)
         | Action::ChangeKey(..)
+        | Action::RotateKey(..)
         | Action::RevokeKey(_)
         | Action::LimitAccount(_)
         | Action::AddApp(_)

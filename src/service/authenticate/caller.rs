@@ -1,5 +1,6 @@
 //! A caller: the credential behind a call, and what it opens.
 
+use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use jiff::Timestamp;
@@ -12,6 +13,7 @@ use crate::domain::budget::Budget;
 use crate::domain::id::{AccountId, ProductId};
 use crate::domain::key::{ApiKey, KeyHash, KeyState};
 use crate::domain::limit::{EachLimits, Level, Limits};
+use crate::domain::network::{Network, any_contains};
 use crate::domain::usage::CallerRef;
 use crate::ports::account_store::Loaded;
 use crate::protocol::keyring::Keyring;
@@ -54,12 +56,15 @@ pub struct LimitedAt {
 
 #[derive(Debug)]
 enum Opens {
-    Key(Box<ApiKey>),
+    /// With the hash of the text that was presented.
+    Key(Box<ApiKey>, KeyHash),
     App {
         /// Those that it is bound to.
         products: Vec<ProductId>,
         /// Each with the first moment at which it is refused.
         secrets: Vec<(SigningKey, Option<Timestamp>)>,
+        /// The only ones from which it is accepted; `None`: all.
+        networks: Option<Vec<Network>>,
     },
 }
 
@@ -69,16 +74,17 @@ impl Caller {
         let head = &loaded.head.value;
         let has = |app: &&App| app.hash == hash || app.codes.iter().any(|code| code.hash == hash);
         let own: Limits;
-        let (reference, allocation, opens) = match head.keys.iter().find(|key| key.hash == hash) {
+        let (reference, allocation, opens) = match head.keys.iter().find(|key| key.hashes().any(|known| known == hash))
+        {
             Some(key) => {
                 own = key.limits;
-                (CallerRef::Key(key.id.clone()), key.allocation(), Opens::Key(Box::new(key.clone())))
+                (CallerRef::Key(key.id.clone()), key.allocation(), Opens::Key(Box::new(key.clone()), hash))
             }
             None => {
                 let app = head.apps.iter().find(has)?;
                 own = app.limits;
                 let secrets = signing_keys(head, app, keyring);
-                let opens = Opens::App { products: app.products.clone(), secrets };
+                let opens = Opens::App { products: app.products.clone(), secrets, networks: app.networks.clone() };
                 (CallerRef::App(app.id.clone()), Allocation::default(), opens)
             }
         };
@@ -95,7 +101,7 @@ impl Caller {
             used: None,
         };
         caller.limited = caller.limited(limits, None, limiter);
-        if let Opens::Key(key) = &caller.opens
+        if let Opens::Key(key, _) = &caller.opens
             && !key.budget.is_none()
         {
             let pools = loaded.pools.values().map(|pool| &pool.value);
@@ -107,9 +113,18 @@ impl Caller {
     /// Whether the credential can be used at a moment.
     pub fn state_at(&self, now: Timestamp) -> KeyState {
         match &self.opens {
-            Opens::Key(key) => key.state_at(now),
+            Opens::Key(key, presented) => key.text_state_at(*presented, now),
             Opens::App { .. } => KeyState::Usable,
         }
+    }
+
+    /// Whether it is accepted from an address.
+    pub fn accepted_from(&self, address: IpAddr) -> bool {
+        let networks = match &self.opens {
+            Opens::Key(key, _) => &key.networks,
+            Opens::App { networks, .. } => networks,
+        };
+        networks.as_ref().is_none_or(|networks| any_contains(networks, address))
     }
 
     /// Whether it is an app.
@@ -120,7 +135,7 @@ impl Caller {
     /// Whether it opens a product: an app must be bound to it, a key opens all that no list of its own leaves out.
     pub fn opens(&self, product: &ProductId) -> bool {
         match &self.opens {
-            Opens::Key(key) => key.opens(product),
+            Opens::Key(key, _) => key.opens(product),
             Opens::App { products, .. } => products.contains(product),
         }
     }
@@ -128,20 +143,20 @@ impl Caller {
     /// Whether it opens a model.
     pub fn opens_model(&self, model: &str) -> bool {
         match &self.opens {
-            Opens::Key(key) => key.opens_model(model),
+            Opens::Key(key, _) => key.opens_model(model),
             Opens::App { .. } => true,
         }
     }
 
     /// Whether it opens some models only.
     pub fn limits_models(&self) -> bool {
-        matches!(&self.opens, Opens::Key(key) if key.models.is_some())
+        matches!(&self.opens, Opens::Key(key, _) if key.models.is_some())
     }
 
     /// The keys that its signatures may be made with at a moment.
     pub(super) fn signing_keys(&self, now: Timestamp) -> impl Iterator<Item = &SigningKey> {
         let secrets = match &self.opens {
-            Opens::Key(_) => &[],
+            Opens::Key(..) => &[],
             Opens::App { secrets, .. } => secrets.as_slice(),
         };
         secrets.iter().filter(move |(_, until)| until.is_none_or(|until| now < until)).map(|(key, _)| key)
@@ -170,7 +185,7 @@ impl Caller {
     /// Its budget, and what it has used of it.
     pub fn budget(&self) -> Option<(&Budget, &Arc<KeyUse>)> {
         match &self.opens {
-            Opens::Key(key) => self.used.as_ref().map(|used| (&key.budget, used)),
+            Opens::Key(key, _) => self.used.as_ref().map(|used| (&key.budget, used)),
             Opens::App { .. } => None,
         }
     }

@@ -177,7 +177,7 @@ fn a_run_on_another_boot_is_told_apart() {
         begin(dir.path()).finish().unwrap();
         let path = dir.path().join("journal/1/run.json");
         let text = std::fs::read_to_string(&path).unwrap();
-        std::fs::write(&path, text.replace(&data_dir::boot_id(), boot)).unwrap();
+        std::fs::write(&path, text.replace(&crate::adapter::boot::boot_id(), boot)).unwrap();
         assert!(!begin(dir.path()).earlier().unsettled().unwrap()[0].same_boot);
     }
 }
