@@ -1,11 +1,14 @@
 //! What a configuration file says, key by key. The comments here become the descriptions of the JSON Schema. What
 //! the values must fulfil together is in `check`; the values that absent keys have are in [`defaults`].
 
+mod limits;
+
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+pub(super) use self::limits::{RawCallLimits, RawProductLimits};
 use super::read::Given;
 use super::scalar::{Count, Listen, Moment, Period, Secret, Size, ValidityText, Zone};
 use crate::domain::billable::StatusRule;
@@ -445,40 +448,6 @@ pub(super) struct RawCors {
     /// How long a browser may remember a permission.
     #[schemars(extend("default" = "1d"))]
     pub(super) max_age: Given<Period>,
-}
-
-/// How many calls a product gets, and how many each of its callers may make. What is left out is not limited.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct RawProductLimits {
-    /// Calls in a second, of all callers; 1 to 1000000000, as all of these. So many at once, then evenly.
-    pub(super) per_second: Given<Count>,
-    /// Calls in a minute.
-    pub(super) per_minute: Given<Count>,
-    /// Calls in a day.
-    pub(super) per_day: Given<Count>,
-    /// Calls at one time.
-    pub(super) concurrent: Given<Count>,
-    /// For each account's calls of this product, unless the account has a limit of the same kind of its own.
-    pub(super) each_account: Given<RawCallLimits>,
-    /// The same for each API key.
-    pub(super) each_key: Given<RawCallLimits>,
-    /// The same for each app.
-    pub(super) each_app: Given<RawCallLimits>,
-}
-
-/// How many calls; each 1 to 1000000000. What is left out is not limited.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct RawCallLimits {
-    /// In a second: so many at once, then evenly.
-    pub(super) per_second: Given<Count>,
-    /// In a minute.
-    pub(super) per_minute: Given<Count>,
-    /// In a day.
-    pub(super) per_day: Given<Count>,
-    /// At one time.
-    pub(super) concurrent: Given<Count>,
 }
 
 /// How calls find a product.
