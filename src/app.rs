@@ -131,7 +131,7 @@ impl Gateway {
     pub async fn start(config: Config, load: LoadConfig) -> Result<Self, StartError> {
         let Ground { clock, metrics, desk, used, run, found, unbooked, keyring, data_listener, admin_listener } =
             Ground::prepare(&config).await?;
-        let store = Arc::clone(&desk.store);
+        let (store, patience) = (Arc::clone(&desk.store), config.store.patience());
         let addresses = (data_listener.local_addr()?, admin_listener.local_addr()?);
         let Door { limiter, authenticator, shelf } = Door::new(&config, &desk, (&keyring, &metrics))?;
         let access = start_access(&config.log.access)?;
@@ -140,7 +140,6 @@ impl Gateway {
         let Keepers { ledger, nudges, commands, attendance, tidying } =
             Keepers::new(&config, &desk, (grants, unbooked), (&run, &metrics));
         found.suspense.iter().for_each(|((account, product), units)| ledger.note_suspense(account, product, *units));
-        let patience = config.store.patience();
         let own = own_parts(writers, (&ledger, patience), access.as_ref(), &metrics);
         let shared = Shared {
             authenticator: Arc::clone(&authenticator),

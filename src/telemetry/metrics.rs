@@ -188,6 +188,11 @@ impl Declare<'_> {
         Ok(())
     }
 
+    fn limited(&self) -> prometheus::Result<IntCounterVec> {
+        let help = "Calls refused because of a limit, by whose it is and what it counts.";
+        self.counters("tollgate_limited_total", help, &["level", "kind"])
+    }
+
     fn signatures(&self) -> prometheus::Result<[IntCounter; SignatureRule::ALL.len()]> {
         let help = "Signatures that were right, by the reading of the request under which they fit.";
         let by_rule = self.counters("tollgate_signatures_total", help, &["rule"])?;
@@ -269,11 +274,7 @@ impl Metrics {
                 "Calls that the gateway itself refused or failed, by code.",
                 &["code"],
             )?,
-            limited: declare.counters(
-                "tollgate_limited_total",
-                "Calls refused because of a limit, by whose it is and what it counts.",
-                &["level", "kind"],
-            )?,
+            limited: declare.limited()?,
             signatures: declare.signatures()?,
             signature_uses: declare.counters(
                 "tollgate_signature_uses_total",

@@ -99,12 +99,7 @@ fn product(at: At<RawProduct>, cx: Cx<'_>) -> Sold {
     let timeouts = raw.timeouts.section(place).and_then(|at| upstream::timeouts(at.value, cx));
     let body_place = raw.body_max.value().map_or(place, |at| at.place);
     let body_max = cx.size(raw.body_max, defaults::BODY_MAX, 1..=BODY_MAX_MAX);
-    let on_seller_break = raw.on_seller_break.optional().map(|given| {
-        given.map(|at| match at.value {
-            RawBreakRule::Bill => BreakRule::Bill,
-            RawBreakRule::Void => BreakRule::Void,
-        })
-    });
+    let on_seller_break = raw.on_seller_break.optional().map(|given| given.map(|at| break_rule(at.value)));
     let durability = raw.durability.or(RawDurability::Os).map(|durability| match durability {
         RawDurability::Os => Durability::Os,
         RawDurability::Disk => Durability::Disk,
@@ -143,6 +138,13 @@ fn product(at: At<RawProduct>, cx: Cx<'_>) -> Sold {
     };
     let product = build();
     Sold { id, route, meter, body_max: body_max.map(|value| At { place: body_place, value }), product }
+}
+
+fn break_rule(raw: RawBreakRule) -> BreakRule {
+    match raw {
+        RawBreakRule::Bill => BreakRule::Bill,
+        RawBreakRule::Void => BreakRule::Void,
+    }
 }
 
 fn route(raw: &mut RawProduct, id: Option<&At<ProductId>>, place: PlaceId, cx: Cx<'_>) -> Option<Route> {
