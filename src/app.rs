@@ -2,6 +2,7 @@
 //! threads of the gateway are started.
 
 mod certificates;
+mod reload;
 mod store;
 
 use std::fs::OpenOptions;
@@ -10,22 +11,22 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
 use jiff::{SignedDuration, Timestamp};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinHandle;
 
 use self::certificates::Certificates;
+use self::reload::{Reloader, reload_through};
 use self::store::Opened;
 use crate::adapter::clock::{SystemClock, SystemEntropy};
 use crate::adapter::journal::{DataDir, OpenError as DataDirError, Retention, Run, RunOptions, Tidier};
 use crate::adapter::redis::OpenError as RedisOpenError;
 use crate::adapter::sqlite::OpenError as StoreOpenError;
 use crate::admin::health::{Readiness, Unready};
-use crate::admin::{self, AdminState, AdminToken, Reload, router};
-use crate::config::{AccessLog as AccessTarget, Catalog, Config, Problems, Receipts, Store};
+use crate::admin::{self, AdminState, AdminToken, router};
+use crate::config::{AccessLog as AccessTarget, Config, Problems, Receipts, Store};
 use crate::ports::BoxFuture;
 use crate::ports::clock::{Clock, Entropy};
 use crate::ports::gateways::Notice;
@@ -43,7 +44,9 @@ use crate::service::attendance::Attendance;
 use crate::service::authenticate::Authenticator;
 use crate::service::commands::CommandLog;
 use crate::service::desk::Desk;
+use crate::service::failures::Failures;
 use crate::service::ledger::{self, Ledger, Nudges};
+use crate::service::limits::Limiter;
 use crate::service::meter::Meter;
 use crate::service::receipts::ReceiptDesk;
 use crate::service::recovery::{Recovered, RecoveryError, recover};
@@ -137,25 +140,24 @@ impl Gateway {
         let (store, patience) = (Arc::clone(&desk.store), config.store.patience());
         let (data_listener, admin_listener) = listeners;
         let addresses = (data_listener.local_addr()?, admin_listener.local_addr()?);
-        let shelf = Arc::new(Shelf::new(&config.catalog, &metrics)?);
+        let Door { limiter, authenticator, shelf } = Door::new(&config, &desk, (&keyring, &metrics))?;
         let access = start_access(&config.log.access)?;
         let mut writers = run.writers().into_iter();
         let grants = writers.next().ok_or(StartError::NoWriter)?;
         let Keepers { ledger, nudges, commands, attendance, tidying } =
             Keepers::new(&config, &desk, (grants, unbooked), (&run, &metrics));
         found.suspense.iter().for_each(|((account, product), units)| ledger.note_suspense(account, product, *units));
-        let authenticator = Arc::new(Authenticator::new(Arc::clone(&store), keyring.clone(), patience));
         let own = own_parts(writers, (&ledger, patience), access.as_ref(), &metrics);
         let replay =
             ReplayGuard::new(used, keyring.clone(), metrics.clone(), (patience, config.limits.used_signatures));
-        let finders = (&authenticator, replay, &ledger);
+        let finders = (&authenticator, replay, &ledger, &limiter);
         let shared = shared(&config, finders, (&desk, &run, &metrics), (&clock, &certificates))?;
         let server = Arc::new(Server::start(&Arc::new(shared), own, &shelf)?);
         let readiness = Arc::new(Readiness::default());
         readiness.raise(Unready::CheckingIn); // until the ledger is seen to be open
         let (token, drain_timeout) = (AdminToken::new(&config.admin_token), config.drain_timeout);
-        let reloader =
-            Arc::new(Reloader::new(load, config, Arc::clone(&server), (certificates.clone(), metrics.clone())));
+        let kept = (certificates.clone(), metrics.clone(), limiter);
+        let reloader = Arc::new(Reloader::new((load, config), Arc::clone(&server), kept));
         let state = AdminState {
             accounts: Accounts::new(desk, commands, keyring),
             catalog: Arc::clone(&reloader.catalog),
@@ -259,6 +261,24 @@ impl Gateway {
         let finished = Arc::into_inner(self.run).map_or(Ok(()), Run::finish);
         tracing::info!("stopped");
         closed.and(finished)
+    }
+}
+
+/// What calls meet first.
+struct Door {
+    limiter: Arc<Limiter>,
+    authenticator: Arc<Authenticator>,
+    shelf: Arc<Shelf>,
+}
+
+impl Door {
+    fn new(config: &Config, desk: &Desk, (keyring, metrics): (&Keyring, &Metrics)) -> Result<Self, ShelfError> {
+        let limiter = Arc::new(Limiter::new(Arc::clone(&desk.fleet)));
+        let (store, known, patience) = (Arc::clone(&desk.store), Arc::clone(&limiter), config.store.patience());
+        let failures = Failures::new(config.limits.failed_auth_per_minute);
+        let authenticator = Arc::new(Authenticator::new(store, keyring.clone(), (known, failures), patience));
+        let shelf = Arc::new(Shelf::new(&config.catalog, (metrics, &*limiter))?);
+        Ok(Self { limiter, authenticator, shelf })
     }
 }
 
@@ -404,7 +424,7 @@ fn own_parts(
 /// What the cores share.
 fn shared(
     config: &Config,
-    (authenticator, replay, ledger): (&Arc<Authenticator>, ReplayGuard, &Arc<Ledger>),
+    (authenticator, replay, ledger, limiter): (&Arc<Authenticator>, ReplayGuard, &Arc<Ledger>, &Arc<Limiter>),
     (desk, run, metrics): (&Desk, &Run, &Metrics),
     (clock, certificates): (&Arc<dyn Clock>, &Certificates),
 ) -> Result<Shared, StartError> {
@@ -412,6 +432,7 @@ fn shared(
         authenticator: Arc::clone(authenticator),
         replay,
         ledger: Arc::clone(ledger),
+        limiter: Arc::clone(limiter),
         clock: Arc::clone(clock),
         metrics: metrics.clone(),
         limits: config.limits.clone(),
@@ -514,86 +535,5 @@ async fn watch_ledger(run: Arc<Run>, ledger: Arc<Ledger>, readiness: Arc<Readine
         note(Unready::StoreAway, ledger.store_failed_within(STORE_AWAY_FOR));
         note(Unready::CheckingIn, !ledger.is_open());
         note(Unready::Superseded, ledger.is_superseded());
-    }
-}
-
-fn reload_through(reloader: &Arc<Reloader>) -> Reload {
-    let reloader = Arc::clone(reloader);
-    Arc::new(move || {
-        let reloader = Arc::clone(&reloader);
-        Box::pin(async move { reloader.reload() })
-    })
-}
-
-/// Takes over a new configuration.
-struct Reloader {
-    load: LoadConfig,
-    /// What the process was started with: the parts that cannot change while it runs.
-    running: Config,
-    catalog: Arc<ArcSwap<Catalog>>,
-    server: Arc<Server>,
-    certificates: Certificates,
-    metrics: Metrics,
-}
-
-impl Reloader {
-    fn new(
-        load: LoadConfig,
-        running: Config,
-        server: Arc<Server>,
-        (certificates, metrics): (Certificates, Metrics),
-    ) -> Self {
-        let catalog = Arc::new(ArcSwap::new(Arc::clone(&running.catalog)));
-        Self { load, running, catalog, server, certificates, metrics }
-    }
-
-    fn reload(&self) -> Result<(), Vec<String>> {
-        let taken = self.try_reload();
-        self.metrics.reload_success.set(i64::from(taken.is_ok()));
-        taken
-    }
-
-    fn try_reload(&self) -> Result<(), Vec<String>> {
-        let text = |problem: &dyn std::fmt::Display| vec![problem.to_string()];
-        let next = (self.load)().map_err(|problems| text(&problems))?;
-        let fixed = self.fixed_that_differ(&next);
-        if !fixed.is_empty() {
-            let what = fixed.join(", ");
-            return Err(vec![format!("{what}: cannot change while the gateway runs; change it back, or restart")]);
-        }
-        let shelf = Arc::new(Shelf::new(&next.catalog, &self.metrics).map_err(|error| text(&error))?);
-        self.catalog.store(Arc::clone(&next.catalog));
-        self.server.stock(&shelf);
-        Ok(())
-    }
-
-    /// The settings that differ although they are only read at the start.
-    fn fixed_that_differ(&self, next: &Config) -> Vec<&'static str> {
-        let now = &self.running;
-        let secret = |a: &SecretString, b: &SecretString| a.expose_secret() != b.expose_secret();
-        let secrets = |keys: &'_ [SecretString]| -> Vec<String> {
-            keys.iter().map(|key| key.expose_secret().to_owned()).collect()
-        };
-        [
-            ("gateway", now.gateway != next.gateway),
-            ("workers", now.workers != next.workers),
-            ("data_dir", now.data_dir != next.data_dir),
-            ("store", now.store != next.store),
-            ("listeners.data", now.data_listener != next.data_listener),
-            ("listeners.admin", now.admin_listener != next.admin_listener),
-            ("proxies", now.proxies != next.proxies),
-            ("admin.token", secret(&now.admin_token, &next.admin_token)),
-            ("secrets.hash_key", secret(&now.hash_key, &next.hash_key)),
-            ("secrets.seal_key", secrets(&now.seal_keys) != secrets(&next.seal_keys)),
-            ("credentials", now.credentials != next.credentials),
-            ("log", now.log != next.log),
-            ("limits", now.limits != next.limits),
-            ("receipts", now.receipts != next.receipts),
-            ("journal", now.journal != next.journal),
-            ("drain_timeout", now.drain_timeout != next.drain_timeout),
-        ]
-        .into_iter()
-        .filter_map(|(name, differs)| differs.then_some(name))
-        .collect()
     }
 }

@@ -26,6 +26,7 @@ use crate::domain::billable::BillableStatuses;
 use crate::domain::credential::Scheme;
 use crate::domain::id::Incarnation;
 use crate::domain::id::{OfferId, ProductId};
+use crate::domain::limit::{EachLimits, Limits};
 use crate::domain::offer::{Offer, Validity};
 use crate::protocol::keyring::Keyring;
 use crate::service::commands::CommandLog;
@@ -142,6 +143,8 @@ fn catalog() -> Catalog {
         timeouts: Timeouts { connect: second, head: second, idle: second, total: second },
         body_max: 1,
         on_seller_break: None,
+        limits: Limits::NONE,
+        each: EachLimits::default(),
         end_user_header: None,
         durability: Durability::Os,
         response_headers: HeaderRule { allowed: Vec::new(), denied: Vec::new() },
@@ -181,7 +184,7 @@ fn guarded_routes() -> Vec<(String, String)> {
 #[tokio::test]
 async fn every_call_needs_the_token() {
     let world = World::with_account().await;
-    assert_eq!(guarded_routes().len(), 24);
+    assert_eq!(guarded_routes().len(), 26);
     for (method, path) in guarded_routes() {
         for token in [None, Some("Bearer wrong"), Some("Basic YTpi")] {
             let mut request = Request::builder().method(method.as_str()).uri(&path);

@@ -2,6 +2,7 @@
 
 pub mod apps;
 pub mod certificate;
+pub mod limits;
 pub mod signature;
 
 use std::net::SocketAddr;
@@ -376,6 +377,8 @@ pub enum AccountsCommand {
         #[arg(value_parser = AccountId::new)]
         account: AccountId,
     },
+    /// Set how many calls an account may make in all, in place of all limits that it has
+    Limit(limits::AccountLimit),
 }
 
 /// API keys.
@@ -402,6 +405,10 @@ pub enum KeysCommand {
     },
     /// Change a key
     Change(KeyChange),
+    /// Set how many calls a key may make, over all products, in place of all limits that it has
+    Limit(limits::KeyLimit),
+    /// Set how many units a key's calls may use, over all products, in place of the whole budget that it has
+    Budget(limits::KeyBudget),
     /// Put a new key in the place of the present one, under the same id, and print it, this once
     Rotate {
         /// The account's id

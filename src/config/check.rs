@@ -4,6 +4,7 @@
 mod cors;
 mod credentials;
 mod headers;
+mod limits;
 mod listeners;
 mod offer;
 mod product;
@@ -14,6 +15,7 @@ mod together;
 mod upstream;
 
 use std::fmt::Display;
+use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -195,6 +197,7 @@ fn limits(raw: RawLimits, cx: Cx<'_>) -> Option<Limits> {
     let buffered_bytes = cx.size(raw.buffered_bytes, defaults::BUFFERED_BYTES, BUFFERED_BYTES);
     let spool_above = cx.size(raw.spool_above, defaults::SPOOL_ABOVE, SPOOL_ABOVE);
     let spooled_bytes = cx.size(raw.spooled_bytes, defaults::SPOOLED_BYTES, BUFFERED_BYTES);
+    let failed_auth = cx.count(raw.failed_auth_per_minute, defaults::FAILED_AUTH_PER_MINUTE, 1..=limits::CALLS_MAX);
     let used_signatures = cx.count(raw.used_signatures, defaults::USED_SIGNATURES, USED_SIGNATURES);
     Some(Limits {
         connections: usize::try_from(connections?).ok()?,
@@ -205,6 +208,7 @@ fn limits(raw: RawLimits, cx: Cx<'_>) -> Option<Limits> {
         buffered_bytes: buffered_bytes?,
         spool_above: spool_above?,
         spooled_bytes: spooled_bytes?,
+        failed_auth_per_minute: u32::try_from(failed_auth?).ok().and_then(NonZeroU32::new)?,
         used_signatures: usize::try_from(used_signatures?).ok()?,
     })
 }

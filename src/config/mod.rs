@@ -20,6 +20,7 @@ mod tree;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +31,7 @@ use secrecy::SecretString;
 
 use crate::domain::credential::{Scheme, SignatureRule};
 use crate::domain::id::{GatewayId, OfferId, ProductId};
+use crate::domain::limit::{EachLimits, Limits as CallLimits};
 use crate::domain::network::{Network, ProxyHeader};
 use crate::domain::offer::Offer;
 use crate::domain::signing::{PublicKey, SigningKey};
@@ -182,6 +184,8 @@ pub struct Limits {
     pub spool_above: u64,
     /// Request bodies in such files at one time, over all calls, in bytes.
     pub spooled_bytes: u64,
+    /// Failed authentications in a minute that are heard from one address, and with one credential.
+    pub failed_auth_per_minute: NonZeroU32,
     /// Used signatures that are remembered at one time, over all gateways that share a store.
     pub used_signatures: usize,
 }
@@ -249,6 +253,10 @@ pub struct Product {
     pub on_seller_break: Option<BreakRule>,
     /// What a call waits for at its end.
     pub durability: Durability,
+    /// How many calls it gets in all.
+    pub limits: CallLimits,
+    /// How many calls each of its callers may make that has no limits of its own.
+    pub each: EachLimits,
     /// In which request header the buyer names its own user, if in any.
     pub end_user_header: Option<HeaderName>,
     /// Which of the seller's headers reach the buyer.

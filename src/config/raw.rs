@@ -1,6 +1,7 @@
 //! What a configuration file says, key by key. The comments here become the descriptions of the JSON Schema. What
 //! the values must fulfil together is in `check`; the values that absent keys have are in [`defaults`].
 
+mod limits;
 mod listeners;
 
 use std::collections::BTreeMap;
@@ -8,7 +9,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-pub(super) use listeners::{RawCertificate, RawListeners};
+pub(super) use self::limits::{RawCallLimits, RawProductLimits};
+pub(super) use self::listeners::{RawCertificate, RawListeners};
 
 use super::read::Given;
 use super::scalar::{Count, Moment, Period, Secret, Size, ValidityText, Zone};
@@ -23,6 +25,7 @@ pub(super) mod defaults {
     pub(in super::super) const DATA_LISTENER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
     pub(in super::super) const ADMIN_LISTENER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9090);
     pub(in super::super) const CONNECTIONS: u64 = 10_000;
+    pub(in super::super) const FAILED_AUTH_PER_MINUTE: u64 = 6_000;
     pub(in super::super) const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
     pub(in super::super) const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
     pub(in super::super) const CONNECTION_AGE: Duration = Duration::from_secs(3600);
@@ -317,6 +320,10 @@ pub(super) struct RawLimits {
     /// Request bodies in such files at one time, over all calls.
     #[schemars(extend("default" = "4GiB"))]
     pub(super) spooled_bytes: Given<Size>,
+    /// Failed authentications in a minute that are heard from one client address, and with one key, AppCode or AppKey;
+    /// 1 to 1000000000.
+    #[schemars(extend("default" = 6000))]
+    pub(super) failed_auth_per_minute: Given<Count>,
     /// Used signatures that are remembered at one time for `replay_protection`, 256 to 16000000, over all gateways that
     /// share a store; with so many, further ones are refused until the oldest are over.
     #[schemars(extend("default" = 1000000))]
@@ -408,6 +415,8 @@ pub(super) struct RawProduct {
     /// (`disk`, which makes the answer's end wait).
     #[schemars(extend("default" = "os"))]
     pub(super) durability: Given<RawDurability>,
+    /// How many calls it gets, and how many each of its callers may make.
+    pub(super) limits: Given<RawProductLimits>,
     /// Request header in which the buyer names its own user for the usage record. For an llm product it goes before the
     /// body's `user`, which is read anyway.
     pub(super) end_user_header: Given<String>,

@@ -50,7 +50,7 @@ impl Ending {
 }
 
 /// With what a call was made. New kinds are added at the end: the position is part of the journal's format.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CallerRef {
     /// An API key.

@@ -28,7 +28,7 @@ use super::seller::{Link, Seller};
 use super::server::Core;
 use super::whole_body::{Hashed, InMemory, Reading};
 use super::words::texts;
-use super::{cors, headers, models, receipts};
+use super::{cors, headers, limits, models, receipts};
 use crate::config::{Durability, Meter};
 use crate::domain::usage::{END_USER_BYTES_MAX, Ending, cut};
 use crate::protocol::chat::{begins_like_an_object, read_request, replace_model};
@@ -94,10 +94,13 @@ fn begin(core: Rc<Core>, conn: Rc<Conn>, request: &Request<Incoming>) -> Call {
         waited: Duration::ZERO,
         model: None,
         end_user: None,
+        permit: None,
+        budget: None,
         open: None,
         attempts: 0,
         status: None,
         code: None,
+        limit: None,
         head_at: None,
         stream: None,
         body_bytes: 0,
@@ -149,7 +152,11 @@ async fn serve_checked(guard: &mut CallGuard, request: Request<Incoming>) -> Res
     let sold = call.sold.clone().ok_or_else(gone)?;
     let _held = body.held;
     accept_once(call, Some(&sold)).await?;
-    admit(call, &sold).await?;
+    limits::pass(call, &sold)?;
+    if let Err(refused) = admit(call, &sold).await {
+        limits::give_back(call);
+        return Err(refused);
+    }
     let seller = call.core.seller(&sold);
     let mut request = Request::new(body.body);
     *request.method_mut() = parts.method;
@@ -355,7 +362,8 @@ async fn admit(call: &mut Call, sold: &Sold) -> Result<(), Rejection> {
         ledger.introduce(&pool, *read);
     }
     let refused = |error| Rejection::quota(&error, &sold.product.id, sold.product.buy_url.as_deref());
-    call.open = Some(call.core.meter.admit(&pool, call.waited).await.map_err(refused)?);
+    let open = call.core.meter.admit(&pool, call.waited).await.map_err(refused)?;
+    call.open = Some(open.within(call.budget.take()));
     Ok(())
 }
 
@@ -400,6 +408,7 @@ async fn answer(
     if let Some(metered) = &metered {
         metered.show(&mut head.headers);
     }
+    limits::show(call, &mut head.headers);
     dress(call, &mut head.headers);
     call.status = Some(head.status.as_u16());
     call.head_at = Some(Instant::now());

@@ -31,6 +31,7 @@ use crate::domain::usage::Ending;
 use crate::ports::clock::Clock;
 use crate::service::authenticate::Authenticator;
 use crate::service::ledger::Ledger;
+use crate::service::limits::Limiter;
 use crate::service::meter::Meter;
 use crate::service::receipts::ReceiptDesk;
 use crate::service::replay::ReplayGuard;
@@ -47,6 +48,8 @@ const SHED_EVERY: Duration = Duration::from_millis(20);
 pub struct Shared {
     /// Finds callers.
     pub authenticator: Arc<Authenticator>,
+    /// Enforces rate limits.
+    pub limiter: Arc<Limiter>,
     /// Accepts signatures once.
     pub replay: ReplayGuard,
     /// Keeps pools supplied.

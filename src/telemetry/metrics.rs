@@ -25,6 +25,7 @@ pub struct Metrics {
     retries: IntCounterVec,
     connects: IntCounterVec,
     rejections: IntCounterVec,
+    limited: IntCounterVec,
     signatures: [IntCounter; SignatureRule::ALL.len()],
     signature_uses: IntCounterVec,
     /// Client connections that are open.
@@ -66,6 +67,8 @@ pub struct LedgerMetrics {
     pub overruns: IntCounter,
     /// Times that the store had forgotten something of a pool, which was sent again.
     pub rollbacks: IntCounter,
+    /// Gateways that share the store, as it last said.
+    pub gateways_live: IntGauge,
     /// Times that this gateway has checked in with the store.
     pub check_ins: IntCounter,
     /// Times that other gateways were asked for units.
@@ -285,6 +288,11 @@ impl Declare<'_> {
         Ok(())
     }
 
+    fn limited(&self) -> prometheus::Result<IntCounterVec> {
+        let help = "Calls refused because of a limit, by whose it is and what it counts.";
+        self.counters("tollgate_limited_total", help, &["level", "kind"])
+    }
+
     fn signatures(&self) -> prometheus::Result<[IntCounter; SignatureRule::ALL.len()]> {
         let help = "Signatures that were right, by the reading of the request under which they fit.";
         let by_rule = self.counters("tollgate_signatures_total", help, &["rule"])?;
@@ -314,6 +322,8 @@ impl LedgerMetrics {
                 "tollgate_rollbacks_repaired_total",
                 "Times that the store had forgotten something of a pool, which was sent again.",
             )?,
+            gateways_live: declare
+                .gauge("tollgate_gateways_live", "Gateways that share the store: each enforces its share of limits.")?,
             check_ins: declare.counter("tollgate_check_ins_total", "Check-ins with the store.")?,
             recalls: declare.counter("tollgate_recalls_total", "Times that other gateways were asked for units.")?,
         })
@@ -364,6 +374,7 @@ impl Metrics {
                 "Calls that the gateway itself refused or failed, by code.",
                 &["code"],
             )?,
+            limited: declare.limited()?,
             signatures: declare.signatures()?,
             signature_uses: declare.counters(
                 "tollgate_signature_uses_total",
@@ -418,6 +429,11 @@ impl Metrics {
             SignatureRule::EncodedSort => encoded_sort,
             SignatureRule::LiteralPlus => literal_plus,
         }
+    }
+
+    /// The counter of calls that a limit has refused, by whose it is and what it counts; the names come from enums.
+    pub fn limited(&self, (level, kind): (&'static str, &'static str)) -> IntCounter {
+        self.limited.with_label_values(&[level, kind])
     }
 
     /// The counter of signatures of which the store said this; `None`: it did not answer.

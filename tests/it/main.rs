@@ -24,6 +24,7 @@ mod h2_malformed;
 mod http_api;
 mod keys;
 mod languages;
+mod limits;
 mod llm;
 mod metering;
 mod networks;

@@ -38,6 +38,9 @@ texts! {
     PATH_NOT_FOUND: "nothing is sold at this path; use a published one", "请求路径不存在，请使用已发布的路径";
     RECEIPT_NOT_FOUND: "there is no such receipt; ask with the credential of the call", "回执不存在，请使用发起调用的凭证查询";
     REQUEST_TOO_LARGE: "the request is too large; send less", "请求体过大，请减小请求体";
+    RATE_LIMIT_EXCEEDED: "too many calls; wait as told", "调用过于频繁，请按提示稍后重试";
+    TOO_MANY_FAILURES: "too many authentications have failed; check the credential, wait as told", "认证失败次数过多，请检查凭证并按提示稍后重试";
+    BUDGET_EXHAUSTED: "the budget of the API key is used up; use another key, or ask for a larger budget", "该 API Key 的预算已用完，请更换 Key 或提高预算";
     NO_PACKAGE: "the account has no package; buy one", "账户未购买资源包，请先购买";
     PACKAGE_EXHAUSTED: "the package is used up; buy another one", "资源包已用完，请购买新的资源包";
     PACKAGE_EXPIRED: "the package has expired; buy another one", "资源包已过期，请购买新的资源包";

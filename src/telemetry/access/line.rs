@@ -22,6 +22,7 @@ pub struct Line<'a> {
     pub status: u16,
     pub source: &'static str,
     pub code: Option<&'static str>,
+    pub limit: Option<&'a str>,
     pub ending: &'static str,
     pub units: u64,
     pub attempts: u8,
@@ -53,6 +54,7 @@ impl Line<'_> {
         number(out, name!("status"), self.status);
         text(out, name!("source"), self.source);
         text_if_any(out, name!("code"), self.code);
+        text_if_any(out, name!("limit"), self.limit);
         text(out, name!("ending"), self.ending);
         number(out, name!("units"), self.units);
         number(out, name!("attempts"), self.attempts);
@@ -101,7 +103,7 @@ mod tests {
         fn a_line_is_what_a_serializer_makes_of_it(
             at in -1_000_000_000_000_i64..1_000_000_000_000,
             texts in prop::collection::vec(any::<String>(), 4),
-            any_texts in prop::collection::vec(prop::option::of(any::<String>()), 4),
+            any_texts in prop::collection::vec(prop::option::of(any::<String>()), 5),
             (status, attempts) in any::<(u16, u8)>(),
             numbers in any::<[u64; 4]>(),
             code in prop_oneof![Just(None), Just(Some("a_code")), Just(Some("an \"odd\" one\\\n"))],
@@ -119,6 +121,7 @@ mod tests {
                 status,
                 source: "seller",
                 code,
+                limit: any_texts[4].as_deref(),
                 ending: "complete",
                 units: numbers[0],
                 attempts,
