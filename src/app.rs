@@ -1,6 +1,8 @@
 //! Builds every part from a checked configuration, wires them, and stops them in order. The only place where tasks and
 //! threads of the gateway are started.
 
+mod certificates;
+mod reload;
 mod store;
 
 use std::fs::OpenOptions;
@@ -9,21 +11,22 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
 use jiff::{SignedDuration, Timestamp};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinHandle;
 
+use self::certificates::Certificates;
+use self::reload::{Reloader, reload_through};
 use self::store::Opened;
 use crate::adapter::clock::{SystemClock, SystemEntropy};
 use crate::adapter::journal::{DataDir, OpenError as DataDirError, Retention, Run, RunOptions, Tidier};
 use crate::adapter::redis::OpenError as RedisOpenError;
 use crate::adapter::sqlite::OpenError as StoreOpenError;
 use crate::admin::health::{Readiness, Unready};
-use crate::admin::{self, AdminState, AdminToken, Reload, router};
-use crate::config::{AccessLog as AccessTarget, Catalog, Config, Problems, Receipts, Store};
+use crate::admin::{self, AdminState, AdminToken, router};
+use crate::config::{AccessLog as AccessTarget, Config, Problems, Receipts, Store};
 use crate::ports::BoxFuture;
 use crate::ports::clock::{Clock, Entropy};
 use crate::ports::gateways::Notice;
@@ -41,7 +44,9 @@ use crate::service::attendance::Attendance;
 use crate::service::authenticate::Authenticator;
 use crate::service::commands::CommandLog;
 use crate::service::desk::Desk;
+use crate::service::failures::Failures;
 use crate::service::ledger::{self, Ledger, Nudges};
+use crate::service::limits::Limiter;
 use crate::service::meter::Meter;
 use crate::service::receipts::ReceiptDesk;
 use crate::service::recovery::{Recovered, RecoveryError, recover};
@@ -49,6 +54,7 @@ use crate::service::replay::ReplayGuard;
 use crate::service::unbooked::Unbooked;
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::metrics::Metrics;
+use crate::tls::TlsError;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1_024;
@@ -83,6 +89,8 @@ pub enum StartError {
     Listener { which: &'static str, address: SocketAddr, error: io::Error },
     #[error("log.access: {target} cannot be written: {error}")]
     AccessLog { target: String, error: io::Error },
+    #[error("{0}")]
+    Tls(#[from] TlsError),
     #[error("{0}")]
     Catalog(#[from] ShelfError),
     #[error("secrets: {0}")]
@@ -127,38 +135,29 @@ pub struct Gateway {
 impl Gateway {
     /// Starts everything; returns once calls are served. Must run on the control runtime.
     pub async fn start(config: Config, load: LoadConfig) -> Result<Self, StartError> {
-        let Ground { clock, metrics, desk, used, run, found, unbooked, keyring, data_listener, admin_listener } =
+        let Ground { clock, metrics, desk, used, run, found, unbooked, keyring, listeners, certificates } =
             Ground::prepare(&config).await?;
         let (store, patience) = (Arc::clone(&desk.store), config.store.patience());
+        let (data_listener, admin_listener) = listeners;
         let addresses = (data_listener.local_addr()?, admin_listener.local_addr()?);
-        let shelf = Arc::new(Shelf::new(&config.catalog, &metrics)?);
+        let Door { limiter, authenticator, shelf } = Door::new(&config, &desk, (&keyring, &metrics))?;
         let access = start_access(&config.log.access)?;
         let mut writers = run.writers().into_iter();
         let grants = writers.next().ok_or(StartError::NoWriter)?;
         let Keepers { ledger, nudges, commands, attendance, tidying } =
             Keepers::new(&config, &desk, (grants, unbooked), (&run, &metrics));
         found.suspense.iter().for_each(|((account, product), units)| ledger.note_suspense(account, product, *units));
-        let authenticator = Arc::new(Authenticator::new(Arc::clone(&store), keyring.clone(), patience));
         let own = own_parts(writers, (&ledger, patience), access.as_ref(), &metrics);
-        let shared = Shared {
-            authenticator: Arc::clone(&authenticator),
-            replay: ReplayGuard::new(used, keyring.clone(), metrics.clone(), (patience, config.limits.used_signatures)),
-            ledger: Arc::clone(&ledger),
-            clock: Arc::clone(&clock),
-            metrics: metrics.clone(),
-            limits: config.limits.clone(),
-            proxies: config.proxies.clone(),
-            credentials: config.credentials.clone(),
-            spool: Spool::new(config.data_dir.join(SPOOL_DIR), config.limits.spooled_bytes)?,
-            held: Arc::new(Held::new(config.limits.buffered_bytes)),
-            run_id: random_id(&*desk.entropy),
-            receipts: config.receipts.as_ref().map(|receipts| receipt_desk(receipts, &run)).transpose()?,
-        };
+        let replay =
+            ReplayGuard::new(used, keyring.clone(), metrics.clone(), (patience, config.limits.used_signatures));
+        let finders = (&authenticator, replay, &ledger, &limiter);
+        let shared = shared(&config, finders, (&desk, &run, &metrics), (&clock, &certificates))?;
         let server = Arc::new(Server::start(&Arc::new(shared), own, &shelf)?);
         let readiness = Arc::new(Readiness::default());
         readiness.raise(Unready::CheckingIn); // until the ledger is seen to be open
         let (token, drain_timeout) = (AdminToken::new(&config.admin_token), config.drain_timeout);
-        let reloader = Arc::new(Reloader::new(load, config, Arc::clone(&server), metrics.clone()));
+        let kept = (certificates.clone(), metrics.clone(), limiter);
+        let reloader = Arc::new(Reloader::new((load, config), Arc::clone(&server), kept));
         let state = AdminState {
             accounts: Accounts::new(desk, commands, keyring),
             catalog: Arc::clone(&reloader.catalog),
@@ -181,7 +180,13 @@ impl Gateway {
             others: vec![
                 tokio::spawn(follow(authenticator, store.changes())),
                 tokio::spawn(tidying),
-                tokio::spawn(admin::serve(admin_listener, router(state), std::future::pending())),
+                tokio::spawn(admin::serve(
+                    admin_listener,
+                    certificates.admin.clone(),
+                    router(state),
+                    std::future::pending(),
+                )),
+                tokio::spawn(certificates.watch()),
                 tokio::spawn(watch_ledger(Arc::clone(&run), Arc::clone(&ledger), Arc::clone(&readiness), metrics)),
             ],
             run,
@@ -207,6 +212,7 @@ impl Gateway {
 
     /// Takes over the configuration as it is now, all or nothing; opens the access log anew.
     pub fn reload(&self) {
+        self.reloader.certificates.reload();
         match self.reloader.reload() {
             Ok(()) => tracing::info!("the configuration was taken over"),
             Err(problems) => {
@@ -258,6 +264,24 @@ impl Gateway {
     }
 }
 
+/// What calls meet first.
+struct Door {
+    limiter: Arc<Limiter>,
+    authenticator: Arc<Authenticator>,
+    shelf: Arc<Shelf>,
+}
+
+impl Door {
+    fn new(config: &Config, desk: &Desk, (keyring, metrics): (&Keyring, &Metrics)) -> Result<Self, ShelfError> {
+        let limiter = Arc::new(Limiter::new(Arc::clone(&desk.fleet)));
+        let (store, known, patience) = (Arc::clone(&desk.store), Arc::clone(&limiter), config.store.patience());
+        let failures = Failures::new(config.limits.failed_auth_per_minute);
+        let authenticator = Arc::new(Authenticator::new(store, keyring.clone(), (known, failures), patience));
+        let shelf = Arc::new(Shelf::new(&config.catalog, (metrics, &*limiter))?);
+        Ok(Self { limiter, authenticator, shelf })
+    }
+}
+
 /// Those who keep the books.
 struct Keepers {
     ledger: Arc<Ledger>,
@@ -300,8 +324,9 @@ struct Ground {
     /// What they held and is not booked yet.
     unbooked: Arc<Unbooked>,
     keyring: Keyring,
-    data_listener: TcpListener,
-    admin_listener: TcpListener,
+    /// For buyers, and for operators.
+    listeners: (TcpListener, TcpListener),
+    certificates: Certificates,
 }
 
 impl Ground {
@@ -314,15 +339,18 @@ impl Ground {
         let keyring =
             Keyring::new(config.hash_key.expose_secret().as_bytes(), &seal_keys).map_err(StartError::Secret)?;
         let dir = open_data_dir(config, clock.now())?;
-        let admin_listener = listen("admin", config.admin_listener)?;
-        let (Opened { store, used }, admin_listener) = store::open(config, &clock, &entropy, admin_listener).await?;
+        let certificates = Certificates::read(config, &metrics.tls)?;
+        let admin_listener = listen("admin", config.admin_listener.address)?;
+        let admin = (admin_listener, certificates.admin.as_ref());
+        let (Opened { store, used }, admin_listener) = store::open(config, &clock, &entropy, admin).await?;
         // Nobody is let in before calls can be served.
-        let data_listener = listen("data", config.data_listener)?;
+        let data_listener = listen("data", config.data_listener.address)?;
         let run = begin_run(dir, config)?;
         let desk = Desk::new(store, Arc::clone(&clock), entropy, run.incarnation().clone());
         let unbooked = Arc::new(Unbooked::default());
         let found = settle_earlier(&run, &desk, &unbooked, &metrics).await?;
-        Ok(Self { clock, metrics, desk, used, run, found, unbooked, keyring, data_listener, admin_listener })
+        let listeners = (data_listener, admin_listener);
+        Ok(Self { clock, metrics, desk, used, run, found, unbooked, keyring, listeners, certificates })
     }
 }
 
@@ -391,6 +419,32 @@ fn own_parts(
         access: access.map(|access| access.buffer(metrics.access_dropped.clone())),
     };
     (0..).zip(writers).map(part).collect()
+}
+
+/// What the cores share.
+fn shared(
+    config: &Config,
+    (authenticator, replay, ledger, limiter): (&Arc<Authenticator>, ReplayGuard, &Arc<Ledger>, &Arc<Limiter>),
+    (desk, run, metrics): (&Desk, &Run, &Metrics),
+    (clock, certificates): (&Arc<dyn Clock>, &Certificates),
+) -> Result<Shared, StartError> {
+    Ok(Shared {
+        authenticator: Arc::clone(authenticator),
+        replay,
+        ledger: Arc::clone(ledger),
+        limiter: Arc::clone(limiter),
+        clock: Arc::clone(clock),
+        metrics: metrics.clone(),
+        limits: config.limits.clone(),
+        proxies: config.proxies.clone(),
+        credentials: config.credentials.clone(),
+        spool: Spool::new(config.data_dir.join(SPOOL_DIR), config.limits.spooled_bytes)?,
+        held: Arc::new(Held::new(config.limits.buffered_bytes)),
+        tls: certificates.data.clone(),
+        h2c: config.data_listener.h2c,
+        run_id: random_id(&*desk.entropy),
+        receipts: config.receipts.as_ref().map(|receipts| receipt_desk(receipts, run)).transpose()?,
+    })
 }
 
 /// Receipts, out of an index of this gateway's calls that is kept from now on.
@@ -481,80 +535,5 @@ async fn watch_ledger(run: Arc<Run>, ledger: Arc<Ledger>, readiness: Arc<Readine
         note(Unready::StoreAway, ledger.store_failed_within(STORE_AWAY_FOR));
         note(Unready::CheckingIn, !ledger.is_open());
         note(Unready::Superseded, ledger.is_superseded());
-    }
-}
-
-fn reload_through(reloader: &Arc<Reloader>) -> Reload {
-    let reloader = Arc::clone(reloader);
-    Arc::new(move || {
-        let reloader = Arc::clone(&reloader);
-        Box::pin(async move { reloader.reload() })
-    })
-}
-
-/// Takes over a new configuration.
-struct Reloader {
-    load: LoadConfig,
-    /// What the process was started with: the parts that cannot change while it runs.
-    running: Config,
-    catalog: Arc<ArcSwap<Catalog>>,
-    server: Arc<Server>,
-    metrics: Metrics,
-}
-
-impl Reloader {
-    fn new(load: LoadConfig, running: Config, server: Arc<Server>, metrics: Metrics) -> Self {
-        let catalog = Arc::new(ArcSwap::new(Arc::clone(&running.catalog)));
-        Self { load, running, catalog, server, metrics }
-    }
-
-    fn reload(&self) -> Result<(), Vec<String>> {
-        let taken = self.try_reload();
-        self.metrics.reload_success.set(i64::from(taken.is_ok()));
-        taken
-    }
-
-    fn try_reload(&self) -> Result<(), Vec<String>> {
-        let text = |problem: &dyn std::fmt::Display| vec![problem.to_string()];
-        let next = (self.load)().map_err(|problems| text(&problems))?;
-        let fixed = self.fixed_that_differ(&next);
-        if !fixed.is_empty() {
-            let what = fixed.join(", ");
-            return Err(vec![format!("{what}: cannot change while the gateway runs; change it back, or restart")]);
-        }
-        let shelf = Arc::new(Shelf::new(&next.catalog, &self.metrics).map_err(|error| text(&error))?);
-        self.catalog.store(Arc::clone(&next.catalog));
-        self.server.stock(&shelf);
-        Ok(())
-    }
-
-    /// The settings that differ although they are only read at the start.
-    fn fixed_that_differ(&self, next: &Config) -> Vec<&'static str> {
-        let now = &self.running;
-        let secret = |a: &SecretString, b: &SecretString| a.expose_secret() != b.expose_secret();
-        let secrets = |keys: &'_ [SecretString]| -> Vec<String> {
-            keys.iter().map(|key| key.expose_secret().to_owned()).collect()
-        };
-        [
-            ("gateway", now.gateway != next.gateway),
-            ("workers", now.workers != next.workers),
-            ("data_dir", now.data_dir != next.data_dir),
-            ("store", now.store != next.store),
-            ("listeners.data", now.data_listener != next.data_listener),
-            ("listeners.admin", now.admin_listener != next.admin_listener),
-            ("proxies", now.proxies != next.proxies),
-            ("admin.token", secret(&now.admin_token, &next.admin_token)),
-            ("secrets.hash_key", secret(&now.hash_key, &next.hash_key)),
-            ("secrets.seal_key", secrets(&now.seal_keys) != secrets(&next.seal_keys)),
-            ("credentials", now.credentials != next.credentials),
-            ("log", now.log != next.log),
-            ("limits", now.limits != next.limits),
-            ("receipts", now.receipts != next.receipts),
-            ("journal", now.journal != next.journal),
-            ("drain_timeout", now.drain_timeout != next.drain_timeout),
-        ]
-        .into_iter()
-        .filter_map(|(name, differs)| differs.then_some(name))
-        .collect()
     }
 }

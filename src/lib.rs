@@ -6,6 +6,7 @@
 //! ports/       what the services need of the outside world, as traits
 //! config/      a file becomes a checked Config, or a list of problems
 //! telemetry/   every metric, the access log, the program's own messages
+//! tls/         TLS of the listeners: certificates that are read anew when their files change, handshakes
 //! service/     authenticate, meter, exchange with the store, recover, operators' use-cases
 //! adapter/     SQLite, memory, the journal's files, the clock: one technology each
 //! proxy/       the data plane: gate, routes, sellers, the life of a call (`proxy::phases`)
@@ -32,3 +33,4 @@ pub mod proxy;
 pub mod service;
 pub mod simulate;
 pub mod telemetry;
+pub mod tls;

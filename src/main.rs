@@ -57,6 +57,7 @@ fn main() -> ExitCode {
             let done = cli::signature::verify_request(&args, secret, &mut io::stdout());
             done.map_or_else(|failure| complain(&failure, failure.exit()), |()| ExitCode::from(EXIT_OK))
         }
+        Command::DevCertificate(args) => cli::certificate::run(&args, &mut io::stdout(), &mut io::stderr()),
         Command::Remote(command) => cli::run(command, &mut io::stdout(), &mut io::stderr()),
         Command::Simulate(args) => cli::simulate(&args, &mut io::stdout()),
         Command::Completions { shell } => match cli::completions(shell, &mut io::stdout()) {
@@ -170,6 +171,7 @@ fn start_code(error: &StartError) -> u8 {
         | StartError::Journal(_)
         | StartError::Os(_) => EXIT_UNAVAILABLE,
         StartError::Catalog(_)
+        | StartError::Tls(_)
         | StartError::Secret(_)
         | StartError::Redis(OpenError::Refused(Refusal::Login(_)) | OpenError::Unusable(_)) => EXIT_CONFIG,
         StartError::NoWriter | StartError::Metrics(_) => EXIT_BUG,

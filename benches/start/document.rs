@@ -41,7 +41,7 @@ fn prepared(now: Timestamp) -> (Pool, Sync) {
     }
     let lease = first.unwrap();
     let parts = lease.parts.iter().map(|of| part(&of.package, of.granted.get(), of.granted.get() / 2)).collect();
-    let report = LeaseReport { number: 1, parts, deadline: lease.deadline, lost: false };
+    let report = LeaseReport { number: 1, parts, deadline: lease.deadline, spent: Default::default(), lost: false };
     (pool, asking(&gateway(0), 2, vec![report]))
 }
 

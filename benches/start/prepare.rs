@@ -21,6 +21,7 @@ use tollgate::domain::id::{
 };
 use tollgate::domain::key::ApiKey;
 use tollgate::domain::lease::{Lease, LeasePart, Want};
+use tollgate::domain::limit::Limits;
 use tollgate::domain::package::Package;
 use tollgate::domain::pool::Pool;
 use tollgate::domain::usage::{CallFacts, Charge, ChargePart, Ending, PackageTerms, UnitClass};
@@ -135,6 +136,8 @@ fn known(key: &ApiKeyText, hasher: &KeyHasher) -> ApiKey {
         networks: None,
         project: ProjectId::default(),
         tags: Tags::default(),
+        limits: Limits::NONE,
+        budget: Default::default(),
     }
 }
 

@@ -102,5 +102,6 @@ pub(super) async fn show(
         id: head.id,
         name: head.name,
         created_at: head.created_at,
+        limits: head.limits,
     }))
 }

@@ -40,9 +40,9 @@ pub(super) async fn add(
     Body(wanted): Body<AddKey>,
 ) -> Result<(StatusCode, Json<AddedKey>), Refusal> {
     check_products(&admin, wanted.products.as_deref())?;
-    let AddKey { description, expires_at, products, models, networks, project, tags } = wanted;
+    let AddKey { description, expires_at, products, models, networks, project, tags, limits, budget } = wanted;
     let allocation = Allocation { project, tags };
-    let new = NewKey { description, expires_at, products, models, networks, allocation };
+    let new = NewKey { description, expires_at, products, models, networks, allocation, limits, budget };
     let added = admin.accounts.add_key(&account, command, new).await?;
     let key = added.text.map(|text| text.expose().to_owned());
     let now = admin.accounts.now();
@@ -85,8 +85,10 @@ pub(super) async fn change(
     Body(wanted): Body<ChangeKey>,
 ) -> Result<Json<KeyView>, Refusal> {
     check_products(&admin, wanted.products.as_ref().and_then(Option::as_deref))?;
-    let ChangeKey { description, disabled, expires_at, products, models, networks, project, tags } = wanted;
-    let change = KeyChange { description, disabled, expires_at, products, models, networks, project, tags };
+    let ChangeKey { description, disabled, expires_at, products, models, networks, project, tags, limits, budget } =
+        wanted;
+    let change =
+        KeyChange { description, disabled, expires_at, products, models, networks, project, tags, limits, budget };
     let changed = admin.accounts.change_key(&account, &key, change).await?;
     Ok(Json(KeyView::at(changed, admin.accounts.now())))
 }

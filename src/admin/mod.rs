@@ -7,6 +7,7 @@ mod auth;
 mod catalog;
 pub mod health;
 mod keys;
+mod limits;
 mod openapi;
 mod packages;
 mod refusal;
@@ -63,6 +64,7 @@ pub fn router(state: AdminState) -> Router {
     let guarded = Router::new()
         .route("/admin/v1/accounts", post(accounts::open).get(accounts::list))
         .route("/admin/v1/accounts/{account}", get(accounts::show))
+        .route("/admin/v1/accounts/{account}/limits", put(limits::of_account))
         .route("/admin/v1/accounts/{account}/keys", post(keys::add).get(keys::list))
         .route("/admin/v1/accounts/{account}/keys/{key}", patch(keys::change).delete(keys::revoke))
         .route("/admin/v1/accounts/{account}/keys/{key}/rotate", post(keys::rotate))
@@ -70,6 +72,7 @@ pub fn router(state: AdminState) -> Router {
         .route("/admin/v1/accounts/{account}/apps/{app}", delete(apps::delete))
         .route("/admin/v1/accounts/{account}/apps/{app}/secret", get(apps::show_secret).post(apps::rotate_secret))
         .route("/admin/v1/accounts/{account}/apps/reseal", post(apps::reseal))
+        .route("/admin/v1/accounts/{account}/apps/{app}/limits", put(limits::of_app))
         .route("/admin/v1/accounts/{account}/apps/{app}/networks", put(apps::allow_networks))
         .route("/admin/v1/accounts/{account}/apps/{app}/codes", post(apps::add_code))
         .route("/admin/v1/accounts/{account}/apps/{app}/codes/{code}", delete(apps::remove_code))

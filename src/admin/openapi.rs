@@ -6,16 +6,17 @@ use utoipa::openapi::{Components, OpenApi as Document};
 use utoipa::{IntoParams, IntoResponses, Modify, OpenApi};
 
 use super::wire::ErrorBody;
-use super::{accounts, apps, catalog, health, keys, packages};
+use super::{accounts, apps, catalog, health, keys, limits, packages};
 
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Tollgate admin API", description = "Operators' calls, health and metrics."),
     paths(
-        accounts::open, accounts::list, accounts::show,
+        accounts::open, accounts::list, accounts::show, limits::of_account,
         keys::add, keys::list, keys::change, keys::rotate, keys::revoke,
         apps::add, apps::list, apps::delete, apps::show_secret, apps::rotate_secret,
         apps::add_code, apps::remove_code, apps::bind, apps::unbind, apps::allow_networks, apps::reseal,
+        limits::of_app,
         packages::add, packages::list, packages::resolve,
         catalog::products, catalog::offers, catalog::reload,
         health::livez, health::readyz, health::metrics,

@@ -1,4 +1,4 @@
-//! Serves the admin listener over plain HTTP/1.1: few connections, one request each, all of it bounded in time.
+//! Serves the admin listener over HTTP/1.1, plain or under TLS: few connections, one request each, all of it bounded in time.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -8,10 +8,13 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
+
+use crate::tls::Acceptor;
 
 /// Open connections; more wait in the listener's queue.
 const CONNECTIONS_MAX: usize = 64;
@@ -23,7 +26,12 @@ const CONNECTION_TIME_MAX: Duration = Duration::from_secs(30);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves until `shutdown` comes; then finishes what is open, which takes at most 30 seconds.
-pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<Output = ()>) {
+pub async fn serve(
+    listener: TcpListener,
+    tls: Option<Arc<Acceptor>>,
+    router: Router,
+    shutdown: impl Future<Output = ()>,
+) {
     let mut shutdown = pin!(shutdown);
     let mut open = JoinSet::new();
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
@@ -33,9 +41,16 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<
             accepted = accept(&listener, &places) => accepted,
         };
         let Some((stream, place)) = accepted else { break };
-        let router = router.clone();
+        let (router, tls) = (router.clone(), tls.clone());
         open.spawn(async move {
-            connection(stream, router).await;
+            match tls {
+                None => connection(stream, router).await,
+                Some(tls) => {
+                    if let Some(stream) = tls.accept(stream, HEAD_TIME_MAX).await {
+                        connection(stream, router).await;
+                    }
+                }
+            }
             drop(place);
         });
         while open.try_join_next().is_some() {}
@@ -61,7 +76,7 @@ async fn accept(
     }
 }
 
-async fn connection(stream: TcpStream, router: Router) {
+async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin, router: Router) {
     let mut server = http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(HEAD_TIME_MAX).keep_alive(false);
     let served = server.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));

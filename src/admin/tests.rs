@@ -26,6 +26,7 @@ use crate::domain::billable::BillableStatuses;
 use crate::domain::credential::Scheme;
 use crate::domain::id::Incarnation;
 use crate::domain::id::{OfferId, ProductId};
+use crate::domain::limit::{EachLimits, Limits};
 use crate::domain::offer::{Offer, Validity};
 use crate::protocol::keyring::Keyring;
 use crate::service::commands::CommandLog;
@@ -142,6 +143,8 @@ fn catalog() -> Catalog {
         timeouts: Timeouts { connect: second, head: second, idle: second, total: second },
         body_max: 1,
         on_seller_break: None,
+        limits: Limits::NONE,
+        each: EachLimits::default(),
         end_user_header: None,
         durability: Durability::Os,
         response_headers: HeaderRule { allowed: Vec::new(), denied: Vec::new() },
@@ -181,7 +184,7 @@ fn guarded_routes() -> Vec<(String, String)> {
 #[tokio::test]
 async fn every_call_needs_the_token() {
     let world = World::with_account().await;
-    assert_eq!(guarded_routes().len(), 25);
+    assert_eq!(guarded_routes().len(), 27);
     for (method, path) in guarded_routes() {
         for token in [None, Some("Bearer wrong"), Some("Basic YTpi")] {
             let mut request = Request::builder().method(method.as_str()).uri(&path);
@@ -446,7 +449,7 @@ async fn the_server_answers_and_stops() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let server = tokio::spawn(serve(listener, World::new().router, async move { drop(stopped.await) }));
+    let server = tokio::spawn(serve(listener, None, World::new().router, async move { drop(stopped.await) }));
     let mut answer = String::new();
     let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
     stream.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();

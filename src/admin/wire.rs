@@ -1,6 +1,7 @@
 //! The bodies of the admin API, as JSON and as OpenAPI schemas. The command line reads and writes the same types.
 
 pub mod apps;
+pub mod limits;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
@@ -11,8 +12,10 @@ use utoipa::ToSchema;
 
 use crate::domain::allocation::Tags;
 use crate::domain::billable::BillableStatuses;
+use crate::domain::budget::Budget;
 use crate::domain::id::{AccountId, CommandId, KeyId, OfferId, PackageId, ProductId, ProjectId};
 use crate::domain::key::{ApiKey, KeyState};
+use crate::domain::limit::Limits;
 use crate::domain::network::Network;
 use crate::domain::offer::Validity;
 use crate::domain::package::Package;
@@ -92,6 +95,10 @@ pub struct AccountView {
     pub name: String,
     /// When it was opened.
     pub created_at: Timestamp,
+    /// How many calls it may make with all its keys and apps, over all products.
+    #[serde(default, skip_serializing_if = "Limits::is_none")]
+    #[schema(value_type = Option<limits::CallLimits>)]
+    pub limits: Limits,
     /// Its API keys.
     pub keys: Vec<KeyView>,
     /// Its apps.
@@ -146,6 +153,14 @@ pub struct AddKey {
     #[serde(default, skip_serializing_if = "Tags::is_empty")]
     #[schema(value_type = Option<BTreeMap<String, String>>)]
     pub tags: Tags,
+    /// How many calls it may make, over all products; left out: no limit.
+    #[serde(default, skip_serializing_if = "Limits::is_none")]
+    #[schema(value_type = Option<limits::CallLimits>)]
+    pub limits: Limits,
+    /// How many units its calls may use, over all products; left out: no limit.
+    #[serde(default, skip_serializing_if = "Budget::is_none")]
+    #[schema(value_type = Option<limits::KeyBudget>)]
+    pub budget: Budget,
 }
 
 /// A key that was added.
@@ -201,6 +216,14 @@ pub struct KeyView {
     #[serde(default, skip_serializing_if = "Tags::is_empty")]
     #[schema(value_type = BTreeMap<String, String>)]
     pub tags: Tags,
+    /// How many calls it may make, over all products.
+    #[serde(default, skip_serializing_if = "Limits::is_none")]
+    #[schema(value_type = Option<limits::CallLimits>)]
+    pub limits: Limits,
+    /// How many units its calls may use, over all products.
+    #[serde(default, skip_serializing_if = "Budget::is_none")]
+    #[schema(value_type = Option<limits::KeyBudget>)]
+    pub budget: Budget,
 }
 
 /// A key that a newer one has replaced under the same id, without the key itself.
@@ -256,6 +279,8 @@ impl KeyView {
             former: former.map(|former| FormerKeyView { hint: former.hint, until: former.until }).collect(),
             project: key.project,
             tags: key.tags,
+            limits: key.limits,
+            budget: key.budget,
         }
     }
 }
@@ -301,6 +326,14 @@ pub struct ChangeKey {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<BTreeMap<String, String>>)]
     pub tags: Option<Tags>,
+    /// How many calls it may make, in place of all limits that there are; `{}`: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<limits::CallLimits>)]
+    pub limits: Option<Limits>,
+    /// How many units its calls may use, in place of the whole budget that it has; `{}`: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<limits::KeyBudget>)]
+    pub budget: Option<Budget>,
 }
 
 /// Tells `null` (`Some(None)`) from a field that is not there (`None`, the default).

@@ -15,6 +15,7 @@ use crate::config::{Config, Store};
 use crate::ports::account_store::AccountStore;
 use crate::ports::clock::{Clock, Entropy};
 use crate::ports::replay::ReplayCache;
+use crate::tls::Acceptor;
 
 /// How often a server that is away is asked whether it is back.
 const ASK_EVERY: Duration = Duration::from_millis(100);
@@ -39,7 +40,7 @@ pub(super) async fn open(
     config: &Config,
     clock: &Arc<dyn Clock>,
     entropy: &Arc<dyn Entropy>,
-    admin: TcpListener,
+    (admin, tls): (TcpListener, Option<&Arc<Acceptor>>),
 ) -> Result<(Opened, TcpListener), StartError> {
     match &config.store {
         Store::Embedded => {
@@ -48,20 +49,24 @@ pub(super) async fn open(
         }
         Store::Redis(settings) => {
             let store = RedisStore::open(settings, Arc::clone(entropy)).await?;
-            let admin = until_reached(&store, admin).await?;
+            let admin = until_reached(&store, admin, tls).await?;
             Ok((Opened::new(store), admin))
         }
     }
 }
 
 /// Waits for the store's first answer.
-async fn until_reached(store: &RedisStore, admin: TcpListener) -> Result<TcpListener, StartError> {
+async fn until_reached(
+    store: &RedisStore,
+    admin: TcpListener,
+    tls: Option<&Arc<Acceptor>>,
+) -> Result<TcpListener, StartError> {
     let Err(mut why) = store.servers().await else { return Ok(admin) };
     let readiness = Arc::new(Readiness::default());
     readiness.raise(Unready::StoreAway);
     let admin = admin.into_std()?;
     let meanwhile = TcpListener::from_std(admin.try_clone()?)?;
-    let serving = tokio::spawn(serve(meanwhile, health::router(readiness), std::future::pending()));
+    let serving = tokio::spawn(serve(meanwhile, tls.cloned(), health::router(readiness), std::future::pending()));
     loop {
         tracing::warn!(%why, "the store does not answer: the gateway waits for it");
         let mut patience = tokio::time::interval(ASK_EVERY);

@@ -5,13 +5,15 @@ use std::path::{Path, PathBuf};
 use http::Method;
 
 use super::args::apps::{AppAdd, AppNetworks, AppsCommand, WhichApp};
+use super::args::limits::AppLimit;
 use super::client::{Ask, Client, ClientError};
-use super::remote::{Failure, Output, every_account, networks_text, path_of, some_of};
+use super::remote::{Failure, Output, every_account, limits_text, networks_text, path_of, some_of};
 use super::table::Table;
 use crate::admin::wire::apps::{
     AddApp, AddCode, AddedCode, AllowNetworks, AppList, AppView, AppWithSecret, ResealedView, RotateSecret,
 };
 use crate::domain::id::AccountId;
+use crate::domain::limit::Limits;
 
 pub(super) async fn apps(client: &Client, command: AppsCommand, mut output: Output<'_>) -> Result<(), Failure> {
     match command {
@@ -54,6 +56,11 @@ pub(super) async fn apps(client: &Client, command: AppsCommand, mut output: Outp
             let path = path(&wanted.app, &format!("/products/{}", wanted.product));
             let bound: AppView = client.ask(Ask { method: Method::DELETE, ..Ask::get(&path) }).await?;
             output.print(&bound, || apps_text(std::slice::from_ref(&bound)))?;
+        }
+        AppsCommand::Limit(AppLimit { account, app, limits }) => {
+            let path = path_of(&account, &format!("/apps/{app}/limits"));
+            let limited: AppView = client.ask(Ask::send(Method::PUT, &path, None, &Limits::from(limits))?).await?;
+            output.print(&limited, || apps_text(std::slice::from_ref(&limited)))?;
         }
         AppsCommand::Networks(AppNetworks { app, networks, all_networks: _ }) => {
             let (path, body) = (path(&app, "/networks"), AllowNetworks { networks: some_of(networks) });
@@ -125,7 +132,8 @@ fn read(file: Option<PathBuf>) -> Result<Option<String>, ClientError> {
 
 /// Apps as a table.
 pub(super) fn apps_text(apps: &[AppView]) -> String {
-    let mut table = Table::new(["id", "name", "app key", "products", "networks", "secrets", "app codes"]);
+    let heading = ["id", "name", "app key", "products", "networks", "secrets", "app codes", "limits"];
+    let mut table = Table::new(heading);
     let joined = |words: Vec<String>| if words.is_empty() { "none".to_owned() } else { words.join(",") };
     for app in apps {
         table.row([
@@ -136,6 +144,7 @@ pub(super) fn apps_text(apps: &[AppView]) -> String {
             networks_text(app.networks.as_deref()),
             app.secrets.len().to_string(),
             joined(app.codes.iter().map(|code| format!("{} {}", code.id, code.hint)).collect()),
+            limits_text(&app.limits),
         ]);
     }
     table.text()

@@ -1,6 +1,8 @@
 //! Every command and flag. Secrets are never flags: they come from files or the environment.
 
 pub mod apps;
+pub mod certificate;
+pub mod limits;
 pub mod signature;
 
 use std::net::SocketAddr;
@@ -54,6 +56,8 @@ pub enum Command {
     Sign(signature::SignArgs),
     /// Check the signature of a request, and say what was signed
     Verify(signature::VerifyArgs),
+    /// Make certificates for trying TLS out: an authority of your own, and files for a gateway
+    DevCertificate(certificate::DevCertificateArgs),
     /// Commands that go through the admin API of a running gateway.
     #[command(flatten)]
     Remote(RemoteCommand),
@@ -313,6 +317,9 @@ pub struct AdminAddress {
     /// The gateway's admin listener
     #[arg(long, global = true, value_name = "URL", env = "TOLLGATE_ADMIN", default_value = "http://127.0.0.1:9090")]
     pub admin: String,
+    /// If it speaks TLS.
+    #[command(flatten)]
+    pub tls: certificate::AdminTls,
     /// Print JSON
     #[arg(long, global = true)]
     pub json: bool,
@@ -370,6 +377,8 @@ pub enum AccountsCommand {
         #[arg(value_parser = AccountId::new)]
         account: AccountId,
     },
+    /// Set how many calls an account may make in all, in place of all limits that it has
+    Limit(limits::AccountLimit),
 }
 
 /// API keys.
@@ -396,6 +405,10 @@ pub enum KeysCommand {
     },
     /// Change a key
     Change(KeyChange),
+    /// Set how many calls a key may make, over all products, in place of all limits that it has
+    Limit(limits::KeyLimit),
+    /// Set how many units a key's calls may use, over all products, in place of the whole budget that it has
+    Budget(limits::KeyBudget),
     /// Put a new key in the place of the present one, under the same id, and print it, this once
     Rotate {
         /// The account's id

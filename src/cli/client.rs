@@ -1,7 +1,8 @@
-//! A small client of the admin API: plain HTTP/1.1, one connection a request, bounded in time and size.
+//! A small client of the admin API: HTTP/1.1, plain or under TLS, one connection a request, bounded in time and size.
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,12 +11,17 @@ use http::{HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
 
 use super::args::{AdminAccess, AdminAddress};
+use super::tls;
 use super::{EXIT_BUG, EXIT_CONFIG, EXIT_UNAVAILABLE, EXIT_USAGE};
 use crate::admin::wire::ErrorBody;
 use crate::domain::id::CommandId;
@@ -105,6 +111,7 @@ pub(super) struct Client {
     host: String,
     port: u16,
     authority: String,
+    tls: Option<Arc<ClientConfig>>,
     authorization: Option<HeaderValue>,
 }
 
@@ -116,9 +123,11 @@ impl Client {
             ClientError::Setup(text)
         };
         let uri: Uri = address.admin.parse().map_err(|_| fault("is not a URL"))?;
-        if uri.scheme_str() != Some("http") {
-            return Err(fault("does not begin with http://"));
-        }
+        let tls = match uri.scheme_str() {
+            Some("http") => None,
+            Some("https") => Some(tls::client(&address.tls).map_err(ClientError::Setup)?),
+            Some(_) | None => return Err(fault("does not begin with http:// or https://")),
+        };
         if !matches!(uri.path_and_query().map(|path| path.as_str()), None | Some("/")) {
             return Err(fault("has a path"));
         }
@@ -127,8 +136,8 @@ impl Client {
             return Err(fault("holds a user name"));
         }
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-        let port = authority.port_u16().unwrap_or(80);
-        Ok(Self { host, port, authority: authority.to_string(), authorization: None })
+        let port = authority.port_u16().unwrap_or(if tls.is_some() { 443 } else { 80 });
+        Ok(Self { host, port, authority: authority.to_string(), tls, authorization: None })
     }
 
     /// For calls that need the token: from the file, else from the environment.
@@ -167,6 +176,17 @@ impl Client {
 
     async fn exchange(&self, ask: Ask<'_>) -> Result<(StatusCode, Bytes), ClientError> {
         let stream = TcpStream::connect((self.host.as_str(), self.port)).await.map_err(|error| self.away(&error))?;
+        let Some(tls) = &self.tls else { return self.exchange_over(stream, ask).await };
+        let name = ServerName::try_from(self.host.clone()).map_err(|error| self.away(&error))?;
+        let stream = TlsConnector::from(Arc::clone(tls)).connect(name, stream).await;
+        self.exchange_over(stream.map_err(|error| self.away(&error))?, ask).await
+    }
+
+    async fn exchange_over(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin,
+        ask: Ask<'_>,
+    ) -> Result<(StatusCode, Bytes), ClientError> {
         let connected = http1::handshake(TokioIo::new(stream)).await;
         let (mut sender, connection) = connected.map_err(|error| self.away(&error))?;
         let request = self.request(ask)?;
@@ -213,7 +233,8 @@ impl Client {
     }
 
     fn url(&self) -> String {
-        format!("http://{}", self.authority)
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.authority)
     }
 }
 

@@ -4,6 +4,7 @@
 mod apps;
 pub mod args;
 pub mod audit;
+pub mod certificate;
 mod client;
 mod failure;
 pub mod receipt;
@@ -14,6 +15,7 @@ pub mod store;
 mod table;
 #[cfg(test)]
 mod tests;
+mod tls;
 pub mod usage;
 
 use std::ffi::OsString;

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::apps::{apps, apps_text};
 use super::args::apps::AppsArgs;
+use super::args::limits::{AccountLimit, KeyBudget, KeyLimit};
 use super::args::{
     AccountsArgs, AccountsCommand, KeyAdd, KeyChange, KeysArgs, KeysCommand, PackagesArgs, PackagesCommand,
     RemoteCommand, ResolveArgs,
@@ -20,7 +21,9 @@ use crate::admin::wire::{
     OpenAccount, OpenedAccount, PackageList, PackageView, ReadyView, ResolveSuspense, RotateKey,
 };
 use crate::domain::allocation::{Tags, TagsFault};
+use crate::domain::budget::Budget;
 use crate::domain::id::AccountId;
+use crate::domain::limit::{Kind, Limits};
 use crate::domain::network::Network;
 
 /// Why a command did not end well.
@@ -164,6 +167,11 @@ async fn accounts(client: &Client, command: AccountsCommand, mut output: Output<
             let view: AccountView = client.ask(Ask::get(&path_of(&account, ""))).await?;
             output.print(&view, || account_text(&view))?;
         }
+        AccountsCommand::Limit(AccountLimit { account, limits }) => {
+            let path = path_of(&account, "/limits");
+            let limits: Limits = client.ask(Ask::send(Method::PUT, &path, None, &Limits::from(limits))?).await?;
+            output.print(&limits, || format!("{}\n", limits_text(&limits)))?;
+        }
     }
     Ok(())
 }
@@ -196,6 +204,18 @@ async fn keys(client: &Client, command: KeysCommand, mut output: Output<'_>) -> 
             let changed: KeyView = client.ask(ask).await?;
             output.print(&changed, || keys_text(std::slice::from_ref(&changed)))?;
         }
+        KeysCommand::Limit(KeyLimit { account, key, limits }) => {
+            let path = path_of(&account, &format!("/keys/{key}"));
+            let body = ChangeKey { limits: Some(limits.into()), ..ChangeKey::default() };
+            let changed: KeyView = client.ask(Ask::send(Method::PATCH, &path, None, &body)?).await?;
+            output.print(&changed, || keys_text(std::slice::from_ref(&changed)))?;
+        }
+        KeysCommand::Budget(KeyBudget { account, key, per_day, per_month, total, none: _ }) => {
+            let path = path_of(&account, &format!("/keys/{key}"));
+            let body = ChangeKey { budget: Some(Budget { per_day, per_month, total }), ..ChangeKey::default() };
+            let changed: KeyView = client.ask(Ask::send(Method::PATCH, &path, None, &body)?).await?;
+            output.print(&changed, || keys_text(std::slice::from_ref(&changed)))?;
+        }
         KeysCommand::Rotate { account, key, overlap_seconds } => {
             let path = path_of(&account, &format!("/keys/{key}/rotate"));
             let ask = Ask::send(Method::POST, &path, None, &RotateKey { overlap_seconds })?;
@@ -222,7 +242,8 @@ async fn add_key(client: &Client, wanted: KeyAdd, mut output: Output<'_>) -> Res
     let tags = tags_of(tags)?;
     let (products, models, networks) = (some_of(products), some_of(models), some_of(networks));
     let path = path_of(&account, "/keys");
-    let body = AddKey { description, expires_at, products, models, networks, project, tags };
+    let (limits, budget) = (Limits::NONE, Budget::default());
+    let body = AddKey { description, expires_at, products, models, networks, project, tags, limits, budget };
     let added: AddedKey = client.ask(Ask::send(Method::POST, &path, once.idempotency_key.as_ref(), &body)?).await?;
     let id = &added.view.id;
     output.print(&added, || added.key.as_ref().map(|key| format!("{key}\n")).unwrap_or_default())?;
@@ -245,6 +266,8 @@ fn key_change(wanted: KeyChange) -> Result<ChangeKey, Failure> {
         models: if wanted.all_models { Some(None) } else { some_of(wanted.models).map(Some) },
         networks: if wanted.all_networks { Some(None) } else { some_of(wanted.networks).map(Some) },
         project: wanted.project,
+        limits: None,
+        budget: None,
         tags: if wanted.no_tags { Some(Tags::default()) } else { some_of(wanted.tags).map(tags_of).transpose()? },
     })
 }
@@ -282,12 +305,34 @@ pub(super) fn path_of(account: &AccountId, rest: &str) -> String {
     format!("/admin/v1/accounts/{account}{rest}")
 }
 
+/// Limits in a table: `7/second, 100/day, 3 at once`.
+pub(super) fn limits_text(limits: &Limits) -> String {
+    let each = Kind::ALL.into_iter().filter_map(|kind| {
+        let calls = limits.of(kind)?;
+        Some(if kind == Kind::Concurrent { format!("{calls} at once") } else { format!("{calls}/{}", kind.name()) })
+    });
+    let text: Vec<String> = each.collect();
+    if text.is_empty() { "none".to_owned() } else { text.join(", ") }
+}
+
+/// A budget in a table: `7/day, 100 in all`.
+fn budget_text(budget: &Budget) -> String {
+    let day = budget.per_day.map(|units| format!("{units}/day"));
+    let month = budget.per_month.map(|units| format!("{units}/month"));
+    let total = budget.total.map(|units| format!("{units} in all"));
+    let text: Vec<String> = [day, month, total].into_iter().flatten().collect();
+    if text.is_empty() { "none".to_owned() } else { text.join(", ") }
+}
+
 pub(super) fn some_of<T>(list: Vec<T>) -> Option<Vec<T>> {
     (!list.is_empty()).then_some(list)
 }
 
 fn account_text(view: &AccountView) -> String {
     let mut text = format!("{}  {}  opened {:.0}\n", view.id, view.name, view.created_at);
+    if !view.limits.is_none() {
+        text.push_str(&format!("limits: {}\n", limits_text(&view.limits)));
+    }
     for pool in &view.pools {
         let end = pool.next_expiry.map(|end| format!(", next package ends {end:.0}")).unwrap_or_default();
         text.push_str(&format!("\n{}: {} left{end}\n{}", pool.product, pool.remaining, packages_text(&pool.packages)));
@@ -311,8 +356,20 @@ pub(super) fn networks_text(networks: Option<&[Network]>) -> String {
 }
 
 fn keys_text(keys: &[KeyView]) -> String {
-    let mut table =
-        Table::new(["id", "key", "state", "expires", "products", "models", "networks", "project", "description"]);
+    let heading = [
+        "id",
+        "key",
+        "state",
+        "expires",
+        "products",
+        "models",
+        "networks",
+        "project",
+        "limits",
+        "budget",
+        "description",
+    ];
+    let mut table = Table::new(heading);
     for key in keys {
         let state = match key.state {
             KeyStateView::Usable => "usable",
@@ -330,6 +387,8 @@ fn keys_text(keys: &[KeyView]) -> String {
             key.models.as_ref().map_or_else(|| "all".to_owned(), |list| list.join(",")),
             networks_text(key.networks.as_deref()),
             key.project.to_string(),
+            limits_text(&key.limits),
+            budget_text(&key.budget),
             key.description.clone(),
         ]);
     }

@@ -26,7 +26,7 @@ impl World {
             runtime.block_on(async {
                 let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
                 tell.send(listener.local_addr().unwrap()).unwrap();
-                admin::serve(listener, router_of_a_world(), async { drop(stopped.await) }).await;
+                admin::serve(listener, None, router_of_a_world(), async { drop(stopped.await) }).await;
             });
         });
         let url = format!("http://{}", told.recv().unwrap());
@@ -187,7 +187,8 @@ fn failures_say_what_to_do_and_exit_by_their_kind() {
     };
     check(&world.url, Some("wrong"), EXIT_CONFIG, "admin token");
     check(&world.url, None, EXIT_CONFIG, "TOLLGATE_ADMIN_TOKEN");
-    check("https://127.0.0.1:1", Some(TOKEN), EXIT_CONFIG, "http://127.0.0.1:9090");
+    check("ftp://127.0.0.1:1", Some(TOKEN), EXIT_CONFIG, "http://127.0.0.1:9090");
+    check("https://127.0.0.1:1", Some(TOKEN), EXIT_UNAVAILABLE, "is `tollgate serve` running?");
     check("http://127.0.0.1:1/path", Some(TOKEN), EXIT_CONFIG, "has a path");
     // The port was free a moment ago, and nobody listens on it now.
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();

@@ -4,6 +4,8 @@
 mod cors;
 mod credentials;
 mod headers;
+mod limits;
+mod listeners;
 mod offer;
 mod product;
 mod proxies;
@@ -13,7 +15,7 @@ mod together;
 mod upstream;
 
 use std::fmt::Display;
-use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,9 +24,9 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::problem::{PlaceId, Report};
-use super::raw::{Raw, RawAdmin, RawJournal, RawLevel, RawLimits, RawListeners, RawLog, RawRemove, defaults};
+use super::raw::{Raw, RawAdmin, RawJournal, RawLevel, RawLimits, RawLog, RawRemove, defaults};
 use super::read::{At, Given};
-use super::scalar::{Count, Listen, Period, Secret, Size};
+use super::scalar::{Count, Period, Secret, Size};
 use super::suggest::hint;
 use super::{AccessLog, Catalog, Config, Journal, Limits, Log, LogLevel, Remove};
 use crate::domain::id::GatewayId;
@@ -69,10 +71,10 @@ pub(super) fn config(root: At<Raw>, folder: &Path, report: &Report<'_>) -> Optio
     let data_dir = raw.data_dir.required("data_dir", place, "/var/lib/tollgate", report);
     let data_dir = data_dir.and_then(|at| cx.path(at));
     let store = store::store(raw.store, place, cx);
-    let listeners = listeners(raw.listeners, place, cx);
+    let listeners = listeners::listeners(raw.listeners, place, cx);
     let proxies = raw.proxies.section(place).and_then(|at| proxies::proxies(at.value, cx));
-    let token_chars_min = match listeners {
-        Some((_, admin)) if !admin.ip().is_loopback() => TOKEN_CHARS_MIN_OUTSIDE,
+    let token_chars_min = match &listeners {
+        Some((_, admin)) if !admin.address.ip().is_loopback() => TOKEN_CHARS_MIN_OUTSIDE,
         Some(_) | None => TOKEN_CHARS_MIN,
     };
     let admin_token = admin_token(raw.admin, place, token_chars_min, cx);
@@ -119,22 +121,6 @@ fn cores() -> u64 {
 
 fn period(given: Given<Period>, default: Duration) -> Option<Duration> {
     given.or(Period(default)).map(|period| period.0)
-}
-
-/// The data and the admin address.
-fn listeners(given: Given<RawListeners>, root: PlaceId, cx: Cx<'_>) -> Option<(SocketAddr, SocketAddr)> {
-    let raw = given.section(root)?;
-    let place = raw.value.admin.value().map_or(raw.place, |at| at.place);
-    let data = raw.value.data.or(Listen(defaults::DATA_LISTENER));
-    let admin = raw.value.admin.or(Listen(defaults::ADMIN_LISTENER));
-    let (data, admin) = (data?.0, admin?.0);
-    let everywhere = data.ip().is_unspecified() || admin.ip().is_unspecified();
-    if data.port() == admin.port() && data.port() != 0 && (data.ip() == admin.ip() || everywhere) {
-        let message = format!("both listeners would take port {}; give each its own", data.port());
-        cx.report.note(place, message);
-        return None;
-    }
-    Some((data, admin))
 }
 
 fn admin_token(given: Given<RawAdmin>, root: PlaceId, chars_min: usize, cx: Cx<'_>) -> Option<SecretString> {
@@ -211,15 +197,18 @@ fn limits(raw: RawLimits, cx: Cx<'_>) -> Option<Limits> {
     let buffered_bytes = cx.size(raw.buffered_bytes, defaults::BUFFERED_BYTES, BUFFERED_BYTES);
     let spool_above = cx.size(raw.spool_above, defaults::SPOOL_ABOVE, SPOOL_ABOVE);
     let spooled_bytes = cx.size(raw.spooled_bytes, defaults::SPOOLED_BYTES, BUFFERED_BYTES);
+    let failed_auth = cx.count(raw.failed_auth_per_minute, defaults::FAILED_AUTH_PER_MINUTE, 1..=limits::CALLS_MAX);
     let used_signatures = cx.count(raw.used_signatures, defaults::USED_SIGNATURES, USED_SIGNATURES);
     Some(Limits {
         connections: usize::try_from(connections?).ok()?,
         head_timeout: period(raw.head_timeout, defaults::HEAD_TIMEOUT)?,
         idle_timeout: period(raw.idle_timeout, defaults::IDLE_TIMEOUT)?,
+        connection_age: period(raw.connection_age, defaults::CONNECTION_AGE)?,
         body_timeout: period(raw.body_timeout, defaults::BODY_TIMEOUT)?,
         buffered_bytes: buffered_bytes?,
         spool_above: spool_above?,
         spooled_bytes: spooled_bytes?,
+        failed_auth_per_minute: u32::try_from(failed_auth?).ok().and_then(NonZeroU32::new)?,
         used_signatures: usize::try_from(used_signatures?).ok()?,
     })
 }

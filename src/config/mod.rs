@@ -4,6 +4,7 @@
 //! that know their places), `interpolate` (`${…}`), `read` (the tree into the raw shape), `check` (the rules).
 
 mod address;
+mod certificate;
 mod check;
 mod interpolate;
 mod load;
@@ -19,6 +20,7 @@ mod tree;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,10 +31,12 @@ use secrecy::SecretString;
 
 use crate::domain::credential::{Scheme, SignatureRule};
 use crate::domain::id::{GatewayId, OfferId, ProductId};
+use crate::domain::limit::{EachLimits, Limits as CallLimits};
 use crate::domain::network::{Network, ProxyHeader};
 use crate::domain::offer::Offer;
 use crate::domain::signing::{PublicKey, SigningKey};
 
+pub use certificate::{CertificateFault, CertificateFiles, Pair, PairBytes};
 pub use check::KEEP_MIN;
 pub use load::{FILE_BYTES_MAX, json_schema, load, parse};
 pub use problem::{PROBLEMS_MAX, Problem, Problems};
@@ -50,9 +54,9 @@ pub struct Config {
     /// Where accounts are kept.
     pub store: Store,
     /// Where buyers call.
-    pub data_listener: SocketAddr,
+    pub data_listener: Listener,
     /// Where operators and Prometheus call.
-    pub admin_listener: SocketAddr,
+    pub admin_listener: Listener,
     /// What stands before the data listener.
     pub proxies: Proxies,
     /// Opens the admin listener.
@@ -75,6 +79,26 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// What is sold.
     pub catalog: Arc<Catalog>,
+}
+
+/// Where one kind of clients calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+    /// Address and port; port 0 picks a free one.
+    pub address: SocketAddr,
+    /// What is shown to clients; `None`: TLS is not spoken.
+    pub tls: Option<ServerTls>,
+    /// Whether HTTP/2 is spoken without TLS, to clients that begin with it.
+    pub h2c: bool,
+}
+
+/// What a listener shows to clients, and asks of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerTls {
+    /// At least one. Shown is the first that is made out to the name the client asks for, else the first.
+    pub certificates: Vec<CertificateFiles>,
+    /// PEM file with authorities: a client needs a certificate of one of them. `None`: none is asked for.
+    pub client_ca_file: Option<PathBuf>,
 }
 
 /// What signs receipts.
@@ -150,6 +174,8 @@ pub struct Limits {
     pub head_timeout: Duration,
     /// Between two requests of one connection, and for a client that reads nothing of its answer.
     pub idle_timeout: Duration,
+    /// After that the client is asked to come back on a new connection.
+    pub connection_age: Duration,
     /// Between two reads of a request body.
     pub body_timeout: Duration,
     /// Request bodies held in memory at one time, over all calls, in bytes.
@@ -158,6 +184,8 @@ pub struct Limits {
     pub spool_above: u64,
     /// Request bodies in such files at one time, over all calls, in bytes.
     pub spooled_bytes: u64,
+    /// Failed authentications in a minute that are heard from one address, and with one credential.
+    pub failed_auth_per_minute: NonZeroU32,
     /// Used signatures that are remembered at one time, over all gateways that share a store.
     pub used_signatures: usize,
 }
@@ -225,6 +253,10 @@ pub struct Product {
     pub on_seller_break: Option<BreakRule>,
     /// What a call waits for at its end.
     pub durability: Durability,
+    /// How many calls it gets in all.
+    pub limits: CallLimits,
+    /// How many calls each of its callers may make that has no limits of its own.
+    pub each: EachLimits,
     /// In which request header the buyer names its own user, if in any.
     pub end_user_header: Option<HeaderName>,
     /// Which of the seller's headers reach the buyer.

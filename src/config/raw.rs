@@ -1,13 +1,19 @@
 //! What a configuration file says, key by key. The comments here become the descriptions of the JSON Schema. What
 //! the values must fulfil together is in `check`; the values that absent keys have are in [`defaults`].
 
+mod limits;
+mod listeners;
+
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+pub(super) use self::limits::{RawCallLimits, RawProductLimits};
+pub(super) use self::listeners::{RawCertificate, RawListeners};
+
 use super::read::Given;
-use super::scalar::{Count, Listen, Moment, Period, Secret, Size, ValidityText, Zone};
+use super::scalar::{Count, Moment, Period, Secret, Size, ValidityText, Zone};
 use crate::domain::billable::StatusRule;
 
 /// What an absent key means, each in the unit of its key.
@@ -19,8 +25,10 @@ pub(super) mod defaults {
     pub(in super::super) const DATA_LISTENER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
     pub(in super::super) const ADMIN_LISTENER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9090);
     pub(in super::super) const CONNECTIONS: u64 = 10_000;
+    pub(in super::super) const FAILED_AUTH_PER_MINUTE: u64 = 6_000;
     pub(in super::super) const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
     pub(in super::super) const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+    pub(in super::super) const CONNECTION_AGE: Duration = Duration::from_secs(3600);
     pub(in super::super) const BODY_TIMEOUT: Duration = Duration::from_secs(30);
     pub(in super::super) const BUFFERED_BYTES: u64 = 512 << 20;
     pub(in super::super) const SEGMENT_BYTES: u64 = 64 << 20;
@@ -176,18 +184,6 @@ pub(super) struct RawRedisTls {
     pub(super) client_key: Given<String>,
 }
 
-/// Where the gateway listens: address and port; port 0 picks a free one.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct RawListeners {
-    /// Where buyers call.
-    #[schemars(extend("default" = "127.0.0.1:8080"))]
-    pub(super) data: Given<Listen>,
-    /// Where operators and Prometheus call. Outside this machine's own addresses the token needs 32 characters.
-    #[schemars(extend("default" = "127.0.0.1:9090"))]
-    pub(super) admin: Given<Listen>,
-}
-
 /// Proxies before `listeners.data` that are trusted to say where calls come from.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -240,8 +236,7 @@ pub(super) struct RawSecrets {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawCredentials {
-    /// Accepts AppCodes over connections without TLS, where whoever listens can copy them. The gateway has no TLS of
-    /// its own yet: AppCodes need this switch.
+    /// Accepts AppCodes over connections without TLS, where whoever listens can copy them.
     #[schemars(extend("default" = false))]
     pub(super) allow_app_code_without_tls: Given<bool>,
     /// Other readings of a request under which a signature is accepted if the base rule does not fit.
@@ -308,6 +303,10 @@ pub(super) struct RawLimits {
     /// Between two requests of one connection, and for a client that reads nothing of its answer.
     #[schemars(extend("default" = "75s"))]
     pub(super) idle_timeout: Given<Period>,
+    /// A connection that is older ends with its next answer, or, over HTTP/2, once its calls have: clients come back and
+    /// are dealt to the core that has least to do.
+    #[schemars(extend("default" = "1h"))]
+    pub(super) connection_age: Given<Period>,
     /// Between two reads of a request body; a body that comes slower than 240 bytes a second for longer than this in all
     /// is refused as well.
     #[schemars(extend("default" = "30s"))]
@@ -321,6 +320,10 @@ pub(super) struct RawLimits {
     /// Request bodies in such files at one time, over all calls.
     #[schemars(extend("default" = "4GiB"))]
     pub(super) spooled_bytes: Given<Size>,
+    /// Failed authentications in a minute that are heard from one client address, and with one key, AppCode or AppKey;
+    /// 1 to 1000000000.
+    #[schemars(extend("default" = 6000))]
+    pub(super) failed_auth_per_minute: Given<Count>,
     /// Used signatures that are remembered at one time for `replay_protection`, 256 to 16000000, over all gateways that
     /// share a store; with so many, further ones are refused until the oldest are over.
     #[schemars(extend("default" = 1000000))]
@@ -412,6 +415,8 @@ pub(super) struct RawProduct {
     /// (`disk`, which makes the answer's end wait).
     #[schemars(extend("default" = "os"))]
     pub(super) durability: Given<RawDurability>,
+    /// How many calls it gets, and how many each of its callers may make.
+    pub(super) limits: Given<RawProductLimits>,
     /// Request header in which the buyer names its own user for the usage record. For an llm product it goes before the
     /// body's `user`, which is read anyway.
     pub(super) end_user_header: Given<String>,

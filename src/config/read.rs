@@ -15,6 +15,8 @@ use super::tree::{Entry, Node, Value};
 
 /// The name by which [`Given`] asks our deserializer for a place and a value.
 const GIVEN: &str = "\u{0}given";
+/// The serde name of sections in whose place the value of their first key may stand.
+const SHORT: &str = "\0short";
 
 /// What the file says about one key.
 #[derive(Debug, Clone, Default)]
@@ -267,10 +269,13 @@ impl<'de> Deserializer<'de> for Reader<'de> {
 
     fn deserialize_struct<V: Visitor<'de>>(
         self,
-        _: &'static str,
+        name: &'static str,
         names: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Fault> {
+        if let (SHORT, Value::Text(_), Some(key)) = (name, &self.node.value, names.first()) {
+            return visitor.visit_map(Only { reader: self, key: Some(key) });
+        }
         let entries = self.entries(&format!("a section with keys such as `{}`", names.first().unwrap_or(&"")))?;
         visitor.visit_map(Entries { reader: self, entries: entries.iter(), names: Some(names), value: None })
     }
@@ -325,6 +330,26 @@ impl<'de> SeqAccess<'de> for Items<'de> {
 
     fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Fault> {
         self.items.next().map(|item| seed.deserialize(self.reader.at(item))).transpose()
+    }
+}
+
+/// A value that stands for a whole section: that of its first key.
+struct Only<'a> {
+    reader: Reader<'a>,
+    key: Option<&'static str>,
+}
+
+impl<'de> MapAccess<'de> for Only<'de> {
+    type Error = Fault;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Fault> {
+        let Some(key) = self.key.take() else { return Ok(None) };
+        let key: StrDeserializer<'_, Fault> = key.into_deserializer();
+        seed.deserialize(key).map(Some)
+    }
+
+    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Fault> {
+        seed.deserialize(self.reader)
     }
 }
 

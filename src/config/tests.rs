@@ -34,6 +34,7 @@ limits:
   idle_timeout: 2s
   body_timeout: 3s
   buffered_bytes: 64MiB
+  failed_auth_per_minute: 50
 journal:
   segment_bytes: 1MiB
 drain_timeout: 4s
@@ -61,6 +62,18 @@ products:
     body_max: 1MiB
     on_seller_break: void
     durability: disk
+    limits:
+      per_second: 100
+      per_minute: 1000
+      per_day: 10000
+      concurrent: 20
+      each_account:
+        per_minute: 500
+      each_key:
+        per_second: 7
+        concurrent: 3
+      each_app:
+        per_day: 900
     end_user_header: X-End-User
     response_headers: [x-seller-*]
     cors:

@@ -14,6 +14,7 @@ use super::event::Event;
 use super::id::{AccountId, CommandId, Incarnation, KeyId, PackageId, ProductId, ProjectId};
 use super::key::{ApiKey, KEYS_PER_ACCOUNT_MAX, KeyHash};
 use super::lease::{Lease, Want};
+use super::limit::Limits;
 use super::offer::Offer;
 use super::package::Package;
 use super::pool::Pool;
@@ -41,6 +42,9 @@ pub struct Account {
     /// At most [`app::APPS_PER_ACCOUNT_MAX`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub apps: Vec<App>,
+    /// How many calls it may make with all its keys and apps, over all products.
+    #[serde(default, skip_serializing_if = "Limits::is_none")]
+    pub limits: Limits,
     /// Commands of the last 30 days, by id, with the time of each.
     pub commands: BTreeMap<CommandId, Timestamp>,
     /// The highest time seen.
@@ -50,8 +54,8 @@ pub struct Account {
 impl Account {
     /// A new account with nothing in it.
     pub fn open(id: AccountId, name: String, now: Timestamp) -> Self {
-        let (keys, apps, commands) = (Vec::new(), Vec::new(), BTreeMap::new());
-        Self { version: ACCOUNT_VERSION, id, name, created_at: now, keys, apps, commands, time_high: now }
+        let (keys, apps, commands, limits) = (Vec::new(), Vec::new(), BTreeMap::new(), Limits::NONE);
+        Self { version: ACCOUNT_VERSION, id, name, created_at: now, keys, apps, limits, commands, time_high: now }
     }
 
     /// The hashes under which the account's credentials are found: of its API keys, AppKeys and AppCodes. No two
@@ -108,6 +112,7 @@ pub fn apply(books: &Books, command: &Command, now: Timestamp) -> Result<Change,
             head.key_mut(id)?;
             head.keys.retain(|key| key.id != *id);
         }
+        Action::LimitAccount(limits) => head.limits = *limits,
         Action::AddApp(app) => app::add(&mut head, app)?,
         Action::ChangeApp(id, wanted) => app::change(&mut head, id, wanted, now)?,
         Action::AddPackage { package, offer, valid_from, project, tags, spare_app } => {
@@ -145,6 +150,8 @@ fn change_key(key: &mut ApiKey, wanted: &KeyChange) {
     key.models = wanted.models.unwrap_or(key.models.take());
     key.project = wanted.project.unwrap_or(key.project.clone());
     key.tags = wanted.tags.unwrap_or(std::mem::take(&mut key.tags));
+    key.limits = wanted.limits.unwrap_or(key.limits);
+    key.budget = wanted.budget.unwrap_or(key.budget);
 }
 
 fn bought(
@@ -283,6 +290,8 @@ mod tests {
             networks: None,
             project: ProjectId::default(),
             tags: Tags::default(),
+            limits: Limits::NONE,
+            budget: Default::default(),
         }
     }
 
@@ -470,7 +479,7 @@ mod tests {
         let pool = change.pool.unwrap();
         assert_eq!(sync(&pool, &asking(Vec::new(), Some(2)), start()).1, None);
         let used = vec![LeasePart { used: Units::ONE, returned: Units::new(3), ..parts[0].clone() }];
-        let report = LeaseReport { number: 1, parts: used, deadline, lost: false };
+        let report = LeaseReport { number: 1, parts: used, deadline, spent: BTreeMap::new(), lost: false };
         let (change, lease) = sync(&pool, &asking(vec![report], Some(2)), start());
         assert_eq!(lease.unwrap().parts[0].granted, Units::new(3));
         assert_eq!(change.pool.unwrap().packages[0].settled, Units::ONE);
@@ -515,7 +524,7 @@ mod tests {
                 let used = |(number, lease): (u64, Lease)| {
                     let used = |part: LeasePart| LeasePart { used: part.granted, ..part };
                     let parts = lease.parts.into_iter().map(used).collect();
-                    LeaseReport { number, parts, deadline: lease.deadline, lost: false }
+                    LeaseReport { number, parts, deadline: lease.deadline, spent: BTreeMap::new(), lost: false }
                 };
                 let reports = mine.into_iter().map(used).collect();
                 let grant = Some((u64::from(hour) + 1, Want { now: Units::new(20), rate: Units::ZERO }));

@@ -9,6 +9,7 @@ use super::account::Account;
 use super::command::Refusal;
 use super::id::{AppCodeId, AppId, ProductId};
 use super::key::KeyHash;
+use super::limit::Limits;
 use super::network::Network;
 
 /// The marketplace's limit of apps per account.
@@ -46,6 +47,9 @@ pub struct App {
     pub networks: Option<Vec<Network>>,
     /// When it was made.
     pub created_at: Timestamp,
+    /// How many calls it may make, over all products.
+    #[serde(default, skip_serializing_if = "Limits::is_none")]
+    pub limits: Limits,
 }
 
 /// A secret that signs calls.
@@ -111,6 +115,8 @@ pub enum AppChange {
     Bind(ProductId),
     /// No longer lets it.
     Unbind(ProductId),
+    /// Sets how many calls it may make, in place of all limits that there are.
+    Limit(Limits),
     /// Puts other seals of the same secrets in the place of those that there are.
     Reseal(Vec<OtherSeal>),
     /// Sets the only networks from which it is accepted; `None`: all.
@@ -158,6 +164,7 @@ pub(super) fn change(head: &mut Account, id: &AppId, wanted: &AppChange, now: Ti
         }),
         AppChange::AllowNetworks(networks) => app.networks = networks.clone(),
         AppChange::Unbind(product) => app.products.retain(|bound| bound != product),
+        AppChange::Limit(limits) => app.limits = *limits,
         AppChange::Delete => head.apps.retain(|app| app.id != *id),
     }
     Ok(())
@@ -230,6 +237,7 @@ mod tests {
             products: Vec::new(),
             networks: None,
             created_at: at(0),
+            limits: Limits::NONE,
         }
     }
 
@@ -355,6 +363,21 @@ mod tests {
         world.change(2, AppChange::Delete, 0).unwrap();
         world.buy("two", Some(5)).unwrap();
         assert_eq!(world.books.head.apps[1].products, [product("two")]);
+    }
+
+    #[test]
+    fn limits_are_set_whole_and_stand_in_the_document_only_if_there_are_any() {
+        let mut world = World::new();
+        world.add(1).unwrap();
+        let limits: Limits = serde_json::from_str(r#"{"per_minute":3}"#).unwrap();
+        world.change(1, AppChange::Limit(limits), 0).unwrap();
+        let text = serde_json::to_string(&world.books.head.apps[0]).unwrap();
+        assert!(text.contains(r#""limits":{"per_minute":3}"#), "{text}");
+        assert_eq!(serde_json::from_str::<App>(&text).unwrap().limits, limits);
+        world.change(1, AppChange::Limit(Limits::NONE), 0).unwrap();
+        world.run(Action::LimitAccount(limits), 0).unwrap();
+        assert_eq!((world.books.head.apps[0].limits, world.books.head.limits), (Limits::NONE, limits));
+        assert!(!serde_json::to_string(&world.books.head.apps[0]).unwrap().contains("limits"));
     }
 
     #[test]

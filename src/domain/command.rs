@@ -6,8 +6,10 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::allocation::Tags;
 use super::amount::Units;
 use super::app::{App, AppChange};
+use super::budget::Budget;
 use super::id::{AppCodeId, AppId, CommandId, KeyId, PackageId, ProductId, ProjectId};
 use super::key::{ApiKey, NewText};
+use super::limit::Limits;
 use super::network::Network;
 use super::offer::Offer;
 
@@ -51,6 +53,8 @@ pub enum Action {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         spare_app: Option<Box<App>>,
     },
+    /// Sets how many calls the account may make, in place of all limits that there are.
+    LimitAccount(Limits),
     /// Adds an app.
     AddApp(Box<App>),
     /// Changes an app, or removes it.
@@ -94,6 +98,12 @@ pub struct KeyChange {
     /// Other tags, in place of all that there are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tags: Option<Tags>,
+    /// Other limits, in place of all that there are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Limits>,
+    /// Another budget, in place of the whole one that there is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
 }
 
 /// Tells `null`, which takes a limit away, from a field that is left out.

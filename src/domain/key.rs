@@ -6,7 +6,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::allocation::{Allocation, Tags};
+use super::budget::Budget;
 use super::id::{KeyId, ProductId, ProjectId};
+use super::limit::Limits;
 use super::network::Network;
 
 /// The marketplace's limit of API keys per account.
@@ -93,6 +95,12 @@ pub struct ApiKey {
     /// Its owner's tags.
     #[serde(default, skip_serializing_if = "Tags::is_empty")]
     pub tags: Tags,
+    /// How many calls it may make, over all products.
+    #[serde(default, skip_serializing_if = "Limits::is_none")]
+    pub limits: Limits,
+    /// How many units its calls may use, over all products.
+    #[serde(default, skip_serializing_if = "Budget::is_none")]
+    pub budget: Budget,
 }
 
 /// A text that a key had before, until a newer one took its place.
@@ -204,6 +212,8 @@ mod tests {
             networks: None,
             project: ProjectId::default(),
             tags: Tags::default(),
+            limits: Limits::NONE,
+            budget: Budget::default(),
         }
     }
 

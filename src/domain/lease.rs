@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::amount::Units;
-use super::id::PackageId;
+use super::id::{KeyId, PackageId};
 
 /// The longest time for which a gateway may admit calls on one lease.
 pub const LEASE_DURATION_MAX: SignedDuration = SignedDuration::from_secs(30);
@@ -68,12 +68,15 @@ pub struct Lease {
     /// holds of a package beyond what `parts` say. They are set aside as soon as they come back.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub missing: BTreeMap<PackageId, Units>,
+    /// What calls of keys with a budget have used of it; only grows.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub spent: BTreeMap<KeyId, Units>,
 }
 
 impl Lease {
     /// A lease that was just granted.
     pub fn new(parts: Vec<LeasePart>, deadline: Timestamp) -> Self {
-        Self { parts, deadline, closed: false, suspended: false, missing: BTreeMap::new() }
+        Self { parts, deadline, closed: false, suspended: false, missing: BTreeMap::new(), spent: BTreeMap::new() }
     }
 
     /// Whether its units are in the hands of a gateway that is heard of.

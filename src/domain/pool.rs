@@ -8,8 +8,9 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::amount::Units;
+use super::budget::Spent;
 use super::event::Event;
-use super::id::{AccountId, Incarnation, PackageId, ProductId};
+use super::id::{AccountId, Incarnation, KeyId, PackageId, ProductId};
 use super::lease::{HeldLeases, LEASE_DURATION_MAX, LEASE_PARTS_MAX, Lease, LeasePart, Want, block_size};
 use super::package::Package;
 
@@ -18,6 +19,9 @@ pub const POOL_VERSION: u32 = 1;
 
 /// How far back a store's loss is repaired: gateways keep their journals for at least as long.
 pub const REPAIRED_FOR: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+/// Keys whose use a document counts: three times as many as an account has. Beyond it, whoever was idle longest goes.
+pub const SPENT_KEYS_MAX: usize = 64;
 
 /// How the last package of a pool ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,6 +66,9 @@ pub struct Pool {
     /// Use that waits for its package, by package.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub unplaced: BTreeMap<PackageId, Unplaced>,
+    /// What calls of keys with a budget have used; at most [`SPENT_KEYS_MAX`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub spent: BTreeMap<KeyId, Spent>,
     /// The highest time seen: a clock that steps back does not bring an expired package back.
     pub time_high: Timestamp,
 }
@@ -96,6 +103,7 @@ impl Pool {
             held: BTreeMap::new(),
             last_ended: None,
             unplaced: BTreeMap::new(),
+            spent: BTreeMap::new(),
             time_high: Timestamp::UNIX_EPOCH,
         }
     }

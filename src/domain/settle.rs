@@ -2,14 +2,17 @@
 //! a report says how much was used and given back *so far*, the document books the difference to what it has; a lease
 //! up to `closed_through` is done with; a lease that the document does not know above it was forgotten by the store.
 
+use std::collections::BTreeMap;
+
 use jiff::{SignedDuration, Timestamp};
 
 use super::amount::Units;
+use super::budget::Spent;
 use super::event::Event;
-use super::id::{Incarnation, PackageId, ProductId};
+use super::id::{Incarnation, KeyId, PackageId, ProductId};
 use super::lease::{HeldLeases, Lease, LeasePart};
 use super::package::Package;
-use super::pool::{Pool, Unplaced};
+use super::pool::{Pool, SPENT_KEYS_MAX, Unplaced};
 
 /// How long after a run's end its journal may be reported. A finished run is remembered for as long; reported later,
 /// its use would be booked a second time.
@@ -30,6 +33,8 @@ pub struct LeaseReport {
     pub parts: Vec<LeasePart>,
     /// Until when it admits calls.
     pub deadline: Timestamp,
+    /// What calls of keys with a budget have used of it so far.
+    pub spent: BTreeMap<KeyId, Units>,
     /// The journal may have lost records of it: what is neither used nor given back goes into suspense.
     pub lost: bool,
 }
@@ -37,7 +42,7 @@ pub struct LeaseReport {
 impl LeaseReport {
     /// Says that nothing of a lease was or will be used: its grant never came through, or was never written down.
     pub fn unused(number: u64, now: Timestamp) -> Self {
-        Self { number, parts: Vec::new(), deadline: now, lost: false }
+        Self { number, parts: Vec::new(), deadline: now, spent: BTreeMap::new(), lost: false }
     }
 
     /// Whether no call will use the lease any more.
@@ -73,6 +78,7 @@ impl Pool {
         if std::mem::take(&mut lease.suspended) {
             lease.parts.iter_mut().for_each(|part| heard_again(&mut self.packages, part));
         }
+        book_spent(&mut self.spent, &mut lease.spent, &report.spent, now);
         for reported in &report.parts {
             let known = lease.parts.iter_mut().find(|part| part.package == reported.package);
             let package = self.packages.iter_mut().find(|package| package.id == reported.package);
@@ -168,7 +174,8 @@ impl Pool {
         let report = |(number, lease): (&u64, &Lease)| match end {
             RunEnd::Whole => LeaseReport::unused(*number, now),
             RunEnd::Lost => {
-                LeaseReport { number: *number, parts: lease.parts.clone(), deadline: lease.deadline, lost: true }
+                let (parts, spent) = (lease.parts.clone(), lease.spent.clone());
+                LeaseReport { number: *number, parts, deadline: lease.deadline, spent, lost: true }
             }
         };
         let reports: Vec<LeaseReport> = unknown.map(report).collect();
@@ -184,6 +191,30 @@ impl Pool {
     /// may go on, or its journal come back.
     pub fn forget_finished(&mut self, now: Timestamp) {
         self.held.retain(|_, held| !held.finished || now.duration_since(held.reported_at) <= JOURNAL_READ_FOR);
+    }
+}
+
+/// Books the difference between what keys are reported to have used of a lease and what is known. It counts on the day
+/// on which it is booked.
+fn book_spent(
+    spent: &mut BTreeMap<KeyId, Spent>,
+    known: &mut BTreeMap<KeyId, Units>,
+    reported: &BTreeMap<KeyId, Units>,
+    now: Timestamp,
+) {
+    for (key, used) in reported {
+        let before = known.entry(key.clone()).or_insert(Units::ZERO);
+        let more = used.saturating_sub(*before);
+        if !more.is_zero() {
+            *before = *used;
+            spent.entry(key.clone()).or_insert_with(|| Spent::none(now)).add(more, now);
+        }
+    }
+    while spent.len() > SPENT_KEYS_MAX {
+        let idle = spent.iter().min_by_key(|(_, spent)| spent.day).map(|(key, _)| key.clone());
+        if let Some(key) = idle {
+            spent.remove(&key);
+        }
     }
 }
 

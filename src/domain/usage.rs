@@ -50,23 +50,13 @@ impl Ending {
 }
 
 /// With what a call was made. New kinds are added at the end: the position is part of the journal's format.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CallerRef {
     /// An API key.
     Key(KeyId),
     /// An app, by its signature or one of its codes.
     App(AppId),
-}
-
-impl CallerRef {
-    /// The id of the key or the app.
-    pub fn id(&self) -> &str {
-        match self {
-            Self::Key(key) => key.as_str(),
-            Self::App(app) => app.as_str(),
-        }
-    }
 }
 
 /// What units count. New classes are added at the end: the position is part of the journal's format.

@@ -9,6 +9,7 @@ pub mod chat;
 mod class;
 pub mod credential;
 pub mod forwarded;
+pub mod frames;
 pub mod framing;
 pub mod head;
 pub mod keyring;

@@ -179,6 +179,9 @@ impl Tap {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        if let Some(call) = self.guard.call() {
+            call.conn.ask_for_more();
+        }
         if self.broke {
             return Poll::Ready(Some(self.broken(Ending::SellerBroke)));
         }
@@ -234,6 +237,7 @@ impl Tap {
 
     fn note(&mut self, data: &[u8]) {
         let Some(call) = self.guard.call() else { return };
+        call.conn.hand_over();
         call.body_bytes = call.body_bytes.saturating_add(u64::try_from(data.len()).unwrap_or(u64::MAX));
         if std::mem::take(&mut self.waiting) {
             call.conn.set_call_deadline(self.ends_by); // what the client takes to read is not the seller's silence

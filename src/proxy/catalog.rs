@@ -14,6 +14,8 @@ use rustls::{ClientConfig, RootCertStore};
 use super::cors::Cors;
 use super::headers::Filter;
 use crate::config::{Catalog, Product, ProductKind, UpstreamTls};
+use crate::domain::limit::Level;
+use crate::service::limits::{Limited, Limiter, Whose};
 use crate::telemetry::metrics::{Metrics, ProductMetrics};
 
 /// A product, ready to be called.
@@ -33,6 +35,8 @@ pub struct Sold {
     pub host: HeaderValue,
     /// Whether it is an LLM product.
     pub llm: bool,
+    /// How many calls it gets in all, if that is limited.
+    pub limited: Option<Limited>,
     /// How the seller's certificate is checked, if TLS is spoken.
     pub tls: Option<Arc<ClientConfig>>,
 }
@@ -60,7 +64,7 @@ pub struct ShelfError {
 
 impl Shelf {
     /// Makes all products ready.
-    pub fn new(catalog: &Catalog, metrics: &Metrics) -> Result<Self, ShelfError> {
+    pub fn new(catalog: &Catalog, (metrics, limiter): (&Metrics, &Limiter)) -> Result<Self, ShelfError> {
         let mut shelf =
             Self { sold: Vec::new(), deployments: HashMap::new(), models: HashMap::new(), apis: Vec::new() };
         for (index, product) in catalog.products.values().enumerate() {
@@ -85,6 +89,7 @@ impl Shelf {
                 cors: Cors::new(&product.cors),
                 host: HeaderValue::from_str(upstream.authority.as_str()).map_err(|error| fault(error.to_string()))?,
                 llm,
+                limited: limiter.limited(Level::Product, product.limits, || Whose::Product(product.id.clone())),
                 tls: upstream.tls.as_ref().map(client_tls).transpose().map_err(fault)?,
             }));
         }

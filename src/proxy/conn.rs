@@ -1,5 +1,5 @@
 //! What the parts of one client connection share: where it comes from, what the gate said of its heads, and its
-//! deadlines. Deadlines are plain cells that a sweep looks at a few times a second: a call that is not late pays nothing.
+//! deadlines. Over HTTP/2 each stream has one of its own beside the connection's. Deadlines are plain cells that a sweep looks at a few times a second: a call that is not late pays nothing.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -10,6 +10,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use super::client::Client;
+use crate::config::Limits;
 use crate::protocol::framing::FramingFault;
 use crate::protocol::head::HeadFault;
 use crate::service::authenticate::LastCaller;
@@ -17,14 +18,24 @@ use crate::service::authenticate::LastCaller;
 /// How often deadlines are looked at; they are late by at most this much.
 pub const SWEEP_EVERY: Duration = Duration::from_millis(100);
 
-/// One client connection.
+/// One client connection, or one stream of it.
 #[derive(Debug)]
 pub struct Conn {
     /// Who is at its other end, by the PROXY protocol if that is spoken; written once for all calls. A call's own client is
     /// [`Call::client`](super::context::Call::client): a proxy speaks for many.
     pub client: Client,
+    /// Whether nobody on the way can read along.
+    pub tls: bool,
     /// Who called last.
-    pub last_caller: RefCell<Option<LastCaller>>,
+    pub last_caller: Rc<RefCell<Option<LastCaller>>>,
+    /// From then on the client is asked to come back on a new connection.
+    old_at: Option<Instant>,
+    /// The connection of which this is a stream.
+    connection: Option<Rc<Conn>>,
+    /// Streams that are open.
+    streams: Cell<usize>,
+    /// Whether the read deadline is for more than the next request, and stays when a stream begins or ends.
+    pressed: Cell<bool>,
     /// Between two requests, and for a client that takes nothing of its answer.
     idle_timeout: Duration,
     /// Heads that the gate has let through, the one that stands for a refused head included.
@@ -58,10 +69,33 @@ pub struct Expired;
 
 impl Conn {
     /// A connection that has sent nothing yet.
-    pub fn new(peer: SocketAddr, idle_timeout: Duration) -> Rc<Self> {
-        let conn = Self {
-            client: Client::at(peer.ip()),
-            last_caller: RefCell::new(None),
+    pub fn new(peer: SocketAddr, tls: bool, limits: &Limits) -> Rc<Self> {
+        let mut conn = Self::fresh(Client::at(peer.ip()), tls, limits.idle_timeout);
+        conn.old_at = Instant::now().checked_add(age(limits.connection_age, peer));
+        conn.await_request();
+        Rc::new(conn)
+    }
+
+    /// A new stream of an HTTP/2 connection, which serves one call. It does not get old: its connection ends by a message
+    /// of its own.
+    pub fn stream(connection: &Rc<Self>) -> Rc<Self> {
+        connection.streams.set(connection.streams.get().saturating_add(1));
+        connection.await_stream();
+        let mut stream = Self::fresh(connection.client.clone(), connection.tls, connection.idle_timeout);
+        stream.last_caller = Rc::clone(&connection.last_caller);
+        stream.connection = Some(Rc::clone(connection));
+        Rc::new(stream)
+    }
+
+    fn fresh(client: Client, tls: bool, idle_timeout: Duration) -> Self {
+        Self {
+            client,
+            tls,
+            last_caller: Rc::default(),
+            connection: None,
+            streams: Cell::new(0),
+            pressed: Cell::new(false),
+            old_at: None,
             idle_timeout,
             passed: Cell::new(0),
             begun: Cell::new(0),
@@ -78,9 +112,68 @@ impl Conn {
             call_deadline: Cell::new(None),
             call_expired: Cell::new(false),
             waker: RefCell::new(None),
-        };
-        conn.await_request();
-        Rc::new(conn)
+        }
+    }
+
+    /// When the connection is old.
+    pub fn old_at(&self) -> Option<Instant> {
+        self.old_at
+    }
+
+    /// The head of a stream has begun, and may take until then.
+    pub fn begin_stream_head(&self, deadline: Instant) {
+        self.pressed.set(true);
+        self.read_deadline.set(Some(deadline));
+    }
+
+    /// No head of a stream is under way any more.
+    pub fn end_stream_head(&self) {
+        self.pressed.set(false);
+        self.await_stream();
+    }
+
+    /// The read deadline has passed; the connection may take so much longer to end.
+    pub fn prolong(&self, deadline: Instant) {
+        self.read_expired.set(false);
+        self.begin_stream_head(deadline);
+    }
+
+    /// Without an open stream the next one is waited for.
+    fn await_stream(&self) {
+        match (self.pressed.get(), self.streams.get()) {
+            (true, _) => {}
+            (false, 0) => self.await_request(),
+            (false, _) => {
+                self.waiting_since.set(None);
+                self.read_deadline.set(None);
+            }
+        }
+    }
+
+    /// A part of the answer goes to the client: if this is a stream, the client must ask for the next, or for the end,
+    /// before it has taken nothing for too long. Of a whole connection the gate knows that better.
+    pub fn hand_over(&self) {
+        if self.connection.is_some() {
+            self.write_deadline.set(Some(Instant::now() + self.idle_timeout));
+        }
+    }
+
+    /// The next part of the answer is asked for.
+    pub fn ask_for_more(&self) {
+        if self.connection.is_some() {
+            self.write_deadline.set(None);
+        }
+    }
+
+    /// Whether this is a stream of which the client takes nothing any more; otherwise its task is woken when it is.
+    pub fn poll_stalled(&self, cx: &Context<'_>) -> bool {
+        self.keep_waker(cx);
+        self.write_expired.get()
+    }
+
+    /// Whether the connection should end with the answer to a call that began at `started`.
+    pub fn is_old(&self, started: Instant) -> bool {
+        self.old_at.is_some_and(|old_at| old_at <= started)
     }
 
     /// The gate has a part of a head: the rest must follow within this time, from now on or from the end of the call
@@ -126,7 +219,9 @@ impl Conn {
         self.ended.set(self.ended.get().wrapping_add(1));
         self.call_deadline.set(None);
         self.answer_deadline.set(None);
-        self.await_request();
+        if self.connection.is_none() {
+            self.await_request();
+        }
     }
 
     /// Times the next request, unless a call is open or the next request is here already: those have other clocks.
@@ -219,6 +314,21 @@ impl Conn {
             waker.wake_by_ref();
         }
     }
+}
+
+impl Drop for Conn {
+    fn drop(&mut self) {
+        if let Some(connection) = &self.connection {
+            connection.streams.set(connection.streams.get().saturating_sub(1));
+            connection.await_stream();
+        }
+    }
+}
+
+/// How old a connection may become: a little less than the limit for most, so that those that were opened together do
+/// not end together. The port is as good as any number for that.
+fn age(limit: Duration, peer: SocketAddr) -> Duration {
+    limit.saturating_sub(limit / 10 * u32::from(peer.port() % 64) / 64)
 }
 
 /// The connections of one core.

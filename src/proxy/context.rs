@@ -16,7 +16,9 @@ use crate::domain::credential::Scheme;
 use crate::domain::usage::{CallFacts, CallerRef, Ending, Exactness, MODEL_BYTES_MAX, cut, kept};
 use crate::protocol::language::Language;
 use crate::service::authenticate::Caller;
+use crate::service::budgets::KeyHold;
 use crate::service::ledger::Read;
+use crate::service::limits::Permit;
 use crate::service::meter::OpenCall;
 use crate::service::replay::Signed;
 use crate::telemetry::access::Line;
@@ -59,6 +61,10 @@ pub struct Call {
     pub model: Option<Arc<str>>,
     /// Whom the buyer's own user is said to be; for the record alone.
     pub end_user: Option<Arc<str>>,
+    /// Counts the call as under way, once the limits have let it pass.
+    pub permit: Option<Permit>,
+    /// A unit of the key's budget, until quota is set aside.
+    pub budget: Option<KeyHold>,
     /// Quota, once it is set aside.
     pub open: Option<OpenCall>,
     /// How often the request was sent to the seller.
@@ -67,6 +73,8 @@ pub struct Call {
     pub status: Option<u16>,
     /// The code of our refusal, if we refused.
     pub code: Option<&'static str>,
+    /// Whose limit has refused it, and what it counts.
+    pub limit: Option<(&'static str, &'static str)>,
     /// The first byte of the answer's head.
     pub head_at: Option<Instant>,
     /// Whether the answer is an event stream, and whether an event of it has passed.
@@ -150,6 +158,7 @@ impl Call {
             Some(CallerRef::App(app)) => (None, Some(app.as_str())),
             None => (None, None),
         };
+        let limit = self.limit.map(|(level, kind)| format!("{level}/{kind}"));
         let first_byte = self.head_at.map_or(0, |at| at.duration_since(self.started).as_micros());
         access.add(&Line {
             time: self.arrived,
@@ -165,6 +174,7 @@ impl Call {
             status: self.status.unwrap_or(499),
             source: if self.code.is_some() { "gateway" } else { "seller" },
             code: self.code,
+            limit: limit.as_deref(),
             ending: ending.name(),
             units,
             attempts: self.attempts,

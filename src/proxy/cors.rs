@@ -9,8 +9,9 @@ use super::route::Route;
 use crate::config::{CorsRule, Origins};
 
 /// Our own answer headers that a page may read.
-const EXPOSED: &str = "x-request-id, x-should-retry, retry-after, x-tollgate-remaining, x-tollgate-unit, x-tollgate-package-expires, \
-     x-tollgate-error-source, x-tollgate-error-code";
+const EXPOSED: &str = "x-request-id, x-should-retry, retry-after, retry-after-ms, x-ratelimit-limit-requests, \
+     x-ratelimit-remaining-requests, x-ratelimit-reset-requests, x-tollgate-remaining, x-tollgate-unit, \
+     x-tollgate-package-expires, x-tollgate-error-source, x-tollgate-error-code";
 
 /// Everybody's.
 const ANY: HeaderValue = HeaderValue::from_static("*");

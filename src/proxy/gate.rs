@@ -9,7 +9,6 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use super::conn::Conn;
 use crate::protocol::framing::{BodyFollower, FramingFault};
@@ -34,10 +33,10 @@ enum Reading {
     Broken(FramingFault),
 }
 
-/// One client's socket behind the strict check.
+/// One client's connection, a socket or TLS over one, behind the strict check.
 #[derive(Debug)]
-pub struct Gate {
-    stream: TcpStream,
+pub struct Gate<S> {
+    stream: S,
     conn: Rc<Conn>,
     head_timeout: Duration,
     reading: Reading,
@@ -52,9 +51,9 @@ pub struct Gate {
     shut_down: bool,
 }
 
-impl Gate {
+impl<S> Gate<S> {
     /// A gate before a fresh connection.
-    pub fn new(stream: TcpStream, conn: Rc<Conn>, head_timeout: Duration) -> Self {
+    pub fn new(stream: S, conn: Rc<Conn>, head_timeout: Duration) -> Self {
         Self {
             stream,
             conn,
@@ -166,7 +165,7 @@ impl Gate {
     }
 }
 
-impl AsyncRead for Gate {
+impl<S: AsyncRead + Unpin> AsyncRead for Gate<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         loop {
@@ -202,7 +201,7 @@ impl AsyncRead for Gate {
     }
 }
 
-impl AsyncWrite for Gate {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gate<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.timed(cx, written)

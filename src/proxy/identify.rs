@@ -4,12 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderMap;
 use http::request::Parts;
+use http::{HeaderMap, HeaderValue};
 
 use super::catalog::{Shelf, Sold};
 use super::context::Call;
 use super::headers::connection_names;
+use super::limits;
 use super::rejection::{Code, Rejection};
 use super::route::{self, Route};
 use super::words::{Said, texts};
@@ -23,6 +24,8 @@ use crate::service::replay::Signed;
 /// A signature that is complete and timely, and not checked yet.
 pub struct Pending<'h> {
     claim: Claim<'h>,
+    /// The AppKey that it names.
+    app_key: &'h str,
     /// Whose AppKey it names; `None`: nobody's, which is found out only when a known one's would be.
     found: Option<Found>,
 }
@@ -50,8 +53,8 @@ pub async fn identify<'h>(
     let llm = sold.is_none_or(|sold| sold.llm);
     let places =
         Places { x_api_key: llm && anthropic_shaped(path, &head.headers), query: parameter.map(|name| (query, name)) };
-    let presented = find_credentials(&head.headers, places).map_err(|fault| malformed(&fault))?;
-    let Some(strongest) = presented.strongest() else {
+    let sent = find_credentials(&head.headers, places).map_err(|fault| malformed(&fault))?;
+    let Some(strongest) = sent.strongest() else {
         return match (sold, route) {
             (None, Route::Receipts { .. }) => Err(missing(&Scheme::ALL)),
             (None, _) if route::callable(shelf, None).next().is_some() => Ok(None),
@@ -63,7 +66,7 @@ pub async fn identify<'h>(
     if let Some(sold) = sold {
         check_accepted(sold, scheme)?;
     }
-    let in_the_clear = presented.iter().any(|credential| credential.scheme() == Scheme::AppCode);
+    let in_the_clear = !call.conn.tls && sent.iter().any(|credential| credential.scheme() == Scheme::AppCode);
     if in_the_clear && !call.core.shared.credentials.allow_app_code_without_tls {
         return Err(Rejection::new(Code::TlsRequired, &texts::APP_CODE_IN_THE_CLEAR));
     }
@@ -72,23 +75,39 @@ pub async fn identify<'h>(
             let value: &'h [u8] = value; // not as long as what holds it
             let claim = Claim::read(value, &head.headers, None);
             let claim = claim.and_then(|claim| claim.check_date(call.arrived).map(|()| claim));
-            Some(claim.map_err(|fault| Rejection::signature(&fault))?)
+            Some((claim.map_err(|fault| Rejection::signature(&fault))?, app_key(value)))
         }
         Credential::Key(_) | Credential::AppCode(_) => None,
     };
     let mut found = look_up(call, strongest, Duration::ZERO).await;
-    for other in presented.iter().filter(|other| *other != strongest) {
+    for other in sent.iter().filter(|other| *other != strongest) {
         check_same(call, found.as_mut(), scheme, other).await?;
     }
     call.scheme = Some(scheme);
     match (found, claim) {
-        (Ok(found), Some(claim)) => Ok(Some(Pending { claim, found: Some(found) })),
-        (Err(AuthError::Unknown), Some(claim)) => Ok(Some(Pending { claim, found: None })),
+        (Ok(found), Some((claim, app_key))) => Ok(Some(Pending { claim, app_key, found: Some(found) })),
+        // Where too many have failed nobody was asked: the answer must not tell whether this AppKey is known.
+        (Err(AuthError::Unknown | AuthError::TooMany(_)), Some((claim, app_key))) => {
+            Ok(Some(Pending { claim, app_key, found: None }))
+        }
         (Ok(found), None) => {
             note(call, found)?;
             sold.map_or(Ok(None), |sold| check_product(call, sold).map(|()| None))
         }
+        (Err(error @ (AuthError::Unknown | AuthError::Malformed(_))), None) => {
+            let client = call.client().text.clone();
+            Err(failed(call, presented(strongest, &client), refused(scheme, &error)))
+        }
+        (Err(AuthError::TooMany(too_many)), None) => Err(limits::too_many(call, &too_many)),
         (Err(error), _) => Err(refused(scheme, &error)),
+    }
+}
+
+/// Counts a failed authentication. `refused` is its answer, unless too many failed before it.
+fn failed(call: &mut Call, presented: Presented<'_>, refused: Rejection) -> Rejection {
+    match call.core.shared.authenticator.failed(presented) {
+        Ok(()) => refused,
+        Err(too_many) => limits::too_many(call, &too_many),
     }
 }
 
@@ -113,13 +132,18 @@ fn note(call: &mut Call, Found { caller, read, waited }: Found) -> Result<(), Re
 
 /// Looks a credential up for a call that has `waited` for the store before.
 async fn look_up(call: &Call, credential: &Credential<'_>, waited: Duration) -> Result<Found, AuthError> {
+    let (authenticator, last) = (&call.core.shared.authenticator, &call.conn.last_caller);
+    authenticator.caller(presented(credential, &call.client().text), (call.arrived, waited), last).await
+}
+
+/// A credential as the authenticator knows it.
+fn presented<'a>(credential: &'a Credential<'_>, client: &'a HeaderValue) -> Presented<'a> {
     let text = match credential {
         Credential::Key(key) => key,
         Credential::AppCode(code) => code.as_ref(),
         Credential::Signature(value) => app_key(value),
     };
-    let presented = Presented { scheme: credential.scheme(), text };
-    call.core.shared.authenticator.caller(presented, (call.arrived, waited), &call.conn.last_caller).await
+    Presented { scheme: credential.scheme(), text, client: client.to_str().unwrap_or_default() }
 }
 
 /// The AppKey of a signature that has been read before.
@@ -132,7 +156,7 @@ fn app_key(authorization: &[u8]) -> &str {
 /// Refuses a second credential unless it is the same caller's beyond doubt: of the same account, and if both are of one
 /// kind, the same one. Whether it exists at all makes no difference to the answer.
 async fn check_same(
-    call: &Call,
+    call: &mut Call,
     found: Result<&mut Found, &mut AuthError>,
     scheme: Scheme,
     other: &Credential<'_>,
@@ -141,7 +165,9 @@ async fn check_same(
         return Err(Rejection::store()); // not asked a second time
     }
     let waited = found.as_ref().map_or(Duration::ZERO, |found| found.waited);
-    let same = match (found, look_up(call, other, waited).await) {
+    let second = look_up(call, other, waited).await;
+    let guessed = matches!(second, Err(AuthError::Unknown | AuthError::Malformed(_) | AuthError::TooMany(_)));
+    let same = match (found, second) {
         (_, Err(AuthError::Unavailable(_))) => return Err(Rejection::store()),
         (Ok(found), Ok(second)) => {
             found.waited = found.waited.saturating_add(second.waited);
@@ -153,7 +179,12 @@ async fn check_same(
     if same {
         return Ok(());
     }
-    Err(Rejection::new(Code::AmbiguousCredentials, &texts::TWO_CREDENTIALS))
+    let refused = Rejection::new(Code::AmbiguousCredentials, &texts::TWO_CREDENTIALS);
+    if guessed {
+        let client = call.client().text.clone();
+        return Err(failed(call, presented(other, &client), refused));
+    }
+    Err(refused)
 }
 
 /// What a signature needs of the body before it can be checked.
@@ -169,10 +200,9 @@ pub fn verify(
     head: &Parts,
     (sold, body): (Option<&Sold>, SeenBody),
 ) -> Result<(), Rejection> {
-    let Pending { claim, found } = pending;
+    let Pending { claim, app_key, found } = pending;
     if connection_names(&head.headers).any(|name| claim.signs(name)) {
-        let message = "the connection header names a signed header, which would not reach the seller; take it out";
-        return Err(Rejection::new(Code::InvalidRequest, message).closing());
+        return Err(Rejection::new(Code::InvalidRequest, &texts::CONNECTION_NAMES_SIGNED).closing());
     }
     let request = SignedRequest {
         method: head.method.as_str(),
@@ -197,7 +227,10 @@ pub fn verify(
         }
         (_, _) => {
             let debug = sold.is_some_and(|sold| sold.product.signature_debug);
-            Err(Rejection::wrong_signature(debug.then(|| claim.redacted(request)).as_deref()))
+            let refused = Rejection::wrong_signature(debug.then(|| claim.redacted(request)).as_deref());
+            let client = call.client().text.clone();
+            let client = client.to_str().unwrap_or_default();
+            Err(failed(call, Presented { scheme: Scheme::Signature, text: app_key, client }, refused))
         }
     }
 }

@@ -28,11 +28,12 @@ use super::seller::{Link, Seller};
 use super::server::Core;
 use super::whole_body::{Hashed, InMemory, Reading};
 use super::words::texts;
-use super::{cors, headers, models, receipts};
+use super::{cors, headers, limits, models, receipts};
 use crate::config::{Durability, Meter};
 use crate::domain::usage::{END_USER_BYTES_MAX, Ending, cut};
 use crate::protocol::chat::{begins_like_an_object, read_request, replace_model};
 use crate::protocol::credential::without_parameter;
+use crate::protocol::head::HeadFault;
 use crate::protocol::language::Language;
 use crate::protocol::request_id::valid_request_id;
 use crate::protocol::signature::{BodyHash, SeenBody};
@@ -46,9 +47,13 @@ const REMAINING: HeaderName = HeaderName::from_static("x-tollgate-remaining");
 const UNIT: HeaderName = HeaderName::from_static("x-tollgate-unit");
 const PACKAGE_EXPIRES: HeaderName = HeaderName::from_static("x-tollgate-package-expires");
 
-/// Serves one call; always answers.
-pub async fn serve(core: Rc<Core>, conn: Rc<Conn>, request: Request<Incoming>) -> Response<AnswerBody> {
-    let refused = conn.begin_call();
+/// Serves one call; always answers. `refused` says what is wrong with its head, if anything is.
+pub async fn serve(
+    core: Rc<Core>,
+    conn: Rc<Conn>,
+    refused: Option<HeadFault>,
+    request: Request<Incoming>,
+) -> Response<AnswerBody> {
     let named = named_by_header(&conn.client, request.headers(), &core.shared.proxies);
     let mut call = begin(core, conn, &request);
     let named = named.map(|client| call.forwarded_for = client.map(Box::new));
@@ -89,10 +94,13 @@ fn begin(core: Rc<Core>, conn: Rc<Conn>, request: &Request<Incoming>) -> Call {
         waited: Duration::ZERO,
         model: None,
         end_user: None,
+        permit: None,
+        budget: None,
         open: None,
         attempts: 0,
         status: None,
         code: None,
+        limit: None,
         head_at: None,
         stream: None,
         body_bytes: 0,
@@ -144,7 +152,11 @@ async fn serve_checked(guard: &mut CallGuard, request: Request<Incoming>) -> Res
     let sold = call.sold.clone().ok_or_else(gone)?;
     let _held = body.held;
     accept_once(call, Some(&sold)).await?;
-    admit(call, &sold).await?;
+    limits::pass(call, &sold)?;
+    if let Err(refused) = admit(call, &sold).await {
+        limits::give_back(call);
+        return Err(refused);
+    }
     let seller = call.core.seller(&sold);
     let mut request = Request::new(body.body);
     *request.method_mut() = parts.method;
@@ -350,7 +362,8 @@ async fn admit(call: &mut Call, sold: &Sold) -> Result<(), Rejection> {
         ledger.introduce(&pool, *read);
     }
     let refused = |error| Rejection::quota(&error, &sold.product.id, sold.product.buy_url.as_deref());
-    call.open = Some(call.core.meter.admit(&pool, call.waited).await.map_err(refused)?);
+    let open = call.core.meter.admit(&pool, call.waited).await.map_err(refused)?;
+    call.open = Some(open.within(call.budget.take()));
     Ok(())
 }
 
@@ -395,6 +408,7 @@ async fn answer(
     if let Some(metered) = &metered {
         metered.show(&mut head.headers);
     }
+    limits::show(call, &mut head.headers);
     dress(call, &mut head.headers);
     call.status = Some(head.status.as_u16());
     call.head_at = Some(Instant::now());
@@ -496,6 +510,9 @@ fn dress(call: &Call, head: &mut HeaderMap) {
 fn name_call(call: &Call, head: &mut HeaderMap) {
     head.insert(REQUEST_ID, call.request_id.clone());
     head.insert(REQUEST_ID_ANTHROPIC, call.request_id.clone());
+    if call.conn.is_old(call.started) {
+        head.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
 }
 
 /// The answer to a preflight; it says itself whose pages may read it.

@@ -1,12 +1,16 @@
 //! Every refusal of ours: its code, its status, its words. The only place that knows the status of a refusal.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
 use super::body::AnswerBody;
+use super::limits::show_rate;
 use super::words::{Said, Text, texts};
+use crate::domain::budget::{OverBudget, Period};
 use crate::domain::id::ProductId;
+use crate::domain::limit::{Kind, Level};
 use crate::domain::pool::Shortage;
 use crate::protocol::chat::{BodyFault, ErrorFields, error_body_api, error_body_llm};
 use crate::protocol::framing::FramingFault;
@@ -14,6 +18,8 @@ use crate::protocol::head::HeadFault;
 use crate::protocol::language::Language;
 use crate::protocol::signature::SignatureFault;
 use crate::service::authenticate::AuthError;
+use crate::service::failures::{Blamed, TooMany};
+use crate::service::limits::Refused;
 use crate::service::meter::AdmitError;
 use crate::service::replay::ReplayFault;
 
@@ -45,6 +51,9 @@ pub enum Code {
     PathNotFound,
     ReceiptNotFound,
     RequestTooLarge,
+    RateLimitExceeded,
+    TooManyFailures,
+    BudgetExhausted,
     NoPackage,
     PackageExhausted,
     PackageExpired,
@@ -110,6 +119,9 @@ impl Code {
             Self::PathNotFound => "path_not_found",
             Self::ReceiptNotFound => "receipt_not_found",
             Self::RequestTooLarge => "request_too_large",
+            Self::RateLimitExceeded => "rate_limit_exceeded",
+            Self::TooManyFailures => "too_many_failures",
+            Self::BudgetExhausted => "budget_exhausted",
             Self::NoPackage => "no_package",
             Self::PackageExhausted => "package_exhausted",
             Self::PackageExpired => "package_expired",
@@ -153,6 +165,9 @@ impl Code {
             Self::PathNotFound => &texts::PATH_NOT_FOUND,
             Self::ReceiptNotFound => &texts::RECEIPT_NOT_FOUND,
             Self::RequestTooLarge => &texts::REQUEST_TOO_LARGE,
+            Self::RateLimitExceeded => &texts::RATE_LIMIT_EXCEEDED,
+            Self::TooManyFailures => &texts::TOO_MANY_FAILURES,
+            Self::BudgetExhausted => &texts::BUDGET_EXHAUSTED,
             Self::NoPackage => &texts::NO_PACKAGE,
             Self::PackageExhausted => &texts::PACKAGE_EXHAUSTED,
             Self::PackageExpired => &texts::PACKAGE_EXPIRED,
@@ -196,7 +211,14 @@ impl Code {
                 facts(StatusCode::NOT_FOUND, INVALID, "APIG.0101")
             }
             Self::RequestTooLarge => facts(StatusCode::PAYLOAD_TOO_LARGE, INVALID, "APIG.0201"),
-            Self::NoPackage | Self::PackageExhausted | Self::PackageExpired | Self::PackageNotYetValid => quota(),
+            Self::RateLimitExceeded | Self::TooManyFailures => {
+                facts(StatusCode::TOO_MANY_REQUESTS, "requests", "APIG.0308")
+            }
+            Self::BudgetExhausted
+            | Self::NoPackage
+            | Self::PackageExhausted
+            | Self::PackageExpired
+            | Self::PackageNotYetValid => quota(),
             Self::MeteringUnavailable
             | Self::StoreUnavailable
             | Self::ReplayUnavailable
@@ -221,12 +243,21 @@ pub struct Rejection {
     param: Option<&'static str>,
     /// Whether the connection's state is in doubt.
     close: bool,
+    /// How long until trying again helps.
+    wait: Option<Duration>,
+    /// The rate that is used up: its calls, and how long until all of them are there again.
+    rate: Option<(u32, Duration)>,
 }
+
+/// A wait that SDKs sleep through; a longer one is told to people alone.
+const WAIT_MAX: Duration = Duration::from_secs(120);
+/// What is said where nobody knows how long: calls that are under way end when they end.
+const WAIT_UNKNOWN: Duration = Duration::from_secs(1);
 
 impl Rejection {
     /// A refusal in the given words.
     pub fn new(code: Code, message: impl Into<Said>) -> Self {
-        Self { code, message: message.into(), param: None, close: false }
+        Self { code, message: message.into(), param: None, close: false, wait: None, rate: None }
     }
 
     /// Names the request's field at fault.
@@ -281,6 +312,7 @@ impl Rejection {
             AuthError::Disabled => Self::new(Code::ApiKeyDisabled, &texts::API_KEY_DISABLED),
             AuthError::Expired => Self::new(Code::ApiKeyExpired, &texts::API_KEY_EXPIRED),
             AuthError::Replaced => Self::new(Code::ApiKeyExpired, &texts::KEY_REPLACED),
+            AuthError::TooMany(too_many) => Self::too_many(too_many),
             AuthError::Unavailable(_) => Self::store(),
         }
     }
@@ -340,6 +372,64 @@ impl Rejection {
     /// The store does not answer.
     pub fn store() -> Self {
         Self::new(Code::StoreUnavailable, &texts::ACCOUNTS_UNREAD)
+    }
+
+    /// A call beyond a limit.
+    pub fn limited(refused: &Refused, product: &ProductId) -> Self {
+        let Refused { level, over } = refused;
+        let limit = over.limit;
+        let whose = match level {
+            Level::Product => format!("{product} serves all its callers"),
+            Level::Account => "the account may make".to_owned(),
+            Level::Key => "the API key may make".to_owned(),
+            Level::App => "the app may make".to_owned(),
+        };
+        let what = match over.kind {
+            Kind::Second => format!("{limit} calls a second"),
+            Kind::Minute => format!("{limit} calls a minute"),
+            Kind::Day => format!("{limit} calls a day"),
+            Kind::Concurrent => format!("{limit} calls at one time"),
+        };
+        let next = match over.wait {
+            Some(wait) => format!("try again in {} s", seconds_up(wait)),
+            None => "try again when one of them has ended".to_owned(),
+        };
+        let message = format!("{whose} {what}, and these are used up; {next}, or ask the operator for more");
+        let rate = over.fresh_in.map(|fresh_in| (over.limit, fresh_in));
+        let wait = Some(over.wait.unwrap_or(WAIT_UNKNOWN));
+        Self { wait, rate, ..Self::new(Code::RateLimitExceeded, message) }
+    }
+
+    /// A call beyond its key's budget.
+    pub fn budget(over: &OverBudget) -> Self {
+        let OverBudget::Exhausted { period, limit, renewed } = over else {
+            let message = "this gateway's share of what is left of the API key's budget is used until the other gateways \
+                           have heard of it; try again in a second";
+            return Self { wait: Some(WAIT_UNKNOWN), ..Self::new(Code::RateLimitExceeded, message) };
+        };
+        let how = match period {
+            Period::Day => " a day",
+            Period::Month => " a month",
+            Period::Total => " in all",
+        };
+        let renewed = renewed.map(|at| format!("it begins anew at {at}; ")).unwrap_or_default();
+        let message = format!(
+            "the API key's budget of {limit} units{how} is used up; {renewed}ask the account's owner for a larger one, \
+             or use another key"
+        );
+        Self::new(Code::BudgetExhausted, message)
+    }
+
+    /// A credential that is not looked at: too many have failed.
+    pub fn too_many(too_many: &TooMany) -> Self {
+        let whose = match too_many.blamed {
+            Blamed::Address => "from this address",
+            Blamed::Credential => "with this credential",
+        };
+        let wait = seconds_up(too_many.wait);
+        let message =
+            format!("too many authentications {whose} have failed; check the credential, try again in {wait} s");
+        Self { wait: Some(too_many.wait), ..Self::new(Code::TooManyFailures, message) }
     }
 
     /// A call without quota. `buy_url` is where more can be had.
@@ -403,6 +493,17 @@ impl Rejection {
             // Trying again cannot help, whatever the SDK thinks of 429.
             headers.insert("x-should-retry", HeaderValue::from_static("false"));
         }
+        if let Some(wait) = self.wait {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds_up(wait)));
+            headers.insert("retry-after-ms", HeaderValue::from(millis_up(wait)));
+            if wait > WAIT_MAX {
+                // Some SDKs would sleep for hours.
+                headers.insert("x-should-retry", HeaderValue::from_static("false"));
+            }
+        }
+        if let Some((limit, fresh_in)) = self.rate {
+            show_rate(headers, (limit, 0, fresh_in));
+        }
         if facts.status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
@@ -426,4 +527,14 @@ impl Rejection {
     pub fn status(&self) -> u16 {
         self.code.facts().status.as_u16()
     }
+}
+
+/// Whole seconds that are no less.
+fn seconds_up(time: Duration) -> u64 {
+    time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0))
+}
+
+/// Whole milliseconds that are no less.
+fn millis_up(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }

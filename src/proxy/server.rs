@@ -2,7 +2,6 @@
 //! read-mostly snapshots and atomics.
 
 use std::cell::{Cell, RefCell};
-use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -13,20 +12,16 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use http::HeaderValue;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use prometheus::IntGauge;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
 
 use super::catalog::{Shelf, Sold};
-use super::client::{self, HeaderError};
-use super::conn::{Conn, Conns, SWEEP_EVERY};
+use super::conn::{Conns, SWEEP_EVERY};
+use super::connection;
 use super::context::Call;
-use super::gate::Gate;
-use super::phases;
 use super::rejection::Code;
 use super::request_body::Held;
 use super::seller::Seller;
@@ -36,14 +31,14 @@ use crate::domain::usage::Ending;
 use crate::ports::clock::Clock;
 use crate::service::authenticate::Authenticator;
 use crate::service::ledger::Ledger;
+use crate::service::limits::Limiter;
 use crate::service::meter::Meter;
 use crate::service::receipts::ReceiptDesk;
 use crate::service::replay::ReplayGuard;
 use crate::telemetry::access::AccessBuffer;
 use crate::telemetry::metrics::Metrics;
+use crate::tls::Acceptor;
 
-/// What one connection may make us hold on its side, in bytes; a request head must fit.
-const BUFFER_BYTES_MAX: usize = 64 * 1024;
 /// After a failed `accept` (too many open files, above all) the listener rests this long.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 /// Where a connection waits for room, cores are asked this often to end one that is without a call.
@@ -53,6 +48,8 @@ const SHED_EVERY: Duration = Duration::from_millis(20);
 pub struct Shared {
     /// Finds callers.
     pub authenticator: Arc<Authenticator>,
+    /// Enforces rate limits.
+    pub limiter: Arc<Limiter>,
     /// Accepts signatures once.
     pub replay: ReplayGuard,
     /// Keeps pools supplied.
@@ -71,6 +68,10 @@ pub struct Shared {
     pub spool: Spool,
     /// Request bodies in memory.
     pub held: Arc<Held>,
+    /// TLS towards clients, if it is spoken.
+    pub tls: Option<Arc<Acceptor>>,
+    /// Whether clients may begin with HTTP/2 without TLS.
+    pub h2c: bool,
     /// Makes receipts, if there are any.
     pub receipts: Option<ReceiptDesk>,
     /// The first half of every request id that we make: unique to this run.
@@ -100,7 +101,10 @@ pub struct Core {
     requests: Cell<u64>,
     shelf: RefCell<Arc<Shelf>>,
     sellers: RefCell<Vec<Rc<Seller>>>,
-    conns: Conns,
+    /// Its connections.
+    pub conns: Conns,
+    /// The streams of HTTP/2 connections.
+    streams: RefCell<JoinSet<()>>,
     /// Calls whose client hung up; bounded by the number of connections.
     #[expect(clippy::vec_box, reason = "they come boxed and leave boxed: unboxing would copy each call twice")]
     abandoned: RefCell<Vec<Box<Call>>>,
@@ -118,6 +122,7 @@ impl Core {
             shelf: RefCell::new(Arc::clone(&shelf)),
             sellers: RefCell::default(),
             conns: Conns::default(),
+            streams: RefCell::default(),
             abandoned: RefCell::default(),
             abandoned_any: tokio::sync::Notify::new(),
         };
@@ -152,6 +157,13 @@ impl Core {
         HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("")) // hexadecimal digits are fine
     }
 
+    /// Serves one stream of an HTTP/2 connection, beside the others.
+    pub fn serve_stream(&self, stream: impl Future<Output = ()> + 'static) {
+        let mut streams = self.streams.borrow_mut();
+        while streams.try_join_next().is_some() {}
+        streams.spawn_local(stream);
+    }
+
     /// Counts a refusal of ours.
     pub fn rejected(&self, code: Code) {
         self.shared.metrics.rejection(code.name()).inc();
@@ -184,6 +196,7 @@ impl Core {
         loop {
             tick.tick().await;
             self.conns.sweep(Instant::now());
+            while self.streams.borrow_mut().try_join_next().is_some() {}
             self.sellers.borrow().iter().for_each(|seller| seller.forget_closed());
             if let Some(access) = &self.access {
                 access.flush();
@@ -362,7 +375,7 @@ async fn run_core(
         let core = Rc::clone(&core);
         async move { core.meter.write_charges().await }
     });
-    let mut connections = tokio::task::JoinSet::new();
+    let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             message = inbox.recv() => match message {
@@ -371,13 +384,15 @@ async fn run_core(
                 Some(ToCore::Shed) => core.shed(),
                 Some(ToCore::Connection(stream, peer, permit)) => {
                     let closed = Closed { open: Arc::clone(&open), gauge: core.shared.metrics.connections.clone(), _permit: permit };
-                    connections.spawn_local(serve_connection(Rc::clone(&core), stream, peer, draining.clone(), closed));
+                    connections.spawn_local(connection::serve(Rc::clone(&core), (stream, peer), draining.clone(), closed));
                 }
             },
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
         }
     }
     connections.shutdown().await; // what is still open now is cut off
+    let mut streams = core.streams.take();
+    streams.shutdown().await;
     sweeping.abort();
     ending.abort();
     charging.abort();
@@ -389,7 +404,7 @@ async fn run_core(
 }
 
 /// Counts a connection out, however its task ends.
-struct Closed {
+pub struct Closed {
     open: Arc<AtomicUsize>,
     gauge: IntGauge,
     _permit: OwnedSemaphorePermit,
@@ -400,47 +415,4 @@ impl Drop for Closed {
         self.open.fetch_sub(1, Ordering::Release);
         self.gauge.dec();
     }
-}
-
-async fn serve_connection(
-    core: Rc<Core>,
-    stream: std::net::TcpStream,
-    peer: SocketAddr,
-    mut draining: watch::Receiver<bool>,
-    _closed: Closed,
-) {
-    let Ok(mut stream) = TcpStream::from_std(stream) else { return };
-    let source = client::source(&mut stream, peer, (&core.shared.proxies, core.shared.limits.head_timeout));
-    let source = tokio::select! {
-        source = source => source,
-        _ = draining.wait_for(|draining| *draining) => return, // nothing has been asked yet
-    };
-    let peer = match source {
-        Ok(peer) => peer,
-        Err(HeaderError::Io(_)) => return, // as whoever looks whether the port is open
-        Err(error) => {
-            tracing::warn!(%peer, %error, "a trusted proxy's connection is refused");
-            return;
-        }
-    };
-    let conn = Conn::new(peer, core.shared.limits.idle_timeout);
-    core.conns.add(&conn);
-    let gate = TokioIo::new(Gate::new(stream, Rc::clone(&conn), core.shared.limits.head_timeout));
-    let service = service_fn(move |request| {
-        let (core, conn) = (Rc::clone(&core), Rc::clone(&conn));
-        // Boxed, so that an open stream no longer holds the room that its call needed until the seller answered.
-        Box::pin(async move { Ok::<_, Infallible>(phases::serve(core, conn, request).await) })
-    });
-    let mut engine = http1::Builder::new();
-    // The gate has its own clock for heads, which runs from their first byte. No `pipeline_flush`: with it the engine
-    // holds any amount for a client that reads slowly.
-    engine.header_read_timeout(None).max_buf_size(BUFFER_BYTES_MAX).half_close(false);
-    let mut connection = pin!(engine.serve_connection(gate, service));
-    // A client that breaks the protocol or goes away is no event: the call's own line tells how it ended.
-    tokio::select! {
-        biased;
-        _ = &mut connection => return,
-        _ = draining.wait_for(|draining| *draining) => connection.as_mut().graceful_shutdown(),
-    }
-    let _ = connection.await;
 }

@@ -17,9 +17,11 @@ use super::desk::{BUSY_WAIT, Desk};
 use crate::domain::account::{Account, Change, apply};
 use crate::domain::allocation::Allocation;
 use crate::domain::amount::Units;
+use crate::domain::budget::Budget;
 use crate::domain::command::{Action, Command, KeyChange, Refusal};
 use crate::domain::id::{AccountId, CommandId, KeyId, PackageId, ProductId};
 use crate::domain::key::ApiKey;
+use crate::domain::limit::Limits;
 use crate::domain::network::Network;
 use crate::domain::offer::Offer;
 use crate::domain::package::Package;
@@ -77,6 +79,10 @@ pub struct NewKey {
     pub networks: Option<Vec<Network>>,
     /// To what its calls are allotted.
     pub allocation: Allocation,
+    /// How many calls it may make.
+    pub limits: Limits,
+    /// How many units its calls may use.
+    pub budget: Budget,
 }
 
 /// What a package is to be.
@@ -343,6 +349,8 @@ impl Accounts {
             networks: new.networks,
             project: new.allocation.project,
             tags: new.allocation.tags,
+            limits: new.limits,
+            budget: new.budget,
         };
         let command = Command { id: command, action: Action::AddKey(key.clone()) };
         match self.apply(account, &command).await? {
@@ -372,6 +380,15 @@ impl Accounts {
         };
         let changed = head.and_then(|head| key_in(&head, key));
         changed.ok_or_else(|| Refusal::UnknownKey(key.clone()).into())
+    }
+
+    /// Sets how many calls the account may make, in place of all limits that there are.
+    ///
+    /// # Errors
+    /// See [`ChangeError`].
+    pub async fn limit_account(&self, account: &AccountId, limits: Limits) -> Result<(), ChangeError> {
+        let command = Command { id: self.command_id(None), action: Action::LimitAccount(limits) };
+        self.apply(account, &command).await.map(drop)
     }
 
     /// Removes a key for ever.

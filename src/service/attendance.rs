@@ -152,7 +152,11 @@ impl Attendance {
         let heard = self.desk.store.heartbeat(&self.desk.by).await?;
         self.desk.time.note(asked, heard.now);
         self.ledger.note_store_answer();
-        Ok(self.progress().hear(heard))
+        let mut progress = self.progress();
+        let doubt = progress.hear(heard);
+        self.desk.fleet.note(progress.live.len());
+        self.metrics.ledger.gateways_live.set(self.desk.fleet.gateways().get().into());
+        Ok(doubt)
     }
 
     async fn stay_checked_in(&self) {

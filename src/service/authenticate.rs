@@ -3,7 +3,7 @@
 
 pub mod caller;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -15,7 +15,9 @@ use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::broadcast;
 
+use super::failures::{Failures, TooMany};
 use super::ledger::Read;
+use super::limits::Limiter;
 use crate::domain::credential::Scheme;
 use crate::domain::id::AccountId;
 use crate::domain::key::{KeyHash, KeyState};
@@ -37,6 +39,8 @@ pub struct Presented<'a> {
     pub scheme: Scheme,
     /// An API key, an AppCode, or the AppKey of a signature.
     pub text: &'a str,
+    /// The address that it comes from.
+    pub client: &'a str,
 }
 
 /// A caller, and what finding it has brought.
@@ -71,6 +75,9 @@ pub enum AuthError {
     /// Its time is over.
     #[error("the key has expired")]
     Expired,
+    /// Too many have failed from this address, or with this credential: nobody was asked.
+    #[error("too many authentications have failed")]
+    TooMany(TooMany),
     /// Another has taken its place, and the overlap is over.
     #[error("the key was replaced")]
     Replaced,
@@ -111,6 +118,8 @@ enum Remembered {
 pub struct Authenticator {
     store: Arc<dyn AccountStore>,
     keyring: Keyring,
+    limiter: Arc<Limiter>,
+    failures: Failures,
     /// Checks the signatures of those who are not known, so that they take as long as others.
     nobody: SigningKey,
     /// One call waits at most this long for the store in all.
@@ -125,11 +134,16 @@ pub struct Authenticator {
 
 impl Authenticator {
     /// Remembers nobody yet. A call waits at most for `patience` for the store.
-    pub fn new(store: Arc<dyn AccountStore>, keyring: Keyring, patience: Duration) -> Self {
+    pub fn new(
+        store: Arc<dyn AccountStore>,
+        keyring: Keyring,
+        (limiter, failures): (Arc<Limiter>, Failures),
+        patience: Duration,
+    ) -> Self {
         let (callers, changes, deaf) = (DashMap::new(), AtomicU64::new(0), AtomicBool::new(false));
         // Its signatures open nothing: nobody's are refused even if they fit.
         let nobody = SigningKey::new(&keyring.of_app_key("").0);
-        Self { store, keyring, nobody, patience, callers, changes, deaf }
+        Self { store, keyring, limiter, failures, nobody, patience, callers, changes, deaf }
     }
 
     /// The caller behind what is presented, if it can be used now. `waited` is how long the call has waited for the store
@@ -140,7 +154,7 @@ impl Authenticator {
         (now, waited): (Timestamp, Duration),
         last: &RefCell<Option<LastCaller>>,
     ) -> Result<Found, AuthError> {
-        let Presented { scheme, text } = presented;
+        let Presented { scheme, text, .. } = presented;
         let changes = self.changes.load(Ordering::Acquire);
         let same =
             |last: &&LastCaller| last.changes == changes && last.scheme == scheme && last.text.expose_secret() == text;
@@ -176,19 +190,32 @@ impl Authenticator {
             Err(AuthError::Unknown) => None,
             Err(_) => return found,
         };
-        let Presented { scheme, text } = presented;
+        let Presented { scheme, text, .. } = presented;
         *last.borrow_mut() = Some(LastCaller { scheme, text: text.to_owned().into(), caller, changes });
         found
     }
 
-    async fn find(&self, Presented { scheme, text }: Presented<'_>, waited: Duration) -> Result<Found, AuthError> {
-        let hash = match scheme {
-            Scheme::ApiKey => self.keyring.of_api_key(ApiKeyText::parse(text).map_err(AuthError::Malformed)?.expose()),
+    fn hash(&self, Presented { scheme, text, .. }: Presented<'_>) -> Result<KeyHash, KeyFault> {
+        Ok(match scheme {
+            Scheme::ApiKey => self.keyring.of_api_key(ApiKeyText::parse(text)?.expose()),
             Scheme::AppCode => self.keyring.of_app_code(text),
             Scheme::Signature => self.keyring.of_app_key(text),
-        };
+        })
+    }
+
+    /// Counts a failed authentication, unless too many failed before it.
+    pub fn failed(&self, presented: Presented<'_>) -> Result<(), TooMany> {
+        self.failures.count(presented.client, self.hash(presented).ok(), Instant::now())
+    }
+
+    async fn find(&self, presented: Presented<'_>, waited: Duration) -> Result<Found, AuthError> {
+        let hash = self.hash(presented).map_err(AuthError::Malformed)?;
         match self.remembered(hash) {
             Some(found) => found.map(Found::from),
+            None if !self.is_known(hash) => {
+                self.failures.check(presented.client, Some(hash), Instant::now()).map_err(AuthError::TooMany)?;
+                Box::pin(self.ask(hash, self.patience.saturating_sub(waited))).await
+            }
             None => Box::pin(self.ask(hash, self.patience.saturating_sub(waited))).await, // boxed, as it is rare: warm calls keep no room for it
         }
     }
@@ -200,6 +227,11 @@ impl Authenticator {
             Remembered::Known(caller, _) => Some(Ok(Arc::clone(caller))),
             Remembered::Unknown(_) => Some(Err(AuthError::Unknown)),
         }
+    }
+
+    /// Whether it was somebody's when it was last asked for: attacks from the same address do not concern it.
+    fn is_known(&self, hash: KeyHash) -> bool {
+        self.callers.get(&hash).is_some_and(|remembered| matches!(*remembered, Remembered::Known(..)))
     }
 
     /// Asks the store. If it does not answer, one who was known a moment ago still is: until the leases end, there is
@@ -225,7 +257,7 @@ impl Authenticator {
         let loaded = self.store.load_by_key(hash).await;
         let loaded = loaded.map_err(|error: StoreError| AuthError::Unavailable(error.to_string()))?;
         let found = loaded.and_then(|loaded| {
-            let caller = Arc::new(Caller::find(&loaded.head.value, hash, &self.keyring)?);
+            let caller = Arc::new(Caller::find(&loaded, hash, (&self.keyring, &self.limiter))?);
             Some(Found { read: Some(Box::new(Read { loaded, asked })), ..caller.into() })
         });
         let remembered = match &found {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::limits::Fleet;
 use crate::domain::id::{AccountId, Incarnation};
 use crate::ports::account_store::{
     AccountStore, Believed, Commit, CommitError, Loaded, Stamp, StoreError, TURN_MAX, Write,
@@ -65,6 +66,8 @@ pub struct Desk {
     pub entropy: Arc<dyn Entropy>,
     /// Who writes here.
     pub by: Incarnation,
+    /// Who else does.
+    pub fleet: Arc<Fleet>,
 }
 
 impl Desk {
@@ -75,7 +78,7 @@ impl Desk {
         entropy: Arc<dyn Entropy>,
         by: Incarnation,
     ) -> Self {
-        Self { store, time: Arc::new(StoreTime::new(clock)), entropy, by }
+        Self { store, time: Arc::new(StoreTime::new(clock)), entropy, by, fleet: Arc::default() }
     }
 
     /// The store's time.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use tokio::sync::Notify;
 
+use super::budgets::KeyHold;
 use super::ledger::Ledger;
 use super::supply::{Dry, Hold, LocalPool};
 use crate::domain::amount::Units;
@@ -86,6 +87,8 @@ pub struct OpenCall {
     pool: Arc<LocalPool>,
     hold: Hold,
     charged: Option<Charged>,
+    /// The unit of its key's budget.
+    budget: Option<KeyHold>,
 }
 
 /// A charge that is written down.
@@ -121,7 +124,7 @@ impl Meter {
             }
         };
         match taken {
-            Ok(hold) => Ok(OpenCall { pool: Arc::clone(pool), hold, charged: None }),
+            Ok(hold) => Ok(OpenCall { pool: Arc::clone(pool), hold, charged: None, budget: None }),
             Err(error) => {
                 self.journal.release();
                 Err(error)
@@ -211,13 +214,19 @@ impl Meter {
     }
 
     /// Ends a call. A charge stands unless `billed` is false; a call that was never charged costs nothing.
-    pub fn end(&self, call: OpenCall, ending: Ending, billed: bool, at: Timestamp) {
-        let Some(Charged { call: number, .. }) = call.charged else { return self.give_back(call) };
+    pub fn end(&self, mut call: OpenCall, ending: Ending, billed: bool, at: Timestamp) {
+        let Some(Charged { call: number, units, .. }) = call.charged else { return self.give_back(call) };
         let end = Record::End(CallEnd { call: number, ending, billed, at });
         if billed {
             // If this record is lost the call counts all the same: only the explanation is missing.
             self.journal.append_soon(&end);
-            call.pool.settle(&call.hold);
+            match &mut call.budget {
+                Some(budget) => {
+                    budget.spend(units);
+                    call.pool.settle_for(&call.hold, budget.key(), units);
+                }
+                None => call.pool.settle(&call.hold),
+            }
             self.journal.release();
             return;
         }
@@ -250,6 +259,14 @@ impl OpenCall {
     /// The charge, once there is one.
     pub fn charged(&self) -> Option<Charged> {
         self.charged
+    }
+
+    /// Its key has a budget: the unit that was set aside of it is used or given back with the call's.
+    pub fn within(self, budget: Option<KeyHold>) -> Self {
+        if let Some(budget) = &budget {
+            self.pool.note_budget(budget.of());
+        }
+        Self { budget, ..self }
     }
 
     /// Who pays.

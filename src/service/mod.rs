@@ -4,12 +4,15 @@ pub mod accounts;
 pub mod attendance;
 pub mod audit;
 pub mod authenticate;
+pub mod budgets;
 pub mod commands;
 pub mod desk;
 pub mod dump;
+pub mod failures;
 #[cfg(all(test, feature = "shuttle"))]
 mod interleavings;
 pub mod ledger;
+pub mod limits;
 pub mod meter;
 pub mod receipts;
 pub mod recovery;

@@ -11,10 +11,10 @@ use jiff::Timestamp;
 use super::desk::{BUSY_WAIT, Desk};
 use super::tally::Tally;
 use super::unbooked::Unbooked;
-use crate::domain::account::{Sync, sync};
+use crate::domain::account::{Account, Sync, sync};
 use crate::domain::amount::Units;
 use crate::domain::event::Event;
-use crate::domain::id::{AccountId, Incarnation, ProductId};
+use crate::domain::id::{AccountId, Incarnation, KeyId, ProductId};
 use crate::domain::pool::Pool;
 use crate::domain::settle::{LeaseReport, RunEnd};
 use crate::ports::account_store::{Commit, CommitError, Loaded, StoreError};
@@ -220,6 +220,7 @@ async fn book(
             tracing::error!(%account, %product, "a journal knows of use in a pool that the store does not have");
             return Ok(None);
         };
+        let asked = &of_budgets(asked, &there.head.value);
         let (change, _) = sync(&known.value, asked, desk.now());
         let suspended = change.events.iter().filter_map(suspended_units).sum();
         let Some(value) = change.pool else { return Ok(None) };
@@ -250,6 +251,14 @@ async fn book(
         }
     }
     Err(CommitError::Store(StoreError::Unavailable(format!("{account}/{product} keeps changing"))))
+}
+
+/// The books count the use of keys with a budget alone; a journal knows that of all.
+fn of_budgets(asked: &Sync, head: &Account) -> Sync {
+    let mut asked = asked.clone();
+    let has_budget = |key: &KeyId| head.keys.iter().any(|known| known.id == *key && !known.budget.is_none());
+    asked.reports.iter_mut().for_each(|report| report.spent.retain(|key, _| has_budget(key)));
+    asked
 }
 
 fn suspended_units(event: &Event) -> Option<u64> {

@@ -11,10 +11,11 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
+use super::budgets::KeyUse;
 use super::sync::{AtomicBool, AtomicI64, AtomicU64, Mutex, MutexGuard, Ordering};
 use crate::domain::amount::Units;
 use crate::domain::billable::BillableStatuses;
-use crate::domain::id::{AccountId, PackageId, ProductId};
+use crate::domain::id::{AccountId, KeyId, PackageId, ProductId};
 use crate::domain::lease::LeasePart;
 use crate::domain::pool::Shortage;
 use crate::domain::settle::LeaseReport;
@@ -81,6 +82,8 @@ pub struct LocalLease {
     admits_until: Instant,
     /// Admits no call any more: only units of open calls are left on it.
     retired: AtomicBool,
+    /// What calls of keys with a budget have used.
+    spent: Mutex<BTreeMap<KeyId, Units>>,
 }
 
 impl LocalLease {
@@ -167,6 +170,8 @@ pub struct LocalPool {
     news: AtomicBool,
     dry: ArcSwapOption<(Instant, Dry)>,
     refilled: Notify,
+    /// The keys with a budget that have drawn on it.
+    budgets: Mutex<Vec<Arc<KeyUse>>>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -189,7 +194,21 @@ impl LocalPool {
             news: AtomicBool::new(false),
             dry: ArcSwapOption::empty(),
             refilled: Notify::new(),
+            budgets: Mutex::default(),
         }
+    }
+
+    /// A key with a budget draws on it: from now on each exchange tells how much of its use is in the books.
+    pub fn note_budget(&self, of: &Arc<KeyUse>) {
+        let mut budgets = locked(&self.budgets);
+        if !budgets.iter().any(|known| Arc::ptr_eq(known, of)) {
+            budgets.push(Arc::clone(of)); // one per key, of which an account has twenty at a time
+        }
+    }
+
+    /// The keys with a budget that have drawn on it.
+    pub fn budgets(&self) -> Vec<Arc<KeyUse>> {
+        locked(&self.budgets).clone()
     }
 
     /// Takes one unit if one is here: the whole of a warm call's admission. The second value says that more should be
@@ -230,6 +249,12 @@ impl LocalPool {
             part.used.fetch_add(1, Ordering::AcqRel);
             self.news.store(true, Ordering::Release);
         }
+    }
+
+    /// The same of a call of a key with a budget.
+    pub fn settle_for(&self, hold: &Hold, key: &KeyId, units: Units) {
+        locked(&hold.lease.spent).entry(key.clone()).or_insert(Units::ZERO).put(units);
+        self.settle(hold);
     }
 
     /// Counts a charge; returns what is left after it.
@@ -346,6 +371,8 @@ impl LocalPool {
             number: lease.number,
             parts: lease.parts.iter().map(LocalPart::report).collect(),
             deadline: lease.deadline,
+            // After the parts: what they count as used is counted here by then.
+            spent: locked(&lease.spent).clone(),
             lost: false,
         };
         held.values().map(report).collect()
@@ -374,8 +401,8 @@ impl LocalPool {
             };
             let parts = granted.parts.into_iter().map(part).collect();
             let (number, deadline, admits_until) = (granted.number, granted.deadline, granted.admits_until);
-            let retired = AtomicBool::new(false);
-            held.insert(number, Arc::new(LocalLease { number, parts, deadline, admits_until, retired }));
+            let (retired, spent) = (AtomicBool::new(false), Mutex::default());
+            held.insert(number, Arc::new(LocalLease { number, parts, deadline, admits_until, retired, spent }));
         }
         self.standing.store(Arc::new(standing));
         self.open.store(Arc::new(held.values().map(Arc::clone).collect()));

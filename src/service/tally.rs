@@ -4,21 +4,25 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::domain::account::Sync;
 use crate::domain::amount::Units;
-use crate::domain::id::{AccountId, Incarnation, ProductId};
+use crate::domain::id::{AccountId, Incarnation, KeyId, ProductId};
 use crate::domain::lease::LeasePart;
 use crate::domain::settle::{LeaseReport, RunEnd};
-use crate::domain::usage::ChargePart;
+use crate::domain::usage::{CallerRef, ChargePart};
 use crate::ports::journal::{Grant, Record};
 
 type PoolKey = (AccountId, ProductId);
+/// Of a charge: whose pool, by whom, what of it.
+type Charged = (PoolKey, Option<CallerRef>, Vec<ChargePart>);
 
 /// What a run's journal says, as far as it was read.
 #[derive(Debug, Default)]
 pub struct Tally {
     /// By pool: its leases by number.
     pools: BTreeMap<PoolKey, BTreeMap<u64, Grant>>,
+    /// What keys have used of each lease.
+    spent: BTreeMap<(PoolKey, u64), BTreeMap<KeyId, Units>>,
     /// Charges whose end has not been seen, by core and call.
-    open: HashMap<(u16, u64), (PoolKey, Vec<ChargePart>)>,
+    open: HashMap<(u16, u64), Charged>,
     closed: bool,
     /// Charges on leases that the journal does not know.
     unknown: u64,
@@ -33,13 +37,14 @@ impl Tally {
                 pool.insert(grant.number, grant);
             }
             Record::Charge(charge) => {
-                self.open.insert((writer, charge.call), ((charge.account, charge.product), charge.parts));
+                let pool = (charge.account, charge.product);
+                self.open.insert((writer, charge.call), (pool, charge.caller, charge.parts));
             }
             Record::End(end) => {
-                if let Some((pool, parts)) = self.open.remove(&(writer, end.call))
+                if let Some(charge) = self.open.remove(&(writer, end.call))
                     && end.billed
                 {
-                    self.count(pool, parts);
+                    self.count(charge);
                 }
             }
             Record::Ask(ask) => {
@@ -55,7 +60,7 @@ impl Tally {
     pub fn count_open(&mut self) -> usize {
         let open = std::mem::take(&mut self.open);
         let calls = open.len();
-        open.into_values().for_each(|(pool, parts)| self.count(pool, parts));
+        open.into_values().for_each(|charge| self.count(charge));
         calls
     }
 
@@ -72,14 +77,25 @@ impl Tally {
 
     /// The last reports of the run, by pool.
     pub fn reports(self, run: &Incarnation, end: RunEnd) -> Vec<(PoolKey, Sync)> {
-        let sync = |leases: BTreeMap<u64, Grant>| {
-            let reports = leases.into_values().map(|lease| report(lease, end)).collect();
-            Sync { incarnation: run.clone(), reports, ended: Some(end), grant: None }
+        let mut spent = self.spent;
+        let mut sync = |pool: PoolKey, leases: BTreeMap<u64, Grant>| {
+            let mut reports = Vec::new();
+            for (number, lease) in leases {
+                let spent = spent.remove(&(pool.clone(), number)).unwrap_or_default();
+                reports.push(LeaseReport { spent, ..report(lease, end) });
+            }
+            (pool, Sync { incarnation: run.clone(), reports, ended: Some(end), grant: None })
         };
-        self.pools.into_iter().map(|(pool, leases)| (pool, sync(leases))).collect()
+        self.pools.into_iter().map(|(pool, leases)| sync(pool, leases)).collect()
     }
 
-    fn count(&mut self, pool: PoolKey, parts: Vec<ChargePart>) {
+    fn count(&mut self, (pool, caller, parts): Charged) {
+        if let Some(CallerRef::Key(key)) = caller {
+            for charged in &parts {
+                let spent = self.spent.entry((pool.clone(), charged.lease)).or_default();
+                spent.entry(key.clone()).or_insert(Units::ZERO).put(charged.units);
+            }
+        }
         let pool = self.pools.entry(pool).or_default();
         for charged in parts {
             let lease = pool.get_mut(&charged.lease);
@@ -102,6 +118,7 @@ fn report(lease: Grant, end: RunEnd) -> LeaseReport {
         number: lease.number,
         parts: lease.parts.into_iter().map(whole).collect(),
         deadline: lease.deadline,
+        spent: BTreeMap::new(),
         lost,
     }
 }

@@ -70,7 +70,13 @@ impl Held {
             returned: Units::new(if self.retired { part.left } else { 0 }),
             ..LeasePart::new(part.package.clone(), Units::new(part.granted))
         };
-        LeaseReport { number, parts: self.parts.iter().map(part).collect(), deadline: self.deadline, lost: false }
+        LeaseReport {
+            number,
+            parts: self.parts.iter().map(part).collect(),
+            deadline: self.deadline,
+            spent: Default::default(),
+            lost: false,
+        }
     }
 }
 

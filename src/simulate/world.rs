@@ -21,6 +21,7 @@ use crate::domain::command::{Action, Command, KeyChange};
 use crate::domain::id::{AccountId, CommandId, GatewayId, IdFault, KeyId, OfferId, PackageId, ProductId, ProjectId};
 use crate::domain::key::{ApiKey, KeyHash};
 use crate::domain::lease::Want;
+use crate::domain::limit::Limits;
 use crate::domain::offer::{Offer, Validity};
 use crate::ports::account_store::Stamp;
 
@@ -392,6 +393,8 @@ impl World {
                 networks: None,
                 project: ProjectId::default(),
                 tags: Tags::default(),
+                limits: Limits::NONE,
+                budget: Default::default(),
             };
             let command = self.command_of("key", Action::AddKey(key))?;
             self.truth.keys.push(Key { id, added: false, revoking: false, revoked: false });

@@ -25,6 +25,7 @@ pub struct Metrics {
     retries: IntCounterVec,
     connects: IntCounterVec,
     rejections: IntCounterVec,
+    limited: IntCounterVec,
     signatures: [IntCounter; SignatureRule::ALL.len()],
     signature_uses: IntCounterVec,
     /// Client connections that are open.
@@ -33,6 +34,10 @@ pub struct Metrics {
     pub connections_shed: IntCounter,
     /// Calls that are under way.
     pub calls_open: IntGauge,
+    /// Client connections by protocol.
+    pub http: HttpMetrics,
+    /// Of TLS towards clients.
+    pub tls: TlsMetrics,
     /// Of the ledger.
     pub ledger: LedgerMetrics,
     /// Commits to the store, by result.
@@ -62,6 +67,8 @@ pub struct LedgerMetrics {
     pub overruns: IntCounter,
     /// Times that the store had forgotten something of a pool, which was sent again.
     pub rollbacks: IntCounter,
+    /// Gateways that share the store, as it last said.
+    pub gateways_live: IntGauge,
     /// Times that this gateway has checked in with the store.
     pub check_ins: IntCounter,
     /// Times that other gateways were asked for units.
@@ -98,6 +105,102 @@ impl JournalMetrics {
                 "Journal files removed because nobody needs them any more.",
             )?,
         })
+    }
+}
+
+/// Client connections by protocol.
+#[derive(Debug, Clone)]
+pub struct HttpMetrics {
+    /// HTTP/1.
+    pub http1: IntCounter,
+    /// HTTP/2.
+    pub http2: IntCounter,
+    /// HTTP/2 connections that were cut off because they sent little else than what costs them nothing.
+    pub floods: IntCounter,
+}
+
+impl HttpMetrics {
+    fn new(declare: &Declare<'_>) -> prometheus::Result<Self> {
+        let help = "Client connections that began to be served, by protocol.";
+        let by_protocol = declare.counters("tollgate_client_connections_total", help, &["protocol"])?;
+        Ok(Self {
+            http1: by_protocol.with_label_values(&["h1"]),
+            http2: by_protocol.with_label_values(&["h2"]),
+            floods: declare.counter(
+                "tollgate_http2_floods_total",
+                "HTTP/2 connections that were cut off because they flooded the gateway with control frames.",
+            )?,
+        })
+    }
+}
+
+/// TLS towards clients.
+#[derive(Debug, Clone)]
+pub struct TlsMetrics {
+    handshakes: IntCounterVec,
+    failures: IntCounterVec,
+    not_after: IntGaugeVec,
+    /// 1 if the certificates were read when they last changed.
+    pub reload_success: IntGauge,
+}
+
+/// Why a connection to a listener with TLS was given up before its first request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HandshakeFailure {
+    /// The client was too slow.
+    Timeout,
+    /// The client went away.
+    Gone,
+    /// It began with something else than TLS.
+    NotTls,
+    /// No version, cipher or certificate suited both, or the client broke the protocol.
+    Refused,
+}
+
+impl TlsMetrics {
+    fn new(declare: &Declare<'_>) -> prometheus::Result<Self> {
+        let help = "Until when a listener's certificate is valid, in seconds since 1970.";
+        let not_after = Opts::new("tollgate_tls_certificate_not_after_seconds", help);
+        Ok(Self {
+            handshakes: declare.counters(
+                "tollgate_tls_handshakes_total",
+                "TLS handshakes of clients that succeeded; resumed: those that spared the certificate.",
+                &["listener", "version", "resumed"],
+            )?,
+            failures: declare.counters(
+                "tollgate_tls_handshake_failures_total",
+                "TLS handshakes of clients that failed.",
+                &["listener", "reason"],
+            )?,
+            not_after: declare.add(IntGaugeVec::new(not_after, &["listener", "file"]))?,
+            reload_success: declare.gauge(
+                "tollgate_tls_reload_success",
+                "1 if the files of all certificates were good when they were last looked at.",
+            )?,
+        })
+    }
+
+    /// A handshake has succeeded.
+    pub fn succeeded(&self, listener: &'static str, (newest, resumed): (bool, bool)) {
+        let version = if newest { "1.3" } else { "1.2" };
+        let resumed = if resumed { "yes" } else { "no" };
+        self.handshakes.with_label_values(&[listener, version, resumed]).inc();
+    }
+
+    /// A handshake has failed.
+    pub fn failed(&self, listener: &'static str, why: HandshakeFailure) {
+        let reason = match why {
+            HandshakeFailure::Timeout => "timeout",
+            HandshakeFailure::Gone => "gone",
+            HandshakeFailure::NotTls => "not_tls",
+            HandshakeFailure::Refused => "refused",
+        };
+        self.failures.with_label_values(&[listener, reason]).inc();
+    }
+
+    /// A certificate is shown from now on. `file` is its name in the configuration.
+    pub fn shows(&self, listener: &'static str, file: &str, not_after: i64) {
+        self.not_after.with_label_values(&[listener, file]).set(not_after);
     }
 }
 
@@ -185,6 +288,11 @@ impl Declare<'_> {
         Ok(())
     }
 
+    fn limited(&self) -> prometheus::Result<IntCounterVec> {
+        let help = "Calls refused because of a limit, by whose it is and what it counts.";
+        self.counters("tollgate_limited_total", help, &["level", "kind"])
+    }
+
     fn signatures(&self) -> prometheus::Result<[IntCounter; SignatureRule::ALL.len()]> {
         let help = "Signatures that were right, by the reading of the request under which they fit.";
         let by_rule = self.counters("tollgate_signatures_total", help, &["rule"])?;
@@ -214,6 +322,8 @@ impl LedgerMetrics {
                 "tollgate_rollbacks_repaired_total",
                 "Times that the store had forgotten something of a pool, which was sent again.",
             )?,
+            gateways_live: declare
+                .gauge("tollgate_gateways_live", "Gateways that share the store: each enforces its share of limits.")?,
             check_ins: declare.counter("tollgate_check_ins_total", "Check-ins with the store.")?,
             recalls: declare.counter("tollgate_recalls_total", "Times that other gateways were asked for units.")?,
         })
@@ -264,6 +374,7 @@ impl Metrics {
                 "Calls that the gateway itself refused or failed, by code.",
                 &["code"],
             )?,
+            limited: declare.limited()?,
             signatures: declare.signatures()?,
             signature_uses: declare.counters(
                 "tollgate_signature_uses_total",
@@ -276,6 +387,8 @@ impl Metrics {
                 "Client connections without a call that were ended to make room for others.",
             )?,
             calls_open: declare.gauge("tollgate_calls_open", "Calls that are under way.")?,
+            http: HttpMetrics::new(&declare)?,
+            tls: TlsMetrics::new(&declare)?,
             ledger: LedgerMetrics::new(&declare)?,
             commits: CommitMetrics::new(&declare)?,
             journal: JournalMetrics::new(&declare)?,
@@ -316,6 +429,11 @@ impl Metrics {
             SignatureRule::EncodedSort => encoded_sort,
             SignatureRule::LiteralPlus => literal_plus,
         }
+    }
+
+    /// The counter of calls that a limit has refused, by whose it is and what it counts; the names come from enums.
+    pub fn limited(&self, (level, kind): (&'static str, &'static str)) -> IntCounter {
+        self.limited.with_label_values(&[level, kind])
     }
 
     /// The counter of signatures of which the store said this; `None`: it did not answer.

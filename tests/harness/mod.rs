@@ -6,6 +6,7 @@ pub(crate) mod admin;
 pub(crate) mod books;
 pub(crate) mod client;
 pub(crate) mod crash;
+pub(crate) mod h2;
 pub(crate) mod keep;
 pub(crate) mod metrics;
 pub(crate) mod process;
@@ -14,6 +15,7 @@ pub(crate) mod redis;
 pub(crate) mod rng;
 pub(crate) mod seller;
 pub(crate) mod signer;
+pub(crate) mod tls;
 pub(crate) mod wire;
 pub(crate) mod world;
 

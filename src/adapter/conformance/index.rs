@@ -34,6 +34,7 @@ pub(super) async fn the_key_index_knows_apps_and_their_codes(world: World) {
         products: Vec::new(),
         networks: None,
         created_at: Timestamp::UNIX_EPOCH,
+        limits: Limits::NONE,
     };
     let code = |number: u8| {
         let id = AppCodeId::new(&format!("code-{number}")).unwrap();

@@ -33,6 +33,7 @@ use crate::domain::id::{
 };
 use crate::domain::key::{ApiKey, KeyHash};
 use crate::domain::lease::Want;
+use crate::domain::limit::Limits;
 use crate::domain::offer::{Offer, Validity};
 use crate::ports::account_store::{AccountStore, Believed, Commit, CommitError, LIST_MAX, Loaded, Stamp, Write};
 use crate::ports::clock::Clock;
@@ -149,6 +150,8 @@ fn key(id: &str, hash: u8) -> ApiKey {
         networks: None,
         project: ProjectId::default(),
         tags: Tags::default(),
+        limits: Limits::NONE,
+        budget: Default::default(),
     }
 }
 

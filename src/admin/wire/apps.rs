@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 
 use crate::domain::app::{App, AppCode};
 use crate::domain::id::{AppCodeId, AppId, ProductId};
+use crate::domain::limit::Limits;
 use crate::domain::network::Network;
 
 /// Adds an app.
@@ -63,6 +64,10 @@ pub struct AppView {
     pub codes: Vec<CodeView>,
     /// When it was made.
     pub created_at: Timestamp,
+    /// How many calls it may make, over all products.
+    #[serde(default, skip_serializing_if = "Limits::is_none")]
+    #[schema(value_type = Option<super::limits::CallLimits>)]
+    pub limits: Limits,
 }
 
 /// A secret without the secret itself.
@@ -105,6 +110,7 @@ impl From<App> for AppView {
             secrets: secrets.map(|secret| SecretView { created_at: secret.created_at, until: secret.until }).collect(),
             codes: app.codes.into_iter().map(CodeView::from).collect(),
             created_at: app.created_at,
+            limits: app.limits,
         }
     }
 }

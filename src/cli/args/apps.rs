@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Subcommand};
 
+use super::limits::AppLimit;
 use super::{AdminAccess, Idempotency};
 use crate::domain::id::{AccountId, AppCodeId, AppId, ProductId};
 use crate::domain::network::Network;
@@ -69,6 +70,8 @@ pub enum AppsCommand {
     Bind(AppAndProduct),
     /// No longer let it
     Unbind(AppAndProduct),
+    /// Set how many calls an app may make, over all products, in place of all limits that it has
+    Limit(AppLimit),
     /// Set the networks from which an app is accepted, in place of those that it has
     Networks(AppNetworks),
     /// Encrypt apps' secrets with `secrets.seal_key`, so that former keys can be dropped

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Cx, cors, credentials, headers, upstream};
+use super::{Cx, cors, credentials, headers, limits, upstream};
 use crate::config::address::{host_name, plain_path, web_url};
 use crate::config::problem::PlaceId;
 use crate::config::raw::{RawAccess, RawBreakRule, RawDurability, RawKind, RawMeter, RawProduct, defaults};
@@ -99,16 +99,12 @@ fn product(at: At<RawProduct>, cx: Cx<'_>) -> Sold {
     let timeouts = raw.timeouts.section(place).and_then(|at| upstream::timeouts(at.value, cx));
     let body_place = raw.body_max.value().map_or(place, |at| at.place);
     let body_max = cx.size(raw.body_max, defaults::BODY_MAX, 1..=BODY_MAX_MAX);
-    let on_seller_break = raw.on_seller_break.optional().map(|given| {
-        given.map(|at| match at.value {
-            RawBreakRule::Bill => BreakRule::Bill,
-            RawBreakRule::Void => BreakRule::Void,
-        })
-    });
+    let on_seller_break = raw.on_seller_break.optional().map(|given| given.map(|at| break_rule(at.value)));
     let durability = raw.durability.or(RawDurability::Os).map(|durability| match durability {
         RawDurability::Os => Durability::Os,
         RawDurability::Disk => Durability::Disk,
     });
+    let limits = limits::limits(raw.limits, place, cx);
     let end_user_header = cx.text(raw.end_user_header, headers::end_user);
     let more_headers = response_headers(raw.response_headers, cx);
     let cors = raw.cors.section(place).and_then(|at| cors::rule(at.value, cx));
@@ -134,12 +130,21 @@ fn product(at: At<RawProduct>, cx: Cx<'_>) -> Sold {
             body_max: body_max?,
             on_seller_break: on_seller_break?,
             durability: durability?,
+            limits: limits?.0,
+            each: limits?.1,
             end_user_header: end_user_header?.map(|at| at.value),
             cors: cors?,
         })
     };
     let product = build();
     Sold { id, route, meter, body_max: body_max.map(|value| At { place: body_place, value }), product }
+}
+
+fn break_rule(raw: RawBreakRule) -> BreakRule {
+    match raw {
+        RawBreakRule::Bill => BreakRule::Bill,
+        RawBreakRule::Void => BreakRule::Void,
+    }
 }
 
 fn route(raw: &mut RawProduct, id: Option<&At<ProductId>>, place: PlaceId, cx: Cx<'_>) -> Option<Route> {

@@ -183,6 +183,10 @@ fn products() {
     value("path: /weather/", "\"\"", "products[1].path", "the path is empty");
     value("path: /weather/", "//weather", "products[1].path", "two slashes");
     value("path: /weather/", "/.well-known/tollgate/x", "products[1].path", "the gateway's own");
+    value("failed_auth_per_minute: 50", "0", "limits.failed_auth_per_minute", "from 1 to 1000000000");
+    value("per_second: 100", "0", "products[0].limits.per_second", "from 1 to 1000000000");
+    value("per_day: 900", "1000000001", "products[0].limits.each_app.per_day", "from 1 to 1000000000");
+    value("concurrent: 3", "a few", "products[0].limits.each_key.concurrent", "not a whole number");
     value("end_user_header: X-End-User", "Authorization", "products[0].end_user_header", "carries a credential");
     value("path: /weather/", "/a/../b", "products[1].path", "`..`");
     value("path: /weather/", "/a?b", "products[1].path", "a character other than");
@@ -219,12 +223,12 @@ fn products_among_themselves() {
     };
     let http =
         |more: &str| format!("  - id: other\n    kind: http\n    upstream: {{ base_url: \"http://s\" }}\n{more}");
-    check("id: weather", "id: chat # 2", "id: chat # 2", "products[1].id", "`chat` is already on line 24");
-    let twice = "the deployment `chat-1` is already on line 26";
+    check("id: weather", "id: chat # 2", "id: chat # 2", "products[1].id", "`chat` is already on line 25");
+    let twice = "the deployment `chat-1` is already on line 27";
     another(&llm("b", "    deployment: chat-1 # 2"), "chat-1 # 2", "products[2].deployment", twice);
-    another(&llm("chat-1", ""), "- id: chat-1", "products[2].id", "`chat-1` is already on line 26");
+    another(&llm("chat-1", ""), "- id: chat-1", "products[2].id", "`chat-1` is already on line 27");
     let models = "    models:\n      Small: x\n      large: y";
-    another(&llm("b", models), "large: y", "products[2].models.large", "already sold on line 29");
+    another(&llm("b", models), "large: y", "products[2].models.large", "already sold on line 30");
     another(&llm("b", models), "large: y", "products[2].models.large", "`large-2: <the seller's name>`");
     let at = "products[2].path";
     let same = http("    host: api.EXAMPLE.com\n    path: /weather # 2");

@@ -64,7 +64,7 @@ fn report(number: u64, granted: u64, used: u64, rest: Rest) -> LeaseReport {
         returned: Units::new(returned),
         ..LeasePart::new(id(), Units::new(granted))
     };
-    LeaseReport { number, parts: vec![part], deadline: noon(), lost: rest == Rest::Lost }
+    LeaseReport { number, parts: vec![part], deadline: noon(), spent: BTreeMap::new(), lost: rest == Rest::Lost }
 }
 
 fn settle(pool: &mut Pool, from: u64, report: LeaseReport) -> Vec<Event> {
@@ -378,4 +378,37 @@ fn only_finished_runs_are_forgotten_and_not_before_their_journals() {
     check(true, 720.hours(), true);
     check(true, 720.hours().nanoseconds(1), false);
     check(false, 9_000.hours(), true);
+}
+
+/// A report of a lease with what a key has used of it.
+fn by_key(number: u64, used: u64, rest: Rest) -> LeaseReport {
+    let key = KeyId::new("k").unwrap();
+    LeaseReport { spent: [(key, Units::new(used))].into(), ..report(number, 4, used, rest) }
+}
+
+#[test]
+fn what_keys_have_used_is_booked_once_with_their_leases() {
+    let key = KeyId::new("k").unwrap();
+    let mut pool = pool();
+    let mut check = |report: &LeaseReport, expected: u64| {
+        pool.settle(&gateway(1), report, noon(), &mut Vec::new());
+        assert_eq!(pool.spent.get(&key).map(|spent| spent.total.get()), Some(expected), "{report:?}");
+    };
+    check(&by_key(1, 1, Rest::Held), 1);
+    check(&by_key(1, 3, Rest::Held), 3);
+    check(&by_key(1, 1, Rest::Held), 3); // overtaken
+    check(&by_key(1, 3, Rest::Returned), 3);
+    check(&by_key(1, 4, Rest::Returned), 3); // closed
+    check(&by_key(2, 2, Rest::Returned), 5);
+    // Keys come and go: the document holds the latest.
+    for number in 0..SPENT_KEYS_MAX + 5 {
+        let later = noon().checked_add(SignedDuration::from_hours(24)).unwrap();
+        let spent = [(KeyId::new(&format!("k-{number}")).unwrap(), Units::ONE)].into();
+        let number = u64::try_from(number).unwrap() + 3;
+        let report = LeaseReport { spent, ..report(number, 1, 1, Rest::Returned) };
+        pool.settle(&gateway(1), &report, later, &mut Vec::new());
+    }
+    assert_eq!((pool.spent.len(), pool.spent.get(&key)), (SPENT_KEYS_MAX, None));
+    let text = serde_json::to_string(&pool).unwrap();
+    assert_eq!(serde_json::from_str::<Pool>(&text).unwrap(), pool);
 }

@@ -106,6 +106,16 @@ pub enum Malformed {
     ConnectionNamesGuarded,
     /// Two `Authorization` lines.
     AuthorizationRepeated,
+    /// A field of HTTP/1's connections in HTTP/2.
+    ConnectionField,
+    /// A `TE` other than `trailers` in HTTP/2.
+    TeUnknown,
+    /// A blank at the beginning or end of a value, in HTTP/2.
+    ValuePadded,
+    /// A scheme other than http and https.
+    SchemeUnknown,
+    /// `:authority` is not what `Host` says.
+    HostDiffers,
     /// Two `Content-Type` lines: whether a body is read as JSON must not depend on which one counts.
     TypeRepeated,
 }
@@ -158,6 +168,13 @@ impl Malformed {
             Self::ConnectionNamesGuarded => {
                 "the connection header names a header that must reach the gateway; take that name out of it"
             }
+            Self::ConnectionField => {
+                "http/2 has no connection headers; leave out connection, transfer-encoding and alike"
+            }
+            Self::TeUnknown => "the te header may only say trailers in http/2; leave it out",
+            Self::ValuePadded => "a header value begins or ends with a blank; leave the blank out",
+            Self::HostDiffers => "the host header names another host than the authority; leave the host header out",
+            Self::SchemeUnknown => "the scheme is not served here; send http or https",
             Self::AuthorizationRepeated => "the authorization header is repeated; send exactly one",
             Self::TypeRepeated => "the content-type header is repeated; send exactly one",
         }

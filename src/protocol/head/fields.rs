@@ -31,7 +31,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Judges the fields that mean something here; told apart by length first, which is cheap.
-    fn note(&mut self, name: &[u8], value: &'a [u8]) -> Result<(), HeadFault> {
+    pub(super) fn note(&mut self, name: &[u8], value: &'a [u8]) -> Result<(), HeadFault> {
         match name.len() {
             4 if name.eq_ignore_ascii_case(b"host") => self.note_host(value),
             6 if name.eq_ignore_ascii_case(b"expect") => {

@@ -46,6 +46,17 @@ static FAULTS: &[Text] = &[
         "请求头名称与其他请求头仅标点不同，请使用该请求头或更换名称",
     ),
     text("the content-type header is repeated; send exactly one", "Content-Type 请求头重复，请仅携带一个"),
+    text(
+        "http/2 has no connection headers; leave out connection, transfer-encoding and alike",
+        "HTTP/2 不允许连接相关的请求头，请去除 Connection、Transfer-Encoding 等请求头",
+    ),
+    text("the te header may only say trailers in http/2; leave it out", "HTTP/2 中 TE 请求头只能为 trailers，请去除"),
+    text("a header value begins or ends with a blank; leave the blank out", "请求头的值以空白开头或结尾，请去除空白"),
+    text("the scheme is not served here; send http or https", "不支持该协议类型，请使用 http 或 https"),
+    text(
+        "the host header names another host than the authority; leave the host header out",
+        "Host 请求头与请求的主机名不一致，请去除 Host 请求头",
+    ),
     text("more than one empty line before the request line; send none", "请求行前存在多个空行，请去除空行"),
     text(
         "a line ends with a bare line feed; end lines with carriage return and line feed",
@@ -201,6 +212,27 @@ static FAULTS: &[Text] = &[
         "UNSIGNED-PAYLOAD is not accepted here; sign the body's SHA-256",
         "此处不支持 UNSIGNED-PAYLOAD，请对请求体的 SHA-256 签名",
     ),
+    // Chunks.
+    text(
+        "a chunk size is not a plain hexadecimal number; send digits, then carriage return and line feed",
+        "分块大小不是十六进制数字，请发送数字，随后以回车换行符结尾",
+    ),
+    text("a chunk size is too large; send smaller chunks", "分块过大，请减小分块"),
+    text("a chunk extension is malformed; send chunks without extensions", "分块扩展格式错误，请发送不带扩展的分块"),
+    text("the chunk extensions are too long; send chunks without extensions", "分块扩展过长，请发送不带扩展的分块"),
+    text(
+        "a chunk line or chunk does not end with carriage return and line feed where its size says",
+        "分块或分块行未按其大小以回车换行符结尾，请检查分块大小",
+    ),
+    text(
+        "a trailer line is malformed; send name, colon and value, or no trailers",
+        "尾部字段格式错误，请按“名称: 值”的格式发送，或不发送尾部字段",
+    ),
+    text(
+        "a trailer holds a field that belongs into the head; send it there or not at all",
+        "尾部字段包含应位于请求头的字段，请放入请求头或去除",
+    ),
+    text("the trailers are too large; send fewer", "尾部字段过大，请减少"),
 ];
 
 #[cfg(test)]

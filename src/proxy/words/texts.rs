@@ -38,6 +38,9 @@ texts! {
     PATH_NOT_FOUND: "nothing is sold at this path; use a published one", "请求路径不存在，请使用已发布的路径";
     RECEIPT_NOT_FOUND: "there is no such receipt; ask with the credential of the call", "回执不存在，请使用发起调用的凭证查询";
     REQUEST_TOO_LARGE: "the request is too large; send less", "请求体过大，请减小请求体";
+    RATE_LIMIT_EXCEEDED: "too many calls; wait as told", "调用过于频繁，请按提示稍后重试";
+    TOO_MANY_FAILURES: "too many authentications have failed; check the credential, wait as told", "认证失败次数过多，请检查凭证并按提示稍后重试";
+    BUDGET_EXHAUSTED: "the budget of the API key is used up; use another key, or ask for a larger budget", "该 API Key 的预算已用完，请更换 Key 或提高预算";
     NO_PACKAGE: "the account has no package; buy one", "账户未购买资源包，请先购买";
     PACKAGE_EXHAUSTED: "the package is used up; buy another one", "资源包已用完，请购买新的资源包";
     PACKAGE_EXPIRED: "the package has expired; buy another one", "资源包已过期，请购买新的资源包";
@@ -79,6 +82,7 @@ texts! {
     APP_AUTH: "Incorrect app authentication information: {fault}", "应用认证信息错误：{fault}";
     SIGNATURE_OLD: "signature expired, signature time:{signed},server time:{now}; sign again, with the right time", "签名已过期，签名时间：{signed}，服务器时间：{now}，请校准时间后重新签名";
     SIGNED_HEADER_MISSING: "the signed header {header} is missing from the request", "请求中缺少已签名的请求头 {header}";
+    CONNECTION_NAMES_SIGNED: "the connection header names a signed header, which would not reach the seller; take it out", "Connection 请求头列出了已签名的请求头，该请求头将无法到达服务提供方，请将其移除";
     WRONG_SIGNATURE: "verify signature fail{signed}; check AppKey and AppSecret, that the app is bound to this product, and that nothing changes the request after it is signed; `tollgate verify` finds the difference", "签名校验失败{signed}，请检查 AppKey 和 AppSecret 是否正确、应用是否已绑定该产品，以及请求签名后是否被修改，可使用 `tollgate verify` 查找差异";
     CANONICAL: ", canonicalRequest:{signed}", "，canonicalRequest：{signed}";
     SIGNATURE_TOO_OLD_TO_TELL: "the signature was made before the gateway's memory of used signatures begins, so it cannot be told whether it was used; sign the request again", "签名时间早于网关的签名使用记录，无法确认是否已被使用，请重新签名";

@@ -9,6 +9,7 @@ use crate::domain::account::Account;
 use crate::domain::app::{App, AppChange, AppCode, AppSecret, MARKETPLACE_APP};
 use crate::domain::command::{Action, Command, Refusal};
 use crate::domain::id::{AccountId, AppCodeId, AppId, CommandId, ProductId};
+use crate::domain::limit::Limits;
 use crate::domain::network::Network;
 use crate::protocol::app_text::{
     AppTextFault, CODE_RANDOM_BYTES, HALF_BYTES, check_app_key, check_secret, code_from, code_hint, half_from, is_code,
@@ -186,6 +187,14 @@ impl Accounts {
         self.change_app(account, app, None, change).await
     }
 
+    /// Sets how many calls an app may make, in place of all limits that there are.
+    ///
+    /// # Errors
+    /// See [`ChangeError`].
+    pub async fn limit_app(&self, account: &AccountId, app: &AppId, limits: Limits) -> Result<App, ChangeError> {
+        self.change_app(account, app, None, AppChange::Limit(limits)).await
+    }
+
     /// Sets the only networks from which an app is accepted; `None`: all.
     ///
     /// # Errors
@@ -228,6 +237,7 @@ impl Accounts {
             products: new.products,
             networks: new.networks,
             created_at: now,
+            limits: Limits::NONE,
         })
     }
 

@@ -261,7 +261,8 @@ async fn suspend(world: &World, id: &AccountId) {
     let gone = crate::domain::id::Incarnation::try_from("gw#1".to_owned()).unwrap();
     let want = Want { now: Units::new(2), rate: Units::ZERO };
     let lease = pool.grant(&gone, 1, want, loaded.now).unwrap();
-    let report = LeaseReport { number: 1, parts: lease.parts, deadline: lease.deadline, lost: true };
+    let report =
+        LeaseReport { number: 1, parts: lease.parts, deadline: lease.deadline, spent: Default::default(), lost: true };
     pool.settle(&gone, &report, loaded.now, &mut Vec::new());
     let desk = &world.accounts.desk;
     let commit = Commit {

@@ -48,6 +48,7 @@ pub fn effect(body: &str) -> Option<Effect> {
         | Action::ChangeKey(..)
         | Action::RotateKey(..)
         | Action::RevokeKey(_)
+        | Action::LimitAccount(_)
         | Action::AddApp(_)
         | Action::ChangeApp(..) => None,
     }

@@ -120,7 +120,7 @@ impl World {
             returned: Units::new(returned),
             ..LeasePart::new(package("p"), Units::new(granted))
         };
-        let report = LeaseReport { number, parts: vec![part], deadline: now(), lost };
+        let report = LeaseReport { number, parts: vec![part], deadline: now(), spent: Default::default(), lost };
         let ended = lost.then_some(RunEnd::Lost);
         self.sync(&Sync { incarnation: gateway(), reports: vec![report], ended, grant: None });
     }

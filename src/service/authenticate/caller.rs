@@ -9,14 +9,19 @@ use secrecy::ExposeSecret;
 use crate::domain::account::Account;
 use crate::domain::allocation::Allocation;
 use crate::domain::app::App;
+use crate::domain::budget::Budget;
 use crate::domain::id::{AccountId, ProductId};
 use crate::domain::key::{ApiKey, KeyHash, KeyState};
+use crate::domain::limit::{EachLimits, Level, Limits};
 use crate::domain::network::{Network, any_contains};
 use crate::domain::usage::CallerRef;
+use crate::ports::account_store::Loaded;
 use crate::protocol::keyring::Keyring;
 use crate::protocol::signature::SigningKey;
 use crate::service::accounts::apps::seal_owner;
+use crate::service::budgets::KeyUse;
 use crate::service::ledger::Ledger;
+use crate::service::limits::{Limited, Limiter, Whose};
 use crate::service::supply::LocalPool;
 
 /// The credential behind a call, and its account. Of a signature it is known before the signature is checked.
@@ -31,6 +36,22 @@ pub struct Caller {
     opens: Opens,
     /// The pools it has drawn on, so that a warm call finds its own without hashing two names.
     pools: RwLock<Vec<Arc<LocalPool>>>,
+    /// The account's limits and its own, over all products.
+    limits: [Limits; 2],
+    limited: [Option<Limited>; 2],
+    /// What products set for both.
+    limited_at: RwLock<Vec<Arc<LimitedAt>>>,
+    /// What it has used of its budget, if it has one.
+    used: Option<Arc<KeyUse>>,
+}
+
+/// What a product sets for a caller's account and for the caller.
+#[derive(Debug)]
+pub struct LimitedAt {
+    product: ProductId,
+    each: EachLimits,
+    /// In this order.
+    pub limited: [Option<Limited>; 2],
 }
 
 #[derive(Debug)]
@@ -49,20 +70,44 @@ enum Opens {
 
 impl Caller {
     /// The caller whose credential an account keeps under a hash.
-    pub(super) fn find(head: &Account, hash: KeyHash, keyring: &Keyring) -> Option<Self> {
+    pub(super) fn find(loaded: &Loaded, hash: KeyHash, (keyring, limiter): (&Keyring, &Limiter)) -> Option<Self> {
+        let head = &loaded.head.value;
         let has = |app: &&App| app.hash == hash || app.codes.iter().any(|code| code.hash == hash);
+        let own: Limits;
         let (reference, allocation, opens) = match head.keys.iter().find(|key| key.hashes().any(|known| known == hash))
         {
-            Some(key) => (CallerRef::Key(key.id.clone()), key.allocation(), Opens::Key(Box::new(key.clone()), hash)),
+            Some(key) => {
+                own = key.limits;
+                (CallerRef::Key(key.id.clone()), key.allocation(), Opens::Key(Box::new(key.clone()), hash))
+            }
             None => {
                 let app = head.apps.iter().find(has)?;
+                own = app.limits;
                 let secrets = signing_keys(head, app, keyring);
                 let opens = Opens::App { products: app.products.clone(), secrets, networks: app.networks.clone() };
                 (CallerRef::App(app.id.clone()), Allocation::default(), opens)
             }
         };
-        let (account, allocation) = (head.id.clone(), Arc::new(allocation));
-        Some(Self { account, reference, allocation, opens, pools: RwLock::default() })
+        let limits = [head.limits, own];
+        let mut caller = Self {
+            account: head.id.clone(),
+            reference,
+            allocation: Arc::new(allocation),
+            opens,
+            pools: RwLock::default(),
+            limits,
+            limited: [None, None],
+            limited_at: RwLock::default(),
+            used: None,
+        };
+        caller.limited = caller.limited(limits, None, limiter);
+        if let Opens::Key(key, _) = &caller.opens
+            && !key.budget.is_none()
+        {
+            let pools = loaded.pools.values().map(|pool| &pool.value);
+            caller.used = Some(limiter.budgets.key(&caller.account, &key.id, pools));
+        }
+        Some(caller)
     }
 
     /// Whether the credential can be used at a moment.
@@ -115,6 +160,55 @@ impl Caller {
             Opens::App { secrets, .. } => secrets.as_slice(),
         };
         secrets.iter().filter(move |(_, until)| until.is_none_or(|until| now < until)).map(|(key, _)| key)
+    }
+
+    /// Limits of the account and of the caller, over all products or of one.
+    fn limited(
+        &self,
+        [account, own]: [Limits; 2],
+        product: Option<&ProductId>,
+        limiter: &Limiter,
+    ) -> [Option<Limited>; 2] {
+        let (id, product) = (|| self.account.clone(), || product.cloned());
+        let level = if self.is_app() { Level::App } else { Level::Key };
+        [
+            limiter.limited(Level::Account, account, || Whose::Account(id(), product())),
+            limiter.limited(level, own, || Whose::Caller(id(), self.reference.clone(), product())),
+        ]
+    }
+
+    /// The limits of its account and its own, over all products.
+    pub fn limits(&self) -> &[Option<Limited>; 2] {
+        &self.limited
+    }
+
+    /// Its budget, and what it has used of it.
+    pub fn budget(&self) -> Option<(&Budget, &Arc<KeyUse>)> {
+        match &self.opens {
+            Opens::Key(key, _) => self.used.as_ref().map(|used| (&key.budget, used)),
+            Opens::App { .. } => None,
+        }
+    }
+
+    /// What a product sets for each caller, as far as this one has no limits of its own; `None`: nothing.
+    pub fn limits_at(&self, product: &ProductId, each: &EachLimits, limiter: &Limiter) -> Option<Arc<LimitedAt>> {
+        if each.is_none() {
+            return None;
+        }
+        let same = |at: &&Arc<LimitedAt>| at.product == *product && at.each == *each;
+        let known = self.limited_at.read().unwrap_or_else(PoisonError::into_inner).iter().find(same).cloned();
+        if known.is_some() {
+            return known;
+        }
+        let [account, own] = &self.limits;
+        let of_caller = if self.is_app() { each.app } else { each.key };
+        let limits = [each.account.where_none_of(account), of_caller.where_none_of(own)];
+        let limited = self.limited(limits, Some(product), limiter);
+        let at = Arc::new(LimitedAt { product: product.clone(), each: *each, limited });
+        let mut known = self.limited_at.write().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|at| at.product != *product); // one per product: bounded by the catalogue
+        known.push(Arc::clone(&at));
+        Some(at)
     }
 
     /// The caller's pool for a product.

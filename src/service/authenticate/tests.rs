@@ -9,6 +9,11 @@ use crate::service::accounts::{Accounts, NewKey};
 use crate::service::commands::CommandLog;
 use crate::service::desk::Desk;
 
+/// Limits nobody.
+pub(in crate::service) fn no_limits() -> (Arc<Limiter>, Failures) {
+    (Arc::default(), Failures::new(std::num::NonZeroU32::MAX))
+}
+
 /// As if everything had been remembered long ago.
 fn age(authenticator: &Authenticator) {
     for mut remembered in authenticator.callers.iter_mut() {
@@ -16,6 +21,28 @@ fn age(authenticator: &Authenticator) {
             *at = at.checked_sub(CONFIRMED_FOR).unwrap();
         }
     }
+}
+
+#[tokio::test]
+async fn where_too_many_have_failed_nobody_is_asked_but_those_who_are_known_go_on() {
+    let store = Arc::new(MemoryStore::new(Arc::new(SystemClock)));
+    let keyring = Keyring::new(b"a secret of the tests", &[]).unwrap();
+    let limits = (Arc::default(), Failures::new(std::num::NonZeroU32::new(2).unwrap()));
+    let authenticator = Authenticator::new(store.clone(), keyring, limits, Duration::from_secs(1));
+    let ask = async |text: &str, client: &str| {
+        let presented = Presented { scheme: Scheme::AppCode, text, client };
+        let at = (Timestamp::now(), Duration::ZERO);
+        let found = authenticator.caller(presented, at, &RefCell::default()).await;
+        (found.map(drop), authenticator.failed(presented).is_ok())
+    };
+    assert_eq!(ask("one", "10.0.0.1").await, (Err(AuthError::Unknown), true));
+    assert_eq!(ask("one", "10.0.0.1").await, (Err(AuthError::Unknown), true));
+    store.be_away(true);
+    let (refused, counted) = ask("two", "10.0.0.1").await;
+    assert!(matches!(refused, Err(AuthError::TooMany(_))) && !counted, "{refused:?}");
+    let (refused, _) = ask("two", "10.0.0.2").await;
+    assert!(matches!(refused, Err(AuthError::Unavailable(_))), "another address is heard: {refused:?}");
+    assert_eq!(ask("one", "10.0.0.3").await, (Err(AuthError::Unknown), false), "the credential has failed too often");
 }
 
 #[tokio::test]
@@ -30,11 +57,11 @@ async fn while_no_notices_are_heard_keys_are_confirmed_and_believed_if_nobody_an
     let account = accounts.open(None, None, "Acme").await.unwrap().value.id;
     let added = accounts.add_key(&account, None, NewKey::default()).await.unwrap();
     let (text, key) = (added.text.unwrap(), added.key.id);
-    let authenticator = Authenticator::new(store.clone(), keyring, Duration::from_secs(1));
+    let authenticator = Authenticator::new(store.clone(), keyring, no_limits(), Duration::from_secs(1));
     let caller = async || {
         authenticator
             .caller(
-                Presented { scheme: Scheme::ApiKey, text: text.expose() },
+                Presented { scheme: Scheme::ApiKey, text: text.expose(), client: "" },
                 (Timestamp::now(), Duration::ZERO),
                 &RefCell::default(),
             )

@@ -30,6 +30,9 @@ const RATE_WINDOW_MIN: Duration = Duration::from_millis(100);
 /// never one that is younger than a week.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// While several gateways draw on the budget of one key, each looks at all of the account's pools this often.
+const LOOK_AROUND_EVERY: Duration = Duration::from_secs(1);
+
 /// Why an exchange brought nothing.
 #[derive(Debug, thiserror::Error)]
 enum ExchangeError {
@@ -106,6 +109,9 @@ impl Ledger {
         memory.exchanged_at = Some(asked);
         let wants = pool.begin_sync(asked) || pool.waiting() > 0;
         let want = want(pool, memory, asked);
+        if self.should_look_around(pool, memory, asked) {
+            memory.known = None;
+        }
         let (mut turn, mut recalled) = (false, false);
         for _ in 0..COMMIT_ATTEMPTS_MAX {
             let Some((known, fresh)) = self.known(pool, memory).await? else {
@@ -199,8 +205,16 @@ impl Ledger {
         };
         let suspense: Units = next.packages.iter().map(|package| package.suspense).sum();
         self.note_suspense(&pool.account, &pool.product, suspense.get());
+        memory.acknowledge(pool, reports, next);
         pool.accept(granted, reports, standing(next, reports, memory, next.time_high));
         dry
+    }
+
+    /// Whether all of the account's pools should be looked at: a key's budget is for all of them, and other gateways may
+    /// draw on those that this one does not.
+    fn should_look_around(&self, pool: &LocalPool, memory: &Memory, now: Instant) -> bool {
+        let lately = memory.looked_at.is_some_and(|at| now.duration_since(at) < LOOK_AROUND_EVERY);
+        !lately && self.parts.desk.fleet.gateways().get() > 1 && !pool.budgets().is_empty()
     }
 
     /// The pool's document as last seen, else as the store has it, and whether it was just loaded; `None` if there is
@@ -209,7 +223,12 @@ impl Ledger {
         if let Some(known) = memory.known.clone() {
             return Ok(Some((known, false)));
         }
+        let asked = Instant::now();
         let loaded = self.parts.desk.load(&pool.account).await?;
+        memory.looked_at = Some(asked);
+        for of in pool.budgets() {
+            loaded.iter().flat_map(|loaded| loaded.pools.values()).for_each(|pool| of.see(&pool.value));
+        }
         memory.known = loaded.and_then(|loaded| Known::of(&pool.product, loaded));
         if memory.look_for_loss(&self.parts.desk.by) {
             self.parts.metrics.ledger.rollbacks.inc();
@@ -298,6 +317,22 @@ impl Ledger {
         }
         for entry in &self.pools {
             entry.pool.retire();
+        }
+    }
+}
+
+impl Memory {
+    /// Tells the keys with a budget how much of their use is in the books. As in [`standing`], a closed lease is
+    /// acknowledged once, an open one as far as it was reported.
+    fn acknowledge(&mut self, pool: &LocalPool, reports: &[LeaseReport], document: &Pool) {
+        for of in pool.budgets() {
+            let used = |report: &LeaseReport| report.spent.get(&of.key).map_or(0, |units| units.get());
+            let open = |report: &&LeaseReport| report.parts.iter().any(|part| !part.outstanding().is_zero());
+            let in_open: u64 = reports.iter().filter(open).map(used).sum();
+            let closed: u64 = reports.iter().map(used).sum::<u64>().saturating_sub(in_open);
+            let booked = self.booked_of.entry(of.key.clone()).or_default();
+            *booked = booked.saturating_add(closed);
+            of.acknowledge(document, booked.saturating_add(in_open));
         }
     }
 }

@@ -117,7 +117,7 @@ pub(super) async fn opened(gateway: &Gateway, number: usize) -> (AccountId, ApiK
 }
 
 pub(super) fn api_key(key: &ApiKeyText) -> Presented<'_> {
-    Presented { scheme: Scheme::ApiKey, text: key.expose() }
+    Presented { scheme: Scheme::ApiKey, text: key.expose(), client: "" }
 }
 
 #[tokio::test]
@@ -133,7 +133,7 @@ async fn the_first_call_of_an_account_waits_twice_for_the_store_and_costs_it_thr
     eventually("the check-in", || one.ledger.is_open()).await;
     let asked = || store.asked.load(Ordering::Relaxed);
     let keyring = Keyring::new(HASH_KEY, &[]).unwrap();
-    let (authenticator, before) = (Authenticator::new(store.clone(), keyring, CALL_PATIENCE), asked());
+    let (authenticator, before) = (Authenticator::new(store.clone(), keyring, no_limits(), CALL_PATIENCE), asked());
     let mut calls = Vec::new();
     for key in &keys {
         let found =
@@ -189,7 +189,7 @@ async fn what_was_read_for_a_call_and_has_changed_since_is_read_again() {
     let (one, other) = (world.gateway("gw-1").await, world.gateway("gw-2").await);
     let (id, key) = opened(&other, 1).await;
     let keyring = Keyring::new(HASH_KEY, &[]).unwrap();
-    let authenticator = Authenticator::new(world.store.clone(), keyring, CALL_PATIENCE);
+    let authenticator = Authenticator::new(world.store.clone(), keyring, no_limits(), CALL_PATIENCE);
     let found =
         authenticator.caller(api_key(&key), (Timestamp::now(), Duration::ZERO), &RefCell::default()).await.unwrap();
     let theirs = other.ledger.pool(&id, &chat());

@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 
 use super::accounts::{Accounts, ChangeError, Done, NewPackage};
 use super::attendance::Attendance;
+use super::authenticate::tests::no_limits;
 use super::commands::CommandLog;
 use super::desk::Desk;
 use super::ledger::{Ledger, Parts};

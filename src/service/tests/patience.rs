@@ -26,7 +26,8 @@ struct Patient<'a> {
 
 impl<'a> Patient<'a> {
     fn new(world: &World, gateway: &'a Gateway, patience: Duration) -> Self {
-        let authenticator = Authenticator::new(world.store.clone(), Keyring::new(HASH_KEY, &[]).unwrap(), patience);
+        let authenticator =
+            Authenticator::new(world.store.clone(), Keyring::new(HASH_KEY, &[]).unwrap(), no_limits(), patience);
         let meter = Meter::new(gateway.ledger.clone(), gateway.journal.writer(2), patience);
         Self { gateway, authenticator, meter }
     }

@@ -23,6 +23,7 @@ pub struct Line<'a> {
     pub status: u16,
     pub source: &'static str,
     pub code: Option<&'static str>,
+    pub limit: Option<&'a str>,
     pub ending: &'static str,
     pub units: u64,
     pub attempts: u8,
@@ -55,6 +56,7 @@ impl Line<'_> {
         number(out, name!("status"), self.status);
         text(out, name!("source"), self.source);
         text_if_any(out, name!("code"), self.code);
+        text_if_any(out, name!("limit"), self.limit);
         text(out, name!("ending"), self.ending);
         number(out, name!("units"), self.units);
         number(out, name!("attempts"), self.attempts);
@@ -122,6 +124,7 @@ mod tests {
                 status,
                 source: "seller",
                 code,
+                limit: any_texts[4].as_deref(),
                 ending: "complete",
                 units: numbers[0],
                 attempts,

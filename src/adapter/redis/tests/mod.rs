@@ -16,6 +16,7 @@ use crate::domain::account::Account;
 use crate::domain::allocation::Tags;
 use crate::domain::id::{KeyId, ProjectId};
 use crate::domain::key::ApiKey;
+use crate::domain::limit::Limits;
 use crate::ports::account_store::{Believed, Stamp, Write};
 use crate::ports::clock::Clock;
 
@@ -185,6 +186,8 @@ fn key(hash: u8) -> ApiKey {
         networks: None,
         project: ProjectId::default(),
         tags: Tags::default(),
+        limits: Limits::NONE,
+        budget: Default::default(),
     }
 }
 

@@ -1,0 +1,36 @@
+//! How limits look in OpenAPI; on the wire they are the domain's own.
+
+use utoipa::ToSchema;
+
+/// How many calls, each 1 to 4294967295: so many at once, then evenly. What is left out is not limited.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only its schema is used")]
+pub struct CallLimits {
+    /// In a second.
+    #[schema(minimum = 1)]
+    per_second: Option<u32>,
+    /// In a minute.
+    #[schema(minimum = 1)]
+    per_minute: Option<u32>,
+    /// In a day.
+    #[schema(minimum = 1)]
+    per_day: Option<u32>,
+    /// At one time.
+    #[schema(minimum = 1)]
+    concurrent: Option<u32>,
+}
+
+/// How many units, each at least 1, by the calendar of UTC. What is left out is not limited.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only its schema is used")]
+pub struct KeyBudget {
+    /// From midnight to midnight.
+    #[schema(minimum = 1)]
+    per_day: Option<u64>,
+    /// From the first of a month to the next.
+    #[schema(minimum = 1)]
+    per_month: Option<u64>,
+    /// For ever, from when it is set.
+    #[schema(minimum = 1)]
+    total: Option<u64>,
+}

@@ -1,0 +1,99 @@
+//! How many calls an account, a key or an app may make.
+
+use std::num::{NonZeroU32, NonZeroU64};
+
+use clap::{ArgGroup, Args};
+
+use crate::domain::id::{AccountId, AppId, KeyId};
+use crate::domain::limit::Limits;
+
+/// Limits, in place of all that there are.
+#[derive(Debug, Args)]
+#[command(group(ArgGroup::new("limits").required(true).multiple(true)))]
+pub struct LimitArgs {
+    /// Calls in a second: so many at once, then evenly
+    #[arg(long, value_name = "CALLS", group = "limits")]
+    pub per_second: Option<NonZeroU32>,
+    /// Calls in a minute
+    #[arg(long, value_name = "CALLS", group = "limits")]
+    pub per_minute: Option<NonZeroU32>,
+    /// Calls in a day
+    #[arg(long, value_name = "CALLS", group = "limits")]
+    pub per_day: Option<NonZeroU32>,
+    /// Calls at one time
+    #[arg(long, value_name = "CALLS", group = "limits")]
+    pub concurrent: Option<NonZeroU32>,
+    /// No limit any more
+    #[arg(long, group = "limits", conflicts_with_all = ["per_second", "per_minute", "per_day", "concurrent"])]
+    pub none: bool,
+}
+
+impl From<LimitArgs> for Limits {
+    fn from(given: LimitArgs) -> Self {
+        let LimitArgs { per_second, per_minute, per_day, concurrent, none: _ } = given;
+        Self { per_second, per_minute, per_day, concurrent }
+    }
+}
+
+/// An account's limits.
+#[derive(Debug, Args)]
+pub struct AccountLimit {
+    /// The account's id
+    #[arg(value_parser = AccountId::new)]
+    pub account: AccountId,
+    /// Which limits.
+    #[command(flatten)]
+    pub limits: LimitArgs,
+}
+
+/// A key's limits.
+#[derive(Debug, Args)]
+pub struct KeyLimit {
+    /// The account's id
+    #[arg(value_parser = AccountId::new)]
+    pub account: AccountId,
+    /// The key's id
+    #[arg(value_parser = KeyId::new)]
+    pub key: KeyId,
+    /// Which limits.
+    #[command(flatten)]
+    pub limits: LimitArgs,
+}
+
+/// An app's limits.
+#[derive(Debug, Args)]
+pub struct AppLimit {
+    /// The account's id
+    #[arg(value_parser = AccountId::new)]
+    pub account: AccountId,
+    /// The app's id
+    #[arg(value_parser = AppId::new)]
+    pub app: AppId,
+    /// Which limits.
+    #[command(flatten)]
+    pub limits: LimitArgs,
+}
+
+/// A key's budget.
+#[derive(Debug, Args)]
+#[command(group(ArgGroup::new("budget").required(true).multiple(true)))]
+pub struct KeyBudget {
+    /// The account's id
+    #[arg(value_parser = AccountId::new)]
+    pub account: AccountId,
+    /// The key's id
+    #[arg(value_parser = KeyId::new)]
+    pub key: KeyId,
+    /// Units in a day, UTC
+    #[arg(long, value_name = "UNITS", group = "budget")]
+    pub per_day: Option<NonZeroU64>,
+    /// Units in a month, UTC
+    #[arg(long, value_name = "UNITS", group = "budget")]
+    pub per_month: Option<NonZeroU64>,
+    /// Units for ever
+    #[arg(long, value_name = "UNITS", group = "budget")]
+    pub total: Option<NonZeroU64>,
+    /// No limit any more
+    #[arg(long, group = "budget", conflicts_with_all = ["per_day", "per_month", "total"])]
+    pub none: bool,
+}

@@ -1,0 +1,89 @@
+//! One client connection: TLS if it is spoken here, then the HTTP engine, until either side ends it.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::rc::Rc;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+use super::client::{self, HeaderError};
+use super::conn::Conn;
+use super::gate::Gate;
+use super::server::{Closed, Core};
+use super::{http2, phases};
+
+/// What one connection may make us hold on its side, in bytes; a request head must fit.
+const BUFFER_BYTES_MAX: usize = 64 * 1024;
+
+/// Serves a connection to its end. `_closed` counts it out.
+pub async fn serve(
+    core: Rc<Core>,
+    (stream, peer): (std::net::TcpStream, SocketAddr),
+    mut draining: watch::Receiver<bool>,
+    _closed: Closed,
+) {
+    let Ok(mut stream) = TcpStream::from_std(stream) else { return };
+    let limits = &core.shared.limits;
+    let source = client::source(&mut stream, peer, (&core.shared.proxies, limits.head_timeout));
+    let source = tokio::select! {
+        source = source => source,
+        _ = draining.wait_for(|draining| *draining) => return, // nothing has been asked yet
+    };
+    let peer = match source {
+        Ok(peer) => peer,
+        Err(HeaderError::Io(_)) => return, // as whoever looks whether the port is open
+        Err(error) => {
+            tracing::warn!(%peer, %error, "a trusted proxy's connection is refused");
+            return;
+        }
+    };
+    let Some(tls) = &core.shared.tls else {
+        let conn = Conn::new(peer, false, limits);
+        if core.shared.h2c && http2::begins(&stream, limits.head_timeout).await {
+            return Box::pin(http2::serve(core, stream, conn, draining)).await;
+        }
+        return serve_http1(core, stream, conn, draining).await;
+    };
+    // Boxed, both: a plain connection keeps no room for them, and an open one none for its handshake.
+    let Some(stream) = Box::pin(tls.accept(stream, limits.head_timeout)).await else { return };
+    let conn = Conn::new(peer, true, limits);
+    if stream.get_ref().1.alpn_protocol() == Some(http2::NAME) {
+        return Box::pin(http2::serve(core, stream, conn, draining)).await;
+    }
+    Box::pin(serve_http1(core, stream, conn, draining)).await;
+}
+
+async fn serve_http1<S: AsyncRead + AsyncWrite + Unpin>(
+    core: Rc<Core>,
+    stream: S,
+    conn: Rc<Conn>,
+    mut draining: watch::Receiver<bool>,
+) {
+    core.conns.add(&conn);
+    core.shared.metrics.http.http1.inc();
+    let gate = TokioIo::new(Gate::new(stream, Rc::clone(&conn), core.shared.limits.head_timeout));
+    let service = service_fn(move |request| {
+        let (core, conn) = (Rc::clone(&core), Rc::clone(&conn));
+        let refused = conn.begin_call();
+        // Boxed, so that an open stream no longer holds the room that its call needed until the seller answered.
+        Box::pin(async move { Ok::<_, Infallible>(phases::serve(core, conn, refused, request).await) })
+    });
+    let mut engine = http1::Builder::new();
+    // The gate has its own clock for heads, which runs from their first byte. No `pipeline_flush`: with it the engine
+    // holds any amount for a client that reads slowly.
+    engine.header_read_timeout(None).max_buf_size(BUFFER_BYTES_MAX).half_close(false);
+    let mut connection = pin!(engine.serve_connection(gate, service));
+    // A client that breaks the protocol or goes away is no event: the call's own line tells how it ended.
+    tokio::select! {
+        biased;
+        _ = &mut connection => return,
+        _ = draining.wait_for(|draining| *draining) => connection.as_mut().graceful_shutdown(),
+    }
+    let _ = connection.await;
+}

@@ -1,0 +1,184 @@
+//! Keys' budgets at work: what the books say that a key has used, and what this gateway has let in beyond it. The books
+//! are the pools' documents: each exchange reports use by key, and brings what others have used.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use dashmap::DashMap;
+use jiff::Timestamp;
+
+use crate::domain::amount::Units;
+use crate::domain::budget::{Budget, OverBudget, Spent};
+use crate::domain::id::{AccountId, KeyId, ProductId};
+use crate::domain::pool::Pool;
+
+/// Keys that are remembered; above it, those that nobody uses are forgotten: the books know them.
+const KEYS_MAX: usize = 100_000;
+
+/// A pool's part of a key's use.
+#[derive(Debug, Default)]
+struct OfPool {
+    /// What the books said last.
+    booked: Option<Spent>,
+    /// Of this run's use what the books have had.
+    acknowledged: u64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    pools: BTreeMap<ProductId, OfPool>,
+    /// Calls that are under way.
+    held: u64,
+    /// Units that were used and are not in the books yet.
+    unbooked: u64,
+}
+
+/// What a key has used of its budget.
+#[derive(Debug)]
+pub struct KeyUse {
+    /// Which key.
+    pub key: KeyId,
+    state: Mutex<State>,
+}
+
+impl KeyUse {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner) // plain figures: valid between any two operations
+    }
+
+    /// Takes in a pool's document that was read.
+    pub fn see(&self, pool: &Pool) {
+        if let Some(spent) = pool.spent.get(&self.key) {
+            self.lock().pools.entry(pool.product.clone()).or_default().see(*spent);
+        }
+    }
+
+    /// Takes in a pool's document after an exchange; it has so much of this run's use.
+    pub fn acknowledge(&self, pool: &Pool, acknowledged: u64) {
+        let mut state = self.lock();
+        let of_pool = state.pools.entry(pool.product.clone()).or_default();
+        if let Some(spent) = pool.spent.get(&self.key) {
+            of_pool.see(*spent);
+        }
+        let more = acknowledged.saturating_sub(of_pool.acknowledged);
+        of_pool.acknowledged = of_pool.acknowledged.max(acknowledged);
+        state.unbooked = state.unbooked.saturating_sub(more);
+    }
+
+    /// Sets one unit aside, if the budget has one. The second value says that the store should hear soon of what was used.
+    pub fn hold(
+        self: &Arc<Self>,
+        budget: &Budget,
+        gateways: u32,
+        now: Timestamp,
+    ) -> Result<(KeyHold, bool), OverBudget> {
+        let mut state = self.lock();
+        let booked = state.pools.values().filter_map(|pool| pool.booked).map(|spent| spent.as_of(now));
+        let spent = booked.reduce(Spent::and).unwrap_or_else(|| Spent::none(now));
+        let open = state.held.saturating_add(state.unbooked);
+        budget.check(spent, open, gateways, now)?;
+        state.held = state.held.saturating_add(1);
+        let near = gateways > 1 && budget.check(spent, open.saturating_mul(2), gateways, now).is_err();
+        Ok((KeyHold { of: Arc::clone(self), ended: false }, near))
+    }
+}
+
+impl OfPool {
+    /// What was read earlier may come later: use only grows.
+    fn see(&mut self, spent: Spent) {
+        if self.booked.is_none_or(|booked| spent.total >= booked.total) {
+            self.booked = Some(spent);
+        }
+    }
+}
+
+/// One unit of a key's budget, set aside for a call. Dropped, it is there again.
+#[derive(Debug)]
+#[must_use = "a call's unit is there again when this is dropped"]
+pub struct KeyHold {
+    of: Arc<KeyUse>,
+    ended: bool,
+}
+
+impl KeyHold {
+    /// Whose.
+    pub fn key(&self) -> &KeyId {
+        &self.of.key
+    }
+
+    /// The key and what it has used.
+    pub fn of(&self) -> &Arc<KeyUse> {
+        &self.of
+    }
+
+    /// The call counts: so many units are used.
+    pub fn spend(&mut self, units: Units) {
+        let mut state = self.of.lock();
+        if !std::mem::replace(&mut self.ended, true) {
+            state.held = state.held.saturating_sub(1);
+            state.unbooked = state.unbooked.saturating_add(units.get());
+        }
+    }
+}
+
+impl Drop for KeyHold {
+    fn drop(&mut self) {
+        if !self.ended {
+            let mut state = self.of.lock();
+            state.held = state.held.saturating_sub(1);
+        }
+    }
+}
+
+/// The keys with budgets that this gateway has met.
+#[derive(Debug, Default)]
+pub struct Budgets(DashMap<(AccountId, KeyId), Arc<KeyUse>>);
+
+impl Budgets {
+    /// What a key has used, with what the account's documents say.
+    pub fn key<'a>(&self, account: &AccountId, key: &KeyId, pools: impl Iterator<Item = &'a Pool>) -> Arc<KeyUse> {
+        if self.0.len() >= KEYS_MAX {
+            self.0.retain(|_, of| Arc::strong_count(of) > 1);
+        }
+        let new = || Arc::new(KeyUse { key: key.clone(), state: Mutex::default() });
+        let of = Arc::clone(&self.0.entry((account.clone(), key.clone())).or_insert_with(new));
+        pools.for_each(|pool| of.see(pool));
+        of
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_held_used_and_booked_is_counted_once() {
+        let (account, key) = (AccountId::new("a").unwrap(), KeyId::new("k").unwrap());
+        let (budgets, now) = (Budgets::default(), Timestamp::UNIX_EPOCH);
+        let budget: Budget = serde_json::from_str(r#"{"total":3}"#).unwrap();
+        let of = budgets.key(&account, &key, std::iter::empty());
+        let hold = || of.hold(&budget, 1, now).map(|(hold, _)| hold);
+        let (first, mut second, mut third) = (hold().unwrap(), hold().unwrap(), hold().unwrap());
+        assert!(hold().is_err(), "calls under way count");
+        drop(first);
+        second.spend(Units::ONE);
+        third.spend(Units::ONE);
+        drop((second, third));
+        let fourth = hold().unwrap();
+        assert!(hold().is_err());
+        drop(fourth);
+        // The books have the two, and one of another gateway.
+        let mut pool = Pool::new(account.clone(), ProductId::new("chat").unwrap());
+        let mut spent = Spent::none(now);
+        spent.add(Units::new(2), now);
+        pool.spent.insert(key.clone(), spent);
+        of.acknowledge(&pool, 2);
+        drop(hold().unwrap());
+        spent.add(Units::ONE, now);
+        pool.spent.insert(key.clone(), spent);
+        budgets.key(&account, &key, [&pool].into_iter());
+        assert!(hold().is_err());
+        of.see(&Pool::new(account, ProductId::new("chat").unwrap()));
+        assert!(hold().is_err(), "what was read earlier changes nothing");
+    }
+}

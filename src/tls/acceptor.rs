@@ -1,0 +1,212 @@
+//! One listener's TLS: its certificates of this moment, and the handshake with a client.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use jiff::Timestamp;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::server::{ProducesTickets, WebPkiClientVerifier};
+use rustls::{HandshakeKind, ProtocolVersion, RootCertStore, ServerConfig};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+
+use super::TlsStream;
+use super::resolver::ByName;
+use crate::config::{PairBytes, ServerTls};
+use crate::telemetry::metrics::{HandshakeFailure, TlsMetrics};
+
+/// What one connection may hold of an answer in TLS's own buffers, in bytes, besides what the engine holds.
+const BUFFER_BYTES_MAX: usize = 32 * 1024;
+/// The first byte of every TLS connection: a handshake record.
+const HANDSHAKE: u8 = 22;
+/// What a client that does not speak TLS is told.
+const NOT_TLS: &[u8] =
+    b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\ncontent-length: 44\r\nconnection: close\r\n\r\n\
+    this port speaks TLS; write https:// instead";
+/// How long the answer to such a client is waited for.
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
+/// How much it may still send meanwhile, so that it reads the answer and no reset.
+const FAREWELL_BYTES_MAX: u64 = 64 * 1024;
+
+/// Why a listener's certificates cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("listeners.{listener}.tls: {why}")]
+pub struct TlsError {
+    listener: &'static str,
+    why: String,
+}
+
+/// One listener's TLS.
+pub struct Acceptor {
+    listener: &'static str,
+    settings: ServerTls,
+    /// What is spoken above TLS, the best first.
+    protocols: Vec<Vec<u8>>,
+    live: ArcSwap<ServerConfig>,
+    /// What the files held when they were last looked at.
+    seen: Mutex<Seen>,
+    metrics: TlsMetrics,
+}
+
+/// What a listener's files held, and the key of its session tickets.
+struct Seen {
+    pairs: Vec<PairBytes>,
+    client_ca: Option<Vec<u8>>,
+    tickets: Arc<dyn ProducesTickets>,
+}
+
+impl Acceptor {
+    /// Reads the certificates.
+    ///
+    /// # Errors
+    /// One of them is not good.
+    pub fn new(
+        listener: &'static str,
+        settings: &ServerTls,
+        protocols: &[&str],
+        metrics: &TlsMetrics,
+    ) -> Result<Self, TlsError> {
+        let fault = |why| TlsError { listener, why };
+        let tickets = || rustls::crypto::ring::Ticketer::new().map_err(|error| fault(error.to_string()));
+        let (pairs, client_ca) = read(settings).map_err(fault)?;
+        let seen = Seen { pairs, client_ca, tickets: tickets()? };
+        let protocols: Vec<Vec<u8>> = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+        let live = build(settings, &protocols, &seen, (listener, metrics)).map_err(fault)?;
+        Ok(Self {
+            listener,
+            settings: settings.clone(),
+            protocols,
+            live: ArcSwap::from_pointee(live),
+            seen: Mutex::new(seen),
+            metrics: metrics.clone(),
+        })
+    }
+
+    /// Looks at the files; takes over what has changed, if all of it is good. Returns whether anything was taken over.
+    /// Connections that are open keep what they have.
+    ///
+    /// # Errors
+    /// What has changed is not good, and the last good certificates stay. Said once for each change.
+    pub fn reload(&self) -> Result<bool, TlsError> {
+        let fault = |why| TlsError { listener: self.listener, why };
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner); // whole between any two assignments
+        let (pairs, client_ca) = read(&self.settings).map_err(fault)?;
+        if pairs == seen.pairs && client_ca == seen.client_ca {
+            return Ok(false);
+        }
+        // A ticket spares the client's certificate: those of other authorities must not outlive them.
+        let tickets = if client_ca == seen.client_ca {
+            Arc::clone(&seen.tickets)
+        } else {
+            rustls::crypto::ring::Ticketer::new().map_err(|error| fault(error.to_string()))?
+        };
+        let next = Seen { pairs, client_ca, tickets };
+        let live = build(&self.settings, &self.protocols, &next, (self.listener, &self.metrics)).map_err(fault)?;
+        self.live.store(Arc::new(live));
+        *seen = next;
+        Ok(true)
+    }
+
+    /// The listener's name in the configuration.
+    pub fn listener(&self) -> &'static str {
+        self.listener
+    }
+
+    /// Shakes hands with a client, within `limit`. `None`: in vain, and the connection is closed.
+    pub async fn accept(&self, stream: TcpStream, limit: Duration) -> Option<TlsStream> {
+        let shaken = tokio::time::timeout(limit, self.shake_hands(stream)).await;
+        match shaken.unwrap_or(Err(HandshakeFailure::Timeout)) {
+            Ok(stream) => {
+                let (_, session) = stream.get_ref();
+                let newest = session.protocol_version() == Some(ProtocolVersion::TLSv1_3);
+                let resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
+                self.metrics.succeeded(self.listener, (newest, resumed));
+                Some(stream)
+            }
+            Err(why) => {
+                self.metrics.failed(self.listener, why);
+                None
+            }
+        }
+    }
+
+    async fn shake_hands(&self, stream: TcpStream) -> Result<TlsStream, HandshakeFailure> {
+        let mut first = [0];
+        match stream.peek(&mut first).await {
+            Ok(1) if first != [HANDSHAKE] => {
+                say_farewell(stream).await;
+                return Err(HandshakeFailure::NotTls);
+            }
+            Ok(1) => {}
+            Ok(_) | Err(_) => return Err(HandshakeFailure::Gone),
+        }
+        let acceptor = TlsAcceptor::from(self.live.load_full());
+        let accept = acceptor.accept_with(stream, |session| session.set_buffer_limit(Some(BUFFER_BYTES_MAX)));
+        // What rustls refuses is invalid data to it; all else is the socket's.
+        let refused = |error: io::Error| error.kind() == io::ErrorKind::InvalidData;
+        accept.await.map_err(|error| if refused(error) { HandshakeFailure::Refused } else { HandshakeFailure::Gone })
+    }
+}
+
+/// Tells a client that speaks something else, and waits a moment until it has read that.
+async fn say_farewell(mut stream: TcpStream) {
+    let farewell = async {
+        stream.write_all(NOT_TLS).await?;
+        stream.shutdown().await?;
+        tokio::io::copy(&mut stream.take(FAREWELL_BYTES_MAX), &mut tokio::io::sink()).await
+    };
+    let _ = tokio::time::timeout(FAREWELL_TIMEOUT, farewell).await; // whoever does not listen is not waited for
+}
+
+/// What the files hold: the pairs, and the clients' authorities.
+type Files = (Vec<PairBytes>, Option<Vec<u8>>);
+
+fn read(settings: &ServerTls) -> Result<Files, String> {
+    let pairs = settings.certificates.iter().map(|files| files.read().map_err(|fault| fault.to_string()));
+    let pairs = pairs.collect::<Result<Vec<_>, _>>()?;
+    let client_ca = settings.client_ca_file.as_ref().map(|path| {
+        std::fs::read(path).map_err(|error| format!("the file {} cannot be read ({error})", path.display()))
+    });
+    Ok((pairs, client_ca.transpose()?))
+}
+
+fn build(
+    settings: &ServerTls,
+    protocols: &[Vec<u8>],
+    seen: &Seen,
+    (listener, metrics): (&'static str, &TlsMetrics),
+) -> Result<ServerConfig, String> {
+    let now = Timestamp::now();
+    let pairs = settings.certificates.iter().zip(&seen.pairs).map(|(files, bytes)| files.pair(bytes, now));
+    let pairs = pairs.collect::<Result<Vec<_>, _>>().map_err(|fault| fault.to_string())?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider));
+    let builder = builder
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+        .map_err(|error| error.to_string())?;
+    let builder = match &seen.client_ca {
+        None => builder.with_no_client_auth(),
+        Some(pem) => {
+            let mut authorities = RootCertStore::empty();
+            for certificate in CertificateDer::pem_slice_iter(pem) {
+                let certificate =
+                    certificate.map_err(|error| format!("client_ca_file is not well-formed ({error})"))?;
+                authorities.add(certificate).map_err(|error| format!("client_ca_file: {error}"))?;
+            }
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(authorities), provider).build();
+            builder.with_client_cert_verifier(verifier.map_err(|error| format!("client_ca_file: {error}"))?)
+        }
+    };
+    let keys = pairs.iter().map(|pair| Arc::clone(&pair.key)).collect();
+    let mut config = builder.with_cert_resolver(Arc::new(ByName(keys)));
+    config.alpn_protocols = protocols.to_vec();
+    config.ticketer = Arc::clone(&seen.tickets);
+    for (files, pair) in settings.certificates.iter().zip(&pairs) {
+        metrics.shows(listener, &files.certificate.to_string_lossy(), pair.not_after.as_second());
+    }
+    Ok(config)
+}
