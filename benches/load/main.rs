@@ -195,16 +195,18 @@ async fn run(arguments: &Arguments, session: &Session, targets: &[Target]) -> Re
             results.closed.push((*connections, rows));
         }
     }
+    let first_credential = targets.iter().position(|target| target.kind.is_credential());
+    let (compared, _) = targets.split_at(first_credential.unwrap_or(targets.len()));
     if arguments.wants_scenario("rate") {
-        results.rate = session.rate(targets).await?;
+        results.rate = session.rate(compared).await?;
         report::print_rate(&results.rate);
     }
     if arguments.wants_scenario("short") {
-        results.short = session.short_streams(targets).await?;
+        results.short = session.short_streams(compared).await?;
         report::print_short(&results.short);
     }
     if arguments.wants_scenario("steady") {
-        results.steady = session.steady_streams(targets).await?;
+        results.steady = session.steady_streams(compared).await?;
         report::print_steady(&results.steady);
     }
     session.read_memory_again(targets, &mut results.memory).await?;
@@ -212,7 +214,7 @@ async fn run(arguments: &Arguments, session: &Session, targets: &[Target]) -> Re
     if arguments.wants_scenario("hold") {
         let connections = arguments.connections.first().copied().unwrap_or(64);
         // A direct stream costs no proxy anything.
-        for target in targets.iter().filter(|target| target.kind != Kind::Direct) {
+        for target in compared.iter().filter(|target| target.kind != Kind::Direct) {
             results.held.extend(session.hold(target.kind, connections).await?);
         }
         report::print_held(session.amount.held_streams, &results.held);

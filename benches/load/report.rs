@@ -206,6 +206,8 @@ pub(crate) fn print_goals(results: &Results, streams: usize) {
         let at = format!("CPU a call at {connections}");
         print_goal(&format!("{at}: metered / plain"), cpu(Kind::Metered, Kind::Plain), Some(1.10));
         print_goal(&format!("{at}: redis / metered"), cpu(Kind::Redis, Kind::Metered), Some(1.05));
+        print_goal(&format!("{at}: signed / metered"), cpu(Kind::Signed, Kind::Metered), Some(1.25));
+        print_goal(&format!("{at}: app-code / metered"), cpu(Kind::AppCode, Kind::Metered), Some(1.05));
         print_goal(&format!("{at}: metered / bare"), cpu(Kind::Metered, Kind::Bare), Some(1.5));
         print_goal(&format!("{at}: plain / bare"), cpu(Kind::Plain, Kind::Bare), None);
         print_goal(&format!("{at}: bare / nginx"), cpu(Kind::Bare, Kind::Nginx), None);

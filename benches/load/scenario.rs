@@ -156,7 +156,7 @@ impl Session {
 
     async fn calls(&self, target: &Target, connections: usize, calls: u64) -> Result<Tally> {
         let address = target.endpoint.address;
-        closed_loop(address, &target.call(), connections, OVERTIME_MAX, calls).await
+        closed_loop(address, &target.call()?, connections, OVERTIME_MAX, calls).await
     }
 
     pub(crate) async fn closed(&self, targets: &[Target], connections: usize) -> Result<Vec<Row>> {
@@ -166,18 +166,18 @@ impl Session {
     async fn closed_run(&self, target: &Target, connections: usize) -> Result<Tally> {
         let address = target.endpoint.address;
         let duration = self.amount.duration;
-        closed_loop(address, &target.call(), connections, duration, u64::MAX).await
+        closed_loop(address, &target.call()?, connections, duration, u64::MAX).await
     }
 
     pub(crate) async fn rate(&self, targets: &[Target]) -> Result<Vec<Row>> {
         let plan = self.for_the_duration(RATE);
-        self.take_turns(targets, async |target| open_loop(target.endpoint.address, &target.call(), plan).await).await
+        self.take_turns(targets, async |target| open_loop(target.endpoint.address, &target.call()?, plan).await).await
     }
 
     pub(crate) async fn short_streams(&self, targets: &[Target]) -> Result<Vec<Row>> {
         let plan = self.for_the_duration(SHORT);
         self.take_turns(targets, async |target| {
-            let request = target.stream(SHORT_EVENTS, SHORT_INTERVAL_US);
+            let request = target.stream(SHORT_EVENTS, SHORT_INTERVAL_US)?;
             open_loop(target.endpoint.address, &request, plan).await
         })
         .await
@@ -189,7 +189,7 @@ impl Session {
     }
 
     async fn steady_run(&self, target: &Target, events: u64) -> Result<Tally> {
-        let request = target.stream(events, STEADY_INTERVAL_US);
+        let request = target.stream(events, STEADY_INTERVAL_US)?;
         open_loop(target.endpoint.address, &request, STEADY).await
     }
 
@@ -206,7 +206,7 @@ impl Session {
         self.calls(&target, 1, HELD_WARM_CALLS).await?;
         tokio::time::sleep(QUIET).await;
         let before_kib = target.process.pss_kib()?;
-        let request = target.stream(u64::from(u32::MAX), HELD_INTERVAL_US);
+        let request = target.stream(u64::from(u32::MAX), HELD_INTERVAL_US)?;
         let count = self.amount.held_streams;
         let streams = HeldStreams::open(target.endpoint.address, &request, count).await?;
         tokio::time::sleep(HELD).await;

@@ -2,7 +2,11 @@
 
 use crate::machine::Cores;
 use crate::process::{Process, START_MAX};
-use crate::{Result, SETTLE_POLL, stub, tollgate, wire};
+use crate::tollgate::{self as gateway, Caller};
+use crate::{Result, SETTLE_POLL, stub, wire};
+use ::tollgate::protocol::signature::{BodyHash, DATE, SignedRequest, SigningKey, date_text, sign};
+use http::{HeaderMap, HeaderValue, header};
+use jiff::Timestamp;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -31,10 +35,21 @@ pub(crate) enum Kind {
     Metered,
     /// The same, its accounts on a Redis server instead of the embedded store. The server's own CPU is not counted.
     Redis,
+    /// As metered, each call signed with an app's secret instead of a key. In the closed loop alone.
+    Signed,
+    /// As metered, each call with an AppCode. In the closed loop alone.
+    AppCode,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 6] = [Self::Direct, Self::Nginx, Self::Bare, Self::Plain, Self::Metered, Self::Redis];
+    /// Those that run in the closed loop alone come last.
+    pub(crate) const ALL: [Self; 8] =
+        [Self::Direct, Self::Nginx, Self::Bare, Self::Plain, Self::Metered, Self::Redis, Self::Signed, Self::AppCode];
+
+    /// Whether it differs from another target by the credential alone, which the closed loop shows.
+    pub(crate) fn is_credential(self) -> bool {
+        matches!(self, Self::Signed | Self::AppCode)
+    }
 
     /// The name on the command line and in tables.
     pub(crate) fn name(self) -> &'static str {
@@ -45,6 +60,8 @@ impl Kind {
             Self::Plain => "plain",
             Self::Metered => "metered",
             Self::Redis => "redis",
+            Self::Signed => "signed",
+            Self::AppCode => "app-code",
         }
     }
 }
@@ -57,11 +74,32 @@ pub(crate) struct Place<'a> {
     pub(crate) dir: &'a Path,
 }
 
-/// How a target is called: its address, path, and headers as whole lines.
+/// How a target is called: its address, path, headers as whole lines, and who signs the calls, if anybody does.
 pub(crate) struct Endpoint {
     pub(crate) address: SocketAddr,
     pub(crate) path: String,
     pub(crate) headers: Vec<String>,
+    pub(crate) signer: Option<Signer>,
+}
+
+/// An app's AppKey and secret.
+pub(crate) struct Signer {
+    pub(crate) app_key: String,
+    pub(crate) secret: String,
+}
+
+impl Signer {
+    /// The headers that sign a POST request, as whole lines.
+    fn sign(&self, endpoint: &Endpoint, body: &str) -> Result<[String; 2]> {
+        let date = date_text(Timestamp::now());
+        let mut headers = HeaderMap::new();
+        headers.insert(header::HOST, HeaderValue::from_str(&endpoint.address.to_string())?);
+        headers.insert(DATE, HeaderValue::from_str(&date)?);
+        let request = SignedRequest { method: "POST", target: &endpoint.path, headers: &headers, authority: None };
+        let key = SigningKey::new(self.secret.as_bytes());
+        let authorization = sign(&self.app_key, &key, request, BodyHash::of(body.as_bytes()))?;
+        Ok([format!("x-sdk-date: {date}"), format!("authorization: {authorization}")])
+    }
 }
 
 /// A running target.
@@ -86,20 +124,23 @@ impl Target {
                 None => return Ok(None),
             },
             Kind::Bare => start_bare(place).await?,
-            Kind::Plain => tollgate::start(place, "plain", None).await?,
-            Kind::Metered => tollgate::start(place, "metered", None).await?,
+            Kind::Plain => gateway::start(place, Caller::Nobody, None).await?,
+            Kind::Metered => gateway::start(place, Caller::Key, None).await?,
+            Kind::Signed => gateway::start(place, Caller::App, None).await?,
+            Kind::AppCode => gateway::start(place, Caller::AppCode, None).await?,
             Kind::Redis => {
                 let Some((server, socket)) = start_redis(place).await? else { return Ok(None) };
                 store = Some(server);
-                tollgate::start(place, "metered", Some(&socket)).await?
+                gateway::start(place, Caller::Key, Some(&socket)).await?
             }
         };
         let upstream = match kind {
             Kind::Direct => endpoint.address,
             Kind::Nginx | Kind::Bare | Kind::Plain | Kind::Metered | Kind::Redis => place.upstream,
+            Kind::Signed | Kind::AppCode => place.upstream,
         };
         let target = Self { kind, process, _store: store, endpoint, upstream };
-        let (status, body) = wire::fetch(target.endpoint.address, &target.call()).await?;
+        let (status, body) = wire::fetch(target.endpoint.address, &target.call()?).await?;
         if status != 200 || body.len() != stub::ANSWER_BYTES {
             let body = String::from_utf8_lossy(&body);
             return Err(format!("{} answers {status}: {body}", kind.name()).into());
@@ -108,17 +149,17 @@ impl Target {
     }
 
     /// A small call.
-    pub(crate) fn call(&self) -> Arc<[u8]> {
+    pub(crate) fn call(&self) -> Result<Arc<[u8]>> {
         self.render("", &[])
     }
 
     /// A call that is answered by this many events, this far apart.
-    pub(crate) fn stream(&self, chunks: u64, interval_us: u64) -> Arc<[u8]> {
+    pub(crate) fn stream(&self, chunks: u64, interval_us: u64) -> Result<Arc<[u8]>> {
         let headers = [format!("x-stub-chunks: {chunks}"), format!("x-stub-interval-us: {interval_us}")];
         self.render("\"stream\":true,", &headers)
     }
 
-    fn render(&self, fields: &str, headers: &[String]) -> Arc<[u8]> {
+    fn render(&self, fields: &str, headers: &[String]) -> Result<Arc<[u8]>> {
         let body = |content: &str| {
             format!(
                 "{{\"model\":\"bench-small\",{fields}\"max_tokens\":100,\
@@ -128,8 +169,11 @@ impl Target {
         let padding = REQUEST_BYTES.saturating_sub(body("").len());
         let body = body(&"x".repeat(padding));
         let endpoint = &self.endpoint;
-        let headers = [&endpoint.headers, headers].concat();
-        wire::render("POST", &endpoint.path, endpoint.address, &headers, &body).into()
+        let mut headers = [&endpoint.headers, headers].concat();
+        if let Some(signer) = &endpoint.signer {
+            headers.extend(signer.sign(endpoint, &body)?);
+        }
+        Ok(wire::render("POST", &endpoint.path, endpoint.address, &headers, &body).into())
     }
 }
 
@@ -138,6 +182,7 @@ fn direct_endpoint(port: u16) -> Endpoint {
         address: (Ipv4Addr::LOCALHOST, port).into(),
         path: "/v1/chat/completions".to_owned(),
         headers: Vec::new(),
+        signer: None,
     }
 }
 

@@ -2,7 +2,7 @@
 //! and the administrator's calls that make an account which may call.
 
 use crate::process::{Process, START_MAX};
-use crate::target::{Endpoint, Place};
+use crate::target::{Endpoint, Place, Signer};
 use crate::{Result, SETTLE_POLL, wire};
 use serde_json::{Value, json};
 use std::fs;
@@ -13,9 +13,23 @@ use std::time::Instant;
 
 const ADMIN_TOKEN: &str = "bench-admin-token-0123456789";
 
+/// Who calls.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Caller {
+    /// Anybody: the product is open, and not metered.
+    Nobody,
+    /// An account's API key.
+    Key,
+    /// An account's app, which signs.
+    App,
+    /// The same app by its AppCode.
+    AppCode,
+}
+
 /// Starts a gateway of one worker in front of the stub. The metered product is sold to one account with
 /// more calls than any run makes. Accounts are on the Redis server at `store`, or embedded.
-pub(crate) async fn start(place: &Place<'_>, product: &str, store: Option<&Path>) -> Result<(Process, Endpoint)> {
+pub(crate) async fn start(place: &Place<'_>, caller: Caller, store: Option<&Path>) -> Result<(Process, Endpoint)> {
+    let product = if caller == Caller::Nobody { "plain" } else { "metered" };
     let config = place.dir.join("tollgate.yaml");
     fs::write(&config, configuration(place.upstream, place.dir, store))?;
     let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
@@ -23,13 +37,29 @@ pub(crate) async fn start(place: &Place<'_>, product: &str, store: Option<&Path>
     let mut process = Process::start(product, &mut command, place.cores.target, place.cores, place.dir)?;
     let (data, admin) = process.wait_line(listening).await?;
     wait_ready(&mut process, admin).await?;
-    let headers = if product == "metered" {
-        vec![format!("authorization: Bearer {}", buy_calls(admin).await?)]
-    } else {
-        Vec::new()
+    let (headers, signer) = match caller {
+        Caller::Nobody => (Vec::new(), None),
+        Caller::Key => {
+            let account = buy_calls(admin).await?;
+            let key = post(admin, &format!("{account}/keys"), &json!({ "description": "bench" })).await?;
+            (vec![format!("authorization: Bearer {}", text(&key, "key")?)], None)
+        }
+        Caller::App | Caller::AppCode => {
+            let account = buy_calls(admin).await?;
+            let app = json!({ "name": "bench", "products": ["metered"] });
+            let app = post(admin, &format!("{account}/apps"), &app).await?;
+            if caller == Caller::App {
+                let signer = Signer { app_key: text(&app, "app_key")?, secret: text(&app, "app_secret")? };
+                (Vec::new(), Some(signer))
+            } else {
+                let codes = format!("{account}/apps/{}/codes", text(&app, "id")?);
+                let code = post(admin, &codes, &json!({})).await?;
+                (vec![format!("x-apig-appcode: {}", text(&code, "code")?)], None)
+            }
+        }
     };
     let path = format!("/v1/infers/{product}/v1/chat/completions");
-    let endpoint = Endpoint { address: data, path, headers };
+    let endpoint = Endpoint { address: data, path, headers, signer };
     Ok((process, endpoint))
 }
 
@@ -38,6 +68,7 @@ fn configuration(upstream: SocketAddr, dir: &Path, store: Option<&Path>) -> Stri
     let product = |id: &str, access: &str, meter: &str| {
         json!({
             "id": id, "kind": "llm", "deployment": id, "access": access, "meter": meter,
+            "accept": ["signature", "app_code", "api_key"],
             "upstream": { "base_url": format!("http://{upstream}/v1") },
         })
     };
@@ -47,6 +78,7 @@ fn configuration(upstream: SocketAddr, dir: &Path, store: Option<&Path>) -> Stri
         "listeners": { "data": "127.0.0.1:0", "admin": "127.0.0.1:0" },
         "admin": { "token": ADMIN_TOKEN },
         "secrets": { "hash_key": "0123456789abcdef0123456789abcdef" },
+        "credentials": { "allow_app_code_without_tls": true },
         "data_dir": data_dir,
         // As in production: nginx and the bare proxy log nothing, this is ours to pay.
         "log": { "access": access_log },
@@ -83,13 +115,12 @@ async fn wait_ready(process: &mut Process, admin: SocketAddr) -> Result<()> {
     Ok(())
 }
 
-/// Makes an account with a package of calls and returns a key to call with.
+/// Makes an account with a package of calls; returns its path.
 async fn buy_calls(admin: SocketAddr) -> Result<String> {
     let account = post(admin, "/admin/v1/accounts", &json!({ "name": "bench" })).await?;
     let account = format!("/admin/v1/accounts/{}", text(&account, "id")?);
     post(admin, &format!("{account}/packages"), &json!({ "offer": "big" })).await?;
-    let key = post(admin, &format!("{account}/keys"), &json!({ "description": "bench" })).await?;
-    text(&key, "key")
+    Ok(account)
 }
 
 async fn post(admin: SocketAddr, path: &str, body: &Value) -> Result<Value> {
