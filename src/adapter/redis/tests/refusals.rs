@@ -79,7 +79,9 @@ async fn what_is_no_single_primary_is_refused_at_start() {
     let watched = Watched::start();
     refused(&watched.pair[1], |_| {}, &["is a replica of 127.0.0.1:", "name the primary"]).await;
     refused(&watched.sentinels[0], |_| {}, &["is a Sentinel"]).await;
-    let node = Server::on_port(&["--cluster-enabled", "yes"]);
+    // By itself it takes the port 10,000 above its own, which someone may have.
+    let bus = free_port().to_string();
+    let node = Server::on_port(&["--cluster-enabled", "yes", "--cluster-port", &bus]);
     refused(&node, |_| {}, &["is a node of a Cluster", "store.redis.cluster: true"]).await;
     let single = Server::on_port(&[]);
     let port = single.port;
