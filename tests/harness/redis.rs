@@ -141,9 +141,13 @@ impl Server {
 
     /// A connection for tests, as the server's default user without a password.
     pub(crate) fn connection(&self) -> redis::Connection {
+        self.try_connection().unwrap()
+    }
+
+    fn try_connection(&self) -> redis::RedisResult<redis::Connection> {
         let address = ConnectionAddr::Unix(self.socket());
-        let info = address.into_connection_info().unwrap().set_redis_settings(RedisConnectionInfo::default());
-        redis::Client::open(info).unwrap().get_connection().unwrap()
+        let info = address.into_connection_info()?.set_redis_settings(RedisConnectionInfo::default());
+        redis::Client::open(info)?.get_connection()
     }
 
     /// Carries out one command, given in words.
@@ -151,9 +155,13 @@ impl Server {
         try_ask(&mut self.connection(), command).unwrap_or_else(|error| panic!("{command}: {error}"))
     }
 
-    /// One line of INFO.
+    /// One line of INFO; empty if the connection breaks: Sentinels cut those of a server that they make the primary.
     pub(crate) fn info(&self, name: &str) -> String {
-        let text: String = redis::from_redis_value(self.ask("INFO")).unwrap();
+        let text = self.try_connection().and_then(|mut connection| {
+            let text: String = redis::from_redis_value(try_ask(&mut connection, "INFO")?)?;
+            Ok(text)
+        });
+        let text = text.unwrap_or_default();
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
         line.unwrap_or_default().to_owned()
     }
