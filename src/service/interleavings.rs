@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use shuttle::sync::mpsc;
 use shuttle::thread;
 
-use super::supply::{Granted, LocalPool, Standing};
+use super::supply::{DRY_BELIEVED, Granted, LocalPool, Standing};
 use crate::domain::amount::Units;
 use crate::domain::billable::BillableStatuses;
 use crate::domain::id::{AccountId, PackageId, ProductId};
@@ -186,7 +186,7 @@ fn a_waiter_is_always_woken() {
             pool.begin_sync(Instant::now());
             number += 1;
             pool.accept(Some(lease(number, 1)), &[], standing());
-            pool.answer(None);
+            pool.answer(None, DRY_BELIEVED);
         }
         waiters.into_iter().for_each(|waiter| waiter.join().unwrap());
         assert_eq!((pool.waiting(), sums(&pool.reports()).0), (0, 2));

@@ -21,7 +21,9 @@ use crate::domain::pool::Shortage;
 use crate::domain::settle::LeaseReport;
 
 /// An empty answer is believed for this long, so that refused calls cost the store nothing.
-const DRY_BELIEVED: Duration = Duration::from_millis(250);
+pub const DRY_BELIEVED: Duration = Duration::from_millis(250);
+/// The same where another gateway that holds units has not said what it can do without: only for those who wait now.
+pub const DRY_DOUBTED: Duration = Duration::from_millis(10);
 /// More is asked for when a lease has less than this part of it left (one in four).
 const LOW_WATER_SHARE: u64 = 4;
 /// Set in a part's `left` when no further call may be admitted on it.
@@ -408,9 +410,9 @@ impl LocalPool {
         self.open.store(Arc::new(held.values().map(Arc::clone).collect()));
     }
 
-    /// Wakes all who wait: there is supply, or a reason why there is none.
-    pub fn answer(&self, dry: Option<Dry>) {
-        self.dry.store(dry.map(|dry| Arc::new((Instant::now() + DRY_BELIEVED, dry))));
+    /// Wakes all who wait: there is supply, or a reason why there is none, which is believed for so long.
+    pub fn answer(&self, dry: Option<Dry>, believed: Duration) {
+        self.dry.store(dry.map(|dry| Arc::new((Instant::now() + believed, dry))));
         self.refilled.notify_waiters();
     }
 }
@@ -475,7 +477,7 @@ mod tests {
         grant(&pool, 1, 1, soon());
         let (hold, _) = pool.take(Instant::now()).unwrap();
         assert!(pool.take(Instant::now()).is_none());
-        pool.answer(Some(Dry::Short(Shortage::UsedUp)));
+        pool.answer(Some(Dry::Short(Shortage::UsedUp)), DRY_BELIEVED);
         pool.give_back(&hold);
         assert_eq!(pool.known_dry(Instant::now()), None, "whoever was refused may ask again");
         let (hold, _) = pool.take(Instant::now()).unwrap();

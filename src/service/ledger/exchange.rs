@@ -19,7 +19,7 @@ use crate::domain::usage::PackageTerms;
 use crate::ports::account_store::{Commit, CommitError, Stamped, StoreError};
 use crate::ports::journal::{Ask, Grant, JournalError, Record};
 use crate::service::desk::BUSY_WAIT;
-use crate::service::supply::{Dry, Granted, LocalPool, Standing};
+use crate::service::supply::{DRY_BELIEVED, DRY_DOUBTED, Dry, Granted, LocalPool, Standing};
 
 /// A commit that meets this many conflicts and turns of others in a row is left to the next exchange.
 const COMMIT_ATTEMPTS_MAX: usize = 12;
@@ -58,6 +58,8 @@ impl ExchangeError {
 enum Outcome {
     /// Those who wait have supply, or a reason why there is none.
     Answer(Option<Dry>),
+    /// The same, but somebody who holds units has not answered: nobody else is to be told so.
+    Doubtful(Option<Dry>),
     /// The store gives no leases at the moment: those who wait go on waiting until it does.
     Later,
 }
@@ -89,7 +91,8 @@ impl Ledger {
         let pool = &entry.pool;
         let mut memory = entry.memory.lock().await;
         match self.try_exchange(pool, &mut memory).await {
-            Ok(Outcome::Answer(dry)) => pool.answer(dry),
+            Ok(Outcome::Answer(dry)) => pool.answer(dry, DRY_BELIEVED),
+            Ok(Outcome::Doubtful(dry)) => pool.answer(dry, DRY_DOUBTED),
             Ok(Outcome::Later) => {}
             Err(error) => {
                 memory.known = None;
@@ -97,7 +100,7 @@ impl Ledger {
                 self.parts.metrics.commits.failed.inc();
                 self.note_store_failure();
                 tracing::warn!(account = %pool.account, product = %pool.product, %error, "the store did not take a report");
-                pool.answer(Some(Dry::Unavailable));
+                pool.answer(Some(Dry::Unavailable), DRY_BELIEVED);
                 return error.concerns_one_account();
             }
         }
@@ -112,7 +115,7 @@ impl Ledger {
         if self.should_look_around(pool, memory, asked) {
             memory.known = None;
         }
-        let (mut turn, mut recalled) = (false, false);
+        let (mut turn, mut recalled, mut doubtful) = (false, false, false);
         for _ in 0..COMMIT_ATTEMPTS_MAX {
             let Some((known, fresh)) = self.known(pool, memory).await? else {
                 pool.accept(None, &[], Standing { base: 0, expires: None });
@@ -155,14 +158,19 @@ impl Ledger {
                 if !current || !recalled && !holders.is_empty() {
                     if current {
                         recalled = true;
-                        self.recall(pool, holders).await;
+                        doubtful = !self.recall(pool, holders).await;
                     }
                     memory.known = None; // others have written meanwhile
                     continue;
                 }
             }
             let dry = self.take_in(pool, memory, &round, (lease, &next, asked));
-            return Ok(if later || wants && !grants { Outcome::Later } else { Outcome::Answer(dry.filter(|_| wants)) });
+            let dry = dry.filter(|_| wants);
+            return Ok(match (later || wants && !grants, doubtful) {
+                (true, _) => Outcome::Later,
+                (false, true) => Outcome::Doubtful(dry),
+                (false, false) => Outcome::Answer(dry),
+            });
         }
         Err(ExchangeError::Contended)
     }

@@ -16,8 +16,8 @@ const RECALL_WAIT: Duration = Duration::from_millis(100);
 const RECALLS_MAX: usize = 3;
 
 impl Ledger {
-    /// Asks those who hold units to give back what they can do without, and waits until all have answered.
-    pub(super) async fn recall(&self, pool: &LocalPool, mut holders: Vec<Incarnation>) {
+    /// Asks those who hold units to give back what they can do without; returns whether all have answered.
+    pub(super) async fn recall(&self, pool: &LocalPool, mut holders: Vec<Incarnation>) -> bool {
         let desk = &self.parts.desk;
         let mut notices = desk.store.changes();
         self.parts.metrics.ledger.recalls.inc();
@@ -25,14 +25,14 @@ impl Ledger {
             let (account, product) = (pool.account.clone(), pool.product.clone());
             if let Err(error) = desk.store.notify(Notice::Recall { account, product, by: desk.by.clone() }).await {
                 tracing::debug!(%error, "other gateways could not be asked for units");
-                return;
+                return false;
             }
             let answered = tokio::time::timeout(RECALL_WAIT, answers(&mut notices, pool, &mut holders));
-            if answered.await.is_ok() {
-                return;
+            if let Ok(all) = answered.await {
+                return all;
             }
         }
-        // Whoever has not answered by then is silent: what it holds is not to be had now.
+        false // whoever has not answered by then is silent: what it holds is not to be had now
     }
 
     /// Gives back what can be done without: all if the pool is idle, half if it is busy. Answers when that is booked.
@@ -51,15 +51,16 @@ impl Ledger {
     }
 }
 
-/// Waits until all holders have answered.
-async fn answers(notices: &mut Receiver<Notice>, pool: &LocalPool, holders: &mut Vec<Incarnation>) {
+/// Waits until all holders have answered; returns whether they have, as far as is known.
+async fn answers(notices: &mut Receiver<Notice>, pool: &LocalPool, holders: &mut Vec<Incarnation>) -> bool {
     while !holders.is_empty() {
         match notices.recv().await {
             Ok(Notice::Answered { account, product, by }) if account == pool.account && product == pool.product => {
                 holders.retain(|holder| *holder != by);
             }
             Ok(_) => {}
-            Err(_) => return, // an answer may have been missed
+            Err(_) => return false, // an answer may have been missed
         }
     }
+    true
 }

@@ -5,6 +5,7 @@ use jiff::SignedDuration;
 
 use super::*;
 use crate::ports::gateways::ServerId;
+use crate::service::supply::DRY_DOUBTED;
 
 #[tokio::test]
 async fn gateways_that_race_for_the_last_units_sell_exactly_what_was_bought() {
@@ -43,6 +44,20 @@ async fn units_that_another_gateway_holds_are_recalled_before_a_call_is_refused(
     one.stop().await;
     two.stop().await;
     world.settled(4).await;
+}
+
+#[tokio::test]
+async fn a_refusal_is_not_remembered_while_somebody_who_holds_units_is_silent() {
+    let world = World::new();
+    let (one, two) = (world.gateway("gw-1").await, world.gateway("gw-2").await);
+    one.buy(1).await;
+    one.meter.give_back(one.admit().await.unwrap());
+    one.tasks.iter().for_each(JoinHandle::abort);
+    assert!(matches!(two.call().await, Err(AdmitError::Empty(_))));
+    assert_eq!(two.pool().known_dry(Instant::now() + DRY_DOUBTED), None);
+    one.stop().await;
+    eventually("the unit", || two.pool().known_dry(Instant::now()).is_none()).await;
+    assert_eq!(two.call().await, Ok(()));
 }
 
 #[tokio::test]
