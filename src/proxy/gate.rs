@@ -17,9 +17,9 @@ use crate::protocol::head::{Framing, HEAD_BYTES_MAX, HeadEnd, HeadFault, check_h
 /// Stands for a head that was refused; see [`Conn::refuse`].
 const HARMLESS_HEAD: &[u8] = b"GET / HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
 /// How much a client may still send after a connection's last answer, so that it reads the answer and no reset.
-const LINGER_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// How long the gate listens for that.
-const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
+pub const LINGER_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How long it is listened to for that.
+pub const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 enum Reading {

@@ -20,6 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
+use super::client_body::ClientBody;
 use super::conn::Conn;
 use super::phases;
 use super::seller::BUFFER_BYTES_MAX;
@@ -95,6 +96,7 @@ pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
             // Boxed, so that an open stream no longer holds the room that its call needed until the seller answered.
             Box::pin(async move {
                 let (refused, request) = check(request);
+                let request = request.map(|incoming| ClientBody::of_stream(incoming, &core));
                 Ok::<_, Infallible>(phases::serve(core, conn, refused, request).await)
             })
         }
