@@ -145,16 +145,6 @@ impl<S> Gate<S> {
         self.checked.extend_from_slice(HARMLESS_HEAD);
     }
 
-    /// Times a client that takes nothing of what is written to it.
-    fn timed(&self, cx: &Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if written.is_ready() {
-            self.conn.wrote();
-        } else if self.conn.poll_write_expired(cx) {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-        }
-        written
-    }
-
     fn hand_over(&mut self, to: &mut ReadBuf<'_>) {
         let now = self.checked.len().min(to.remaining());
         to.put_slice(self.checked.get(..now).unwrap_or_default());
@@ -204,7 +194,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gate<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gate<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.timed(cx, written)
+        self.conn.timed(cx, written)
     }
 
     fn poll_write_vectored(
@@ -213,7 +203,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gate<S> {
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bytes);
-        self.timed(cx, written)
+        self.conn.timed(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {

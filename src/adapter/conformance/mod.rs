@@ -33,7 +33,6 @@ use crate::domain::id::{
 };
 use crate::domain::key::{ApiKey, KeyHash};
 use crate::domain::lease::Want;
-use crate::domain::limit::Limits;
 use crate::domain::offer::{Offer, Validity};
 use crate::ports::account_store::{AccountStore, Believed, Commit, CommitError, LIST_MAX, Loaded, Stamp, Write};
 use crate::ports::clock::Clock;
@@ -136,23 +135,7 @@ fn chat() -> ProductId {
 }
 
 fn key(id: &str, hash: u8) -> ApiKey {
-    ApiKey {
-        id: KeyId::new(id).unwrap(),
-        hash: KeyHash([hash; 32]),
-        hint: "sk-tg-ab…yz".into(),
-        former: Vec::new(),
-        description: String::new(),
-        created_at: Timestamp::UNIX_EPOCH,
-        expires_at: None,
-        disabled: false,
-        products: None,
-        models: None,
-        networks: None,
-        project: ProjectId::default(),
-        tags: Tags::default(),
-        limits: Limits::NONE,
-        budget: Default::default(),
-    }
+    ApiKey::new(KeyId::new(id).unwrap(), KeyHash([hash; 32]), "sk-tg-ab…yz".into(), Timestamp::UNIX_EPOCH)
 }
 
 fn add_package(id: &str, quantity: u64) -> Action {
