@@ -21,6 +21,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use super::conn::Conn;
+use super::joined;
 use super::phases;
 use super::server::Core;
 use crate::protocol::frames::{FrameFollower, PREFACE};
@@ -227,7 +228,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Followed<S> {
         cx: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bytes);
+        let written = joined::poll_write(&mut self.stream, cx, bytes);
         self.timed(cx, written)
     }
 
