@@ -21,7 +21,7 @@ use super::conn::Conn;
 use super::context::{Call, CallGuard};
 use super::forward::{Outgoing, exchange};
 use super::identify::{Pending, accept_once, check_product, identify, needs_body, verify};
-use super::rejection::{Code, Rejection};
+use super::rejection::{Code, Rejection, Shape};
 use super::request_body::{RequestBody, Share, UploadState, UploadTimeouts};
 use super::route::{self, Route};
 use super::seller::{Link, Seller};
@@ -85,6 +85,7 @@ fn begin(core: Rc<Core>, conn: Rc<Conn>, request: &Request<Incoming>) -> Call {
         method: request.method().clone(),
         path: request.uri().path().to_owned(),
         origin: cors::origin(head),
+        anthropic: head.contains_key("anthropic-version"),
         language: Language::preferred(head.get_all(header::ACCEPT_LANGUAGE).iter().map(HeaderValue::as_bytes)),
         sold: None,
         scheme: None,
@@ -529,11 +530,11 @@ fn own_answer(call: &mut Call, mut response: Response<AnswerBody>) -> Response<A
 }
 
 fn reject(guard: &mut CallGuard, rejection: &Rejection) -> Response<AnswerBody> {
-    let Some(call) = guard.call() else { return rejection.answer("", true, Language::English) };
+    let Some(call) = guard.call() else { return rejection.answer("", Shape::OpenAi, Language::English) };
     call.code = Some(rejection.code.name());
     call.core.rejected(rejection.code);
     call.status = Some(rejection.status());
-    let mut response = rejection.answer(call.request_id(), call.speaks_llm(), call.language);
+    let mut response = rejection.answer(call.request_id(), call.shape(), call.language);
     dress(call, response.headers_mut());
     response
 }

@@ -12,7 +12,7 @@ use crate::domain::budget::{OverBudget, Period};
 use crate::domain::id::ProductId;
 use crate::domain::limit::{Kind, Level};
 use crate::domain::pool::Shortage;
-use crate::protocol::chat::{BodyFault, ErrorFields, error_body_api, error_body_llm};
+use crate::protocol::chat::{BodyFault, ErrorFields, error_body_anthropic, error_body_api, error_body_llm};
 use crate::protocol::framing::FramingFault;
 use crate::protocol::head::HeadFault;
 use crate::protocol::language::Language;
@@ -76,6 +76,33 @@ struct Facts {
     kind: &'static str,
     openai_code: Option<&'static str>,
     apig_code: &'static str,
+}
+
+impl Facts {
+    /// Anthropic's `type`. Theirs go by status, but for quota that is used up.
+    fn anthropic_kind(&self) -> &'static str {
+        match self.status {
+            StatusCode::UNAUTHORIZED => "authentication_error",
+            StatusCode::FORBIDDEN => "permission_error",
+            StatusCode::NOT_FOUND => "not_found_error",
+            StatusCode::TOO_MANY_REQUESTS if self.kind == QUOTA => "billing_error",
+            StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
+            StatusCode::GATEWAY_TIMEOUT => "timeout_error",
+            status if status.is_server_error() => "api_error",
+            _ => INVALID,
+        }
+    }
+}
+
+/// How a refusal is written: what the SDKs of a route read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// APIG's.
+    Api,
+    /// OpenAI's, and APIG's in it.
+    OpenAi,
+    /// The same in Anthropic's terms.
+    Anthropic,
 }
 
 const INVALID: &str = "invalid_request_error";
@@ -464,19 +491,23 @@ impl Rejection {
         Cow::Owned(format!("{}（{words}）", self.code.text().chinese))
     }
 
-    /// The answer. `llm` chooses the shape: the SDKs of LLM routes read more than APIG's.
-    pub fn answer(&self, request_id: &str, llm: bool, language: Language) -> Response<AnswerBody> {
+    /// The answer.
+    pub fn answer(&self, request_id: &str, shape: Shape, language: Language) -> Response<AnswerBody> {
         let facts = self.code.facts();
         let fields = ErrorFields {
             message: &self.message(language),
-            kind: facts.kind,
+            kind: if shape == Shape::Anthropic { facts.anthropic_kind() } else { facts.kind },
             param: self.param,
             code: Some(facts.openai_code.unwrap_or(self.code.name())),
             reason: self.code.name(),
             apig_code: facts.apig_code,
             request_id,
         };
-        let body = if llm { error_body_llm(&fields) } else { error_body_api(&fields) };
+        let body = match shape {
+            Shape::Api => error_body_api(&fields),
+            Shape::OpenAi => error_body_llm(&fields),
+            Shape::Anthropic => error_body_anthropic(&fields),
+        };
         let mut response = Response::new(AnswerBody::full(body));
         *response.status_mut() = facts.status;
         self.fill(response.headers_mut(), &facts);
