@@ -54,7 +54,7 @@ pub struct Call {
     pub scheme: Option<Scheme>,
     /// Once it is known beyond doubt.
     pub caller: Option<Arc<Caller>>,
-    /// The signature that proved it, until it is noted as used.
+    /// The signature that proved it; once the product is known, only if it is used by this call.
     pub signed: Option<Signed>,
     /// What finding the caller has brought, until quota is set aside.
     pub read: Option<Box<Read>>,

@@ -234,16 +234,23 @@ pub fn verify(
     }
 }
 
-/// Refuses a signature that was used before, where the product is protected from that. From here on it is used, whatever
-/// becomes of the call.
+/// Refuses a signature that was used before, where the product is protected from that. From here on it is used, unless
+/// [`served_nothing`]. Before the limits: whoever sends a used one again takes no place of theirs, and hears nothing of
+/// them.
 pub async fn accept_once(call: &mut Call, sold: Option<&Sold>) -> Result<(), Rejection> {
-    match call.signed.take() {
-        Some(signed) if sold.is_some_and(|sold| sold.product.replay_protection) => {
-            let replay = &call.core.shared.replay;
-            // Boxed, as it is rare: warm calls keep no room for it.
-            Box::pin(replay.accept(signed, call.arrived)).await.map_err(|fault| Rejection::replay(&fault))
-        }
-        Some(_) | None => Ok(()),
+    let protected = sold.is_some_and(|sold| sold.product.replay_protection);
+    let Some(signed) = call.signed.take().filter(|_| protected) else { return Ok(()) };
+    let replay = &call.core.shared.replay;
+    // Boxed, as it is rare: warm calls keep no room for it.
+    Box::pin(replay.accept(signed, call.arrived)).await.map_err(|fault| Rejection::replay(&fault))?;
+    call.signed = Some(signed);
+    Ok(())
+}
+
+/// A call is refused after its signature was accepted: the same one may be sent again.
+pub async fn served_nothing(call: &mut Call) {
+    if let Some(signed) = call.signed.take() {
+        Box::pin(call.core.shared.replay.give_back(signed)).await;
     }
 }
 

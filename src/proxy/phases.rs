@@ -20,7 +20,7 @@ use super::client::named_by_header;
 use super::conn::Conn;
 use super::context::{Call, CallGuard};
 use super::forward::{Outgoing, exchange};
-use super::identify::{Pending, accept_once, check_product, identify, needs_body, verify};
+use super::identify::{Pending, accept_once, check_product, identify, needs_body, served_nothing, verify};
 use super::rejection::{Code, Rejection, Shape};
 use super::request_body::{RequestBody, Share, UploadState, UploadTimeouts};
 use super::route::{self, Route};
@@ -152,16 +152,16 @@ async fn serve_checked(guard: &mut CallGuard, request: Request<Incoming>) -> Res
     let body = read_body(call, (&shelf, sold), &parts, incoming, pending).await?;
     let sold = call.sold.clone().ok_or_else(gone)?;
     let _held = body.held;
+    let target = seller_uri(&sold, &path)?;
     accept_once(call, Some(&sold)).await?;
-    limits::pass(call, &sold)?;
-    if let Err(refused) = admit(call, &sold).await {
-        limits::give_back(call);
+    if let Err(refused) = let_in(call, &sold).await {
+        served_nothing(call).await;
         return Err(refused);
     }
     let seller = call.core.seller(&sold);
     let mut request = Request::new(body.body);
     *request.method_mut() = parts.method;
-    *request.uri_mut() = seller_uri(&sold, &path)?;
+    *request.uri_mut() = target;
     *request.headers_mut() = parts.headers;
     headers::to_seller(request.headers_mut(), &sold, &call.client().text, &call.request_id);
     let streamed_up = body.upload.is_some();
@@ -351,6 +351,16 @@ fn may_be_json(head: &HeaderMap) -> bool {
     let kind = head.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let other = ["multipart/", "audio/", "image/", "video/", "application/octet-stream"];
     !other.iter().any(|other| kind.get(..other.len()).is_some_and(|kind| kind.eq_ignore_ascii_case(other)))
+}
+
+/// Asks the limits, then for quota. What is refused has used neither.
+async fn let_in(call: &mut Call, sold: &Sold) -> Result<(), Rejection> {
+    limits::pass(call, sold)?;
+    let admitted = admit(call, sold).await;
+    if admitted.is_err() {
+        limits::give_back(call);
+    }
+    admitted
 }
 
 /// Sets quota aside, if the product is metered.
