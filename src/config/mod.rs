@@ -335,12 +335,16 @@ pub struct HeaderRule {
 impl HeaderRule {
     /// Whether a seller's header reaches the buyer, by its lower-case name.
     pub fn allows(&self, name: &str) -> bool {
-        let named = |patterns: &[String]| patterns.iter().any(|pattern| pattern == name);
+        self.allowed.iter().any(|pattern| pattern == name) || self.covers(name)
+    }
+
+    /// Whether a prefix lets a header through whose name `allowed` does not spell out.
+    pub fn covers(&self, name: &str) -> bool {
         let covered = |patterns: &[String]| {
             let mut prefixes = patterns.iter().filter_map(|pattern| pattern.strip_suffix('*'));
             prefixes.any(|prefix| name.starts_with(prefix))
         };
-        named(&self.allowed) || (covered(&self.allowed) && !named(&self.denied) && !covered(&self.denied))
+        covered(&self.allowed) && !covered(&self.denied) && !self.denied.iter().any(|pattern| pattern == name)
     }
 }
 

@@ -259,8 +259,8 @@ impl Conn {
         self.read_expired.get()
     }
 
-    /// Times a client that takes nothing of what is written to it: the write fails when that has lasted too long, or
-    /// when the answer takes longer than it may.
+    /// Times a client that takes nothing for too long of what is written to it, or whose answer takes longer than it may.
+    /// Takes what a write came to; gives what its caller is told. The caller is woken when the time is over.
     pub fn timed(&self, cx: &Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if written.is_ready() {
             self.write_deadline.set(None);
@@ -270,7 +270,7 @@ impl Conn {
         if self.write_deadline.get().is_none() {
             self.write_deadline.set(Some(Instant::now() + self.idle_timeout));
         }
-        if self.write_expired.get() { Poll::Ready(Err(io::ErrorKind::TimedOut.into())) } else { Poll::Pending }
+        if self.write_expired.get() { Poll::Ready(Err(io::ErrorKind::TimedOut.into())) } else { written }
     }
 
     /// The client may take until then to read the current answer.

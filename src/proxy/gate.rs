@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::conn::Conn;
+use super::joined;
 use crate::protocol::framing::{BodyFollower, FramingFault};
 use crate::protocol::head::{Framing, HEAD_BYTES_MAX, HeadEnd, HeadFault, check_head, find_head_end};
 
@@ -202,7 +203,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gate<S> {
         cx: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bytes);
+        let written = joined::poll_write(&mut self.stream, cx, bytes);
         self.conn.timed(cx, written)
     }
 

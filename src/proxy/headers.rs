@@ -90,7 +90,7 @@ impl Filter {
     }
 
     fn passes(&self, name: &HeaderName) -> bool {
-        self.names.contains(name) || self.rule.allows(name.as_str())
+        self.names.contains(name) || self.rule.covers(name.as_str())
     }
 
     /// Leaves of a seller's headers what may reach the buyer.

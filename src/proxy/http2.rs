@@ -22,6 +22,7 @@ use tokio::sync::watch;
 
 use super::client_body::ClientBody;
 use super::conn::Conn;
+use super::joined;
 use super::phases;
 use super::seller::BUFFER_BYTES_MAX;
 use super::server::Core;
@@ -233,7 +234,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Followed<S> {
         cx: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bytes);
+        let written = joined::poll_write(&mut self.stream, cx, bytes);
         self.conn.timed(cx, written)
     }
 

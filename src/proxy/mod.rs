@@ -14,6 +14,7 @@ pub mod gate;
 pub mod headers;
 pub mod http2;
 pub mod identify;
+pub mod joined;
 pub mod limits;
 pub mod models;
 pub mod patience;

@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::catalog::Sold;
+use super::joined;
 use super::request_body::RequestBody;
 
 /// An idle connection older than this is not used: the seller may be about to close it.
@@ -165,7 +166,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Counted<T> {
         cx: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bytes)
+        joined::poll_write(&mut self.stream, cx, bytes)
     }
 
     fn is_write_vectored(&self) -> bool {

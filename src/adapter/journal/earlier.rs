@@ -61,7 +61,8 @@ impl Earlier {
         only: Option<u16>,
         each: &mut dyn FnMut(u16, Record),
     ) -> Result<Damage, JournalError> {
-        let wanted = Wanted { only, ..Wanted::default() };
+        // Of the run that goes on in this process, only what is written: the rest of its files is for calls to come.
+        let wanted = Wanted { only, live: run.number == self.current, ..Wanted::default() };
         let shown = reader::read_run(&self.dir(run), wanted, &mut |at, record| each(at.file.writer, record));
         let damage = shown.map_err(JournalError::Io)?;
         self.damaged_bytes.fetch_add(damage.bytes, Ordering::Relaxed);
