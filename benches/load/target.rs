@@ -68,7 +68,7 @@ impl Kind {
         Self::H2c,
         Self::H2,
     ];
-    /// What differs in the proxy: all but two scenarios.
+    /// What differs in the proxy itself, for most scenarios.
     pub(crate) const PROXIES: &[Self] =
         &[Self::Direct, Self::Nginx, Self::Bare, Self::Plain, Self::Metered, Self::Redis];
     /// What differs in the credential alone.
