@@ -155,6 +155,13 @@ async fn whoever_waits_as_a_limit_says_is_let_in_with_the_same_signature_once() 
     let start = async |name| on_redis_with(&server, &seller, name, limited).await;
     let (one, other) = (start("gw-1").await, start("gw-2").await);
     let (account, signer) = signing(&one).await;
+    // Before that a gateway takes itself to be alone, and what it tells becomes untrue when it learns of the other.
+    for gateway in [&one, &other] {
+        until("both know of two gateways", async || {
+            (gateway.admin.metrics().await.sum("tollgate_gateways_live", &[]) == 2.0).then_some(())
+        })
+        .await;
+    }
     for number in 0..2 {
         let world = [&one, &other][number];
         let mut served = 0;
