@@ -20,8 +20,8 @@ use super::client::named_by_header;
 use super::conn::Conn;
 use super::context::{Call, CallGuard};
 use super::forward::{Outgoing, exchange};
-use super::identify::{Pending, accept_once, check_product, identify, needs_body, verify};
-use super::rejection::{Code, Rejection};
+use super::identify::{Pending, accept_once, check_product, identify, needs_body, served_nothing, verify};
+use super::rejection::{Code, Rejection, Shape};
 use super::request_body::{RequestBody, Share, UploadState, UploadTimeouts};
 use super::route::{self, Route};
 use super::seller::{Link, Seller};
@@ -85,6 +85,7 @@ fn begin(core: Rc<Core>, conn: Rc<Conn>, request: &Request<Incoming>) -> Call {
         method: request.method().clone(),
         path: request.uri().path().to_owned(),
         origin: cors::origin(head),
+        anthropic: head.contains_key("anthropic-version"),
         language: Language::preferred(head.get_all(header::ACCEPT_LANGUAGE).iter().map(HeaderValue::as_bytes)),
         sold: None,
         scheme: None,
@@ -151,16 +152,16 @@ async fn serve_checked(guard: &mut CallGuard, request: Request<Incoming>) -> Res
     let body = read_body(call, (&shelf, sold), &parts, incoming, pending).await?;
     let sold = call.sold.clone().ok_or_else(gone)?;
     let _held = body.held;
+    let target = seller_uri(&sold, &path)?;
     accept_once(call, Some(&sold)).await?;
-    limits::pass(call, &sold)?;
-    if let Err(refused) = admit(call, &sold).await {
-        limits::give_back(call);
+    if let Err(refused) = let_in(call, &sold).await {
+        served_nothing(call).await;
         return Err(refused);
     }
     let seller = call.core.seller(&sold);
     let mut request = Request::new(body.body);
     *request.method_mut() = parts.method;
-    *request.uri_mut() = seller_uri(&sold, &path)?;
+    *request.uri_mut() = target;
     *request.headers_mut() = parts.headers;
     headers::to_seller(request.headers_mut(), &sold, &call.client().text, &call.request_id);
     let streamed_up = body.upload.is_some();
@@ -352,6 +353,16 @@ fn may_be_json(head: &HeaderMap) -> bool {
     !other.iter().any(|other| kind.get(..other.len()).is_some_and(|kind| kind.eq_ignore_ascii_case(other)))
 }
 
+/// Asks the limits, then for quota. What is refused has used neither.
+async fn let_in(call: &mut Call, sold: &Sold) -> Result<(), Rejection> {
+    limits::pass(call, sold)?;
+    let admitted = admit(call, sold).await;
+    if admitted.is_err() {
+        limits::give_back(call);
+    }
+    admitted
+}
+
 /// Sets quota aside, if the product is metered.
 async fn admit(call: &mut Call, sold: &Sold) -> Result<(), Rejection> {
     let read = call.read.take();
@@ -529,11 +540,11 @@ fn own_answer(call: &mut Call, mut response: Response<AnswerBody>) -> Response<A
 }
 
 fn reject(guard: &mut CallGuard, rejection: &Rejection) -> Response<AnswerBody> {
-    let Some(call) = guard.call() else { return rejection.answer("", true, Language::English) };
+    let Some(call) = guard.call() else { return rejection.answer("", Shape::OpenAi, Language::English) };
     call.code = Some(rejection.code.name());
     call.core.rejected(rejection.code);
     call.status = Some(rejection.status());
-    let mut response = rejection.answer(call.request_id(), call.speaks_llm(), call.language);
+    let mut response = rejection.answer(call.request_id(), call.shape(), call.language);
     dress(call, response.headers_mut());
     response
 }

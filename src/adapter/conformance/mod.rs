@@ -570,6 +570,7 @@ on_every_store! {
     every_listener_hears_every_notice
     a_signature_is_used_first_once_however_many_ask_at_once
     a_used_signature_is_remembered_until_it_is_over
+    a_use_that_is_taken_back_can_be_noted_again
     no_used_signature_makes_room_for_another_before_it_is_over
     what_a_store_may_have_forgotten_is_not_taken_for_new
 }

@@ -213,6 +213,11 @@ impl ReplayCache for RedisStore {
         let shared = Arc::clone(&self.shared);
         self.carry(async move { shared.note_use(used, max).await })
     }
+
+    fn take_back(&self, used: UsedSignature) -> BoxFuture<'_, Result<(), StoreError>> {
+        let shared = Arc::clone(&self.shared);
+        self.carry(async move { shared.take_back(used).await })
+    }
 }
 
 impl AccountStore for RedisStore {
