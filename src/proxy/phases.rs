@@ -376,6 +376,10 @@ async fn admit(call: &mut Call, sold: &Sold) -> Result<(), Rejection> {
     }
     let refused = |error| Rejection::quota(&error, &sold.product.id, sold.product.buy_url.as_deref());
     let open = call.core.meter.admit(&pool, call.waited).await.map_err(refused)?;
+    if let Err(refused) = limits::weigh(call, open.unit_worth(), sold) {
+        call.core.meter.give_back(open);
+        return Err(refused);
+    }
     call.open = Some(open.within(call.budget.take()));
     Ok(())
 }

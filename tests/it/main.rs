@@ -28,6 +28,7 @@ mod languages;
 mod limits;
 mod llm;
 mod metering;
+mod money;
 mod networks;
 mod operating;
 mod redis;

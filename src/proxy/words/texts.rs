@@ -111,8 +111,8 @@ texts! {
     CALLS_AT_ONE_TIME: "{limit} calls at one time", "同时 {limit} 次调用";
     TRY_AGAIN_IN: "try again in {wait} s", "请在 {wait} 秒后重试";
     WHEN_ONE_HAS_ENDED: "try again when one of them has ended", "请在其中一次调用结束后重试";
-    BUDGET_USED_UP: "the API key's budget of {amount} {how} is used up; {renewed}ask the account's owner for a larger one, or use another key", "该 API Key {how} {amount}的预算已用完，{renewed}请联系账户所有者提高预算，或更换其他 API Key";
-    UNITS: "{units} units", "{units} 个计量单位";
+    UNITS_USED_UP: "the API key's budget of {units} units {how} is used up; {renewed}ask the account's owner for a larger one, or use another key", "该 API Key {how} {units} 个计量单位的预算已用完，{renewed}请联系账户所有者提高预算，或更换其他 API Key";
+    MONEY_USED_UP: "the API key's budget of {money} {how} does not cover this call: {left} is left; {renewed}ask the account's owner for a larger one, or use another key", "该 API Key {how} {money} 的预算不足以支付本次调用，剩余 {left}，{renewed}请联系账户所有者提高预算，或更换其他 API Key";
     A_DAY: "a day", "每天";
     A_MONTH: "a month", "每月";
     IN_ALL: "in all", "总计";
