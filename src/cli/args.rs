@@ -11,8 +11,10 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use jiff::Timestamp;
 
+use crate::adapter::clock::SystemEntropy;
 use crate::domain::id::{AccountId, CommandId, KeyId, OfferId, PackageId, ProductId, ProjectId};
 use crate::domain::network::Network;
+use crate::service::accounts::command_from;
 use crate::simulate::Safeguard;
 
 /// Tollgate: a reverse proxy that sells API calls
@@ -339,9 +341,16 @@ pub struct AdminAccess {
 /// Makes asking again safe.
 #[derive(Debug, Clone, Args)]
 pub struct Idempotency {
-    /// The same key is done once: repeat it to ask again after a failure
+    /// The same key is done once: repeat it to ask again after a failure. Left out, one is made, and a failure names it
     #[arg(long, value_name = "KEY", value_parser = CommandId::new)]
-    pub idempotency_key: Option<CommandId>,
+    idempotency_key: Option<CommandId>,
+}
+
+impl Idempotency {
+    /// The key that was given, else a new one.
+    pub fn key(self) -> CommandId {
+        self.idempotency_key.unwrap_or_else(|| command_from(&SystemEntropy))
+    }
 }
 
 /// Accounts.
