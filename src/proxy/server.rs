@@ -185,9 +185,13 @@ impl Core {
     async fn end_abandoned(&self) {
         loop {
             self.abandoned_any.notified().await;
-            let calls = std::mem::take(&mut *self.abandoned.borrow_mut());
-            calls.into_iter().for_each(|call| call.finish(Ending::ClientGone));
+            self.end_as(Ending::ClientGone);
         }
+    }
+
+    fn end_as(&self, ending: Ending) {
+        let calls = std::mem::take(&mut *self.abandoned.borrow_mut());
+        calls.into_iter().for_each(|call| call.finish(ending));
     }
 
     async fn sweep(&self) {
@@ -390,14 +394,15 @@ async fn run_core(
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
         }
     }
-    connections.shutdown().await; // what is still open now is cut off
+    // What is still open now is cut off: its client is not gone.
+    ending.abort();
+    core.end_as(Ending::ClientGone);
+    connections.shutdown().await;
     let mut streams = core.streams.take();
     streams.shutdown().await;
     sweeping.abort();
-    ending.abort();
     charging.abort();
-    let cut_off = std::mem::take(&mut *core.abandoned.borrow_mut());
-    cut_off.into_iter().for_each(|call| call.finish(Ending::Interrupted));
+    core.end_as(Ending::Interrupted);
     if let Some(access) = &core.access {
         access.flush();
     }

@@ -24,6 +24,30 @@ async fn a_killed_gateways_journal_settles_what_it_used() {
 }
 
 #[tokio::test]
+async fn a_run_is_settled_once_its_own_use_is_booked() {
+    let world = World::new();
+    let one = world.gateway("gw-1").await;
+    one.buy(2).await;
+    one.call().await.unwrap();
+    let disk = one.kill();
+    let idle = Incarnation { gateway: GatewayId::new("gw-1").unwrap(), number: 2 };
+    disk.begin(idle.clone());
+    disk.end(&idle);
+    let by = Incarnation { number: 3, ..idle };
+    let (journal, store) = (disk.begin(by.clone()), world.store.clone());
+    let desk = Desk::new(store, Arc::new(SystemClock), Arc::new(SystemEntropy), by);
+    let runs: Arc<dyn EarlierRuns> = journal;
+    let found = recover(&runs, &desk, &Unbooked::default(), Some(Duration::ZERO)).await.unwrap();
+    assert_eq!((found.runs, found.left), (2, 1));
+    let unsettled = |runs: &Arc<dyn EarlierRuns>| {
+        runs.unsettled().unwrap().into_iter().map(|run| run.incarnation.number).collect::<Vec<_>>()
+    };
+    assert_eq!(unsettled(&runs), [1]);
+    recover(&runs, &desk, &Unbooked::default(), None).await.unwrap();
+    assert!(unsettled(&runs).is_empty());
+}
+
+#[tokio::test]
 async fn a_start_that_does_not_wait_for_the_books_refuses_no_call_for_what_an_earlier_run_held() {
     let world = World::new();
     let one = world.gateway("gw-1").await;
@@ -33,7 +57,7 @@ async fn a_start_that_does_not_wait_for_the_books_refuses_no_call_for_what_an_ea
     one.meter.give_back(second);
     assert_eq!(world.package().await.free, Units::ZERO, "both are leased");
     let disk = one.kill();
-    let again = World::start_on(world.store.clone(), ("gw-1", 2), &disk, Some(Instant::now())).await;
+    let again = World::start_on(world.store.clone(), ("gw-1", 2), &disk, Some(Duration::ZERO)).await;
     assert_eq!(world.package().await.free, Units::ZERO, "nothing is booked yet");
     assert_eq!(again.sell_out().await, 1);
     again.stop().await;
