@@ -12,16 +12,18 @@ use http::header::{self, HeaderName};
 use http::request::Parts;
 use http::response::Parts as AnswerParts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
-use hyper::body::{Body, Incoming};
+use http_body::Body;
+use hyper::body::Incoming;
 
 use super::body::{AnswerBody, FirstFrame, Tap, TapParts};
 use super::catalog::{Shelf, Sold};
 use super::client::named_by_header;
+use super::client_body::ClientBody;
 use super::conn::Conn;
 use super::context::{Call, CallGuard};
 use super::forward::{Outgoing, exchange};
-use super::identify::{Pending, accept_once, check_product, identify, needs_body, verify};
-use super::rejection::{Code, Rejection};
+use super::identify::{Pending, accept_once, check_product, identify, needs_body, served_nothing, verify};
+use super::rejection::{Code, Rejection, Shape};
 use super::request_body::{RequestBody, Share, UploadState, UploadTimeouts};
 use super::route::{self, Route};
 use super::seller::{Link, Seller};
@@ -52,7 +54,7 @@ pub async fn serve(
     core: Rc<Core>,
     conn: Rc<Conn>,
     refused: Option<HeadFault>,
-    request: Request<Incoming>,
+    request: Request<ClientBody>,
 ) -> Response<AnswerBody> {
     let named = named_by_header(&conn.client, request.headers(), &core.shared.proxies);
     let mut call = begin(core, conn, &request);
@@ -71,7 +73,7 @@ pub async fn serve(
     answer
 }
 
-fn begin(core: Rc<Core>, conn: Rc<Conn>, request: &Request<Incoming>) -> Call {
+fn begin(core: Rc<Core>, conn: Rc<Conn>, request: &Request<ClientBody>) -> Call {
     core.shared.metrics.calls_open.inc();
     let (head, arrived) = (request.headers(), core.shared.clock.now());
     let own = || core.next_request_id();
@@ -85,6 +87,7 @@ fn begin(core: Rc<Core>, conn: Rc<Conn>, request: &Request<Incoming>) -> Call {
         method: request.method().clone(),
         path: request.uri().path().to_owned(),
         origin: cors::origin(head),
+        anthropic: head.contains_key("anthropic-version"),
         language: Language::preferred(head.get_all(header::ACCEPT_LANGUAGE).iter().map(HeaderValue::as_bytes)),
         sold: None,
         scheme: None,
@@ -108,7 +111,7 @@ fn begin(core: Rc<Core>, conn: Rc<Conn>, request: &Request<Incoming>) -> Call {
     }
 }
 
-async fn serve_checked(guard: &mut CallGuard, request: Request<Incoming>) -> Result<Response<AnswerBody>, Rejection> {
+async fn serve_checked(guard: &mut CallGuard, request: Request<ClientBody>) -> Result<Response<AnswerBody>, Rejection> {
     let Some(call) = guard.call() else { return Err(gone()) };
     let shelf = Arc::clone(&call.core.shelf());
     let (parts, incoming) = request.into_parts();
@@ -151,16 +154,16 @@ async fn serve_checked(guard: &mut CallGuard, request: Request<Incoming>) -> Res
     let body = read_body(call, (&shelf, sold), &parts, incoming, pending).await?;
     let sold = call.sold.clone().ok_or_else(gone)?;
     let _held = body.held;
+    let target = seller_uri(&sold, &path)?;
     accept_once(call, Some(&sold)).await?;
-    limits::pass(call, &sold)?;
-    if let Err(refused) = admit(call, &sold).await {
-        limits::give_back(call);
+    if let Err(refused) = let_in(call, &sold).await {
+        served_nothing(call).await;
         return Err(refused);
     }
     let seller = call.core.seller(&sold);
     let mut request = Request::new(body.body);
     *request.method_mut() = parts.method;
-    *request.uri_mut() = seller_uri(&sold, &path)?;
+    *request.uri_mut() = target;
     *request.headers_mut() = parts.headers;
     headers::to_seller(request.headers_mut(), &sold, &call.client().text, &call.request_id);
     let streamed_up = body.upload.is_some();
@@ -181,7 +184,7 @@ enum Arrived {
     /// Whole, for its hash.
     Read(Hashed),
     /// Not at all.
-    Waiting(Incoming),
+    Waiting(ClientBody),
 }
 
 /// Reads the body if a signature covers it, and checks the signature. `max` bounds what is read.
@@ -189,7 +192,7 @@ async fn arrive(
     call: &mut Call,
     (sold, max): (Option<&Sold>, u64),
     head: &Parts,
-    incoming: Incoming,
+    incoming: ClientBody,
     pending: Option<Pending<'_>>,
 ) -> Result<Arrived, Rejection> {
     let covered = needs_body(pending.as_ref(), sold);
@@ -224,7 +227,7 @@ async fn read_body(
     call: &mut Call,
     (shelf, sold): (&Shelf, Option<Arc<Sold>>),
     head: &Parts,
-    incoming: Incoming,
+    incoming: ClientBody,
     pending: Option<Pending<'_>>,
 ) -> Result<ReadyBody, Rejection> {
     let llm = sold.as_ref().is_none_or(|sold| sold.llm);
@@ -251,7 +254,7 @@ async fn read_model(
     call: &mut Call,
     (shelf, sold): (&Shelf, Option<Arc<Sold>>),
     head: &Parts,
-    incoming: Incoming,
+    incoming: ClientBody,
     pending: Option<Pending<'_>>,
 ) -> Result<ReadyBody, Rejection> {
     if head.headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
@@ -306,7 +309,7 @@ fn name_end_user(call: &mut Call, sold: &Sold, head: &HeaderMap) {
 }
 
 /// A body that is handed on unread.
-fn unread(call: &Call, sold: &Sold, incoming: Incoming, has_body: bool) -> ReadyBody {
+fn unread(call: &Call, sold: &Sold, incoming: ClientBody, has_body: bool) -> ReadyBody {
     if !has_body {
         return ReadyBody { body: RequestBody::whole(Bytes::new()), upload: None, held: None };
     }
@@ -350,6 +353,16 @@ fn may_be_json(head: &HeaderMap) -> bool {
     let kind = head.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let other = ["multipart/", "audio/", "image/", "video/", "application/octet-stream"];
     !other.iter().any(|other| kind.get(..other.len()).is_some_and(|kind| kind.eq_ignore_ascii_case(other)))
+}
+
+/// Asks the limits, then for quota. What is refused has used neither.
+async fn let_in(call: &mut Call, sold: &Sold) -> Result<(), Rejection> {
+    limits::pass(call, sold)?;
+    let admitted = admit(call, sold).await;
+    if admitted.is_err() {
+        limits::give_back(call);
+    }
+    admitted
 }
 
 /// Sets quota aside, if the product is metered.
@@ -529,11 +542,11 @@ fn own_answer(call: &mut Call, mut response: Response<AnswerBody>) -> Response<A
 }
 
 fn reject(guard: &mut CallGuard, rejection: &Rejection) -> Response<AnswerBody> {
-    let Some(call) = guard.call() else { return rejection.answer("", true, Language::English) };
+    let Some(call) = guard.call() else { return rejection.answer("", Shape::OpenAi, Language::English) };
     call.code = Some(rejection.code.name());
     call.core.rejected(rejection.code);
     call.status = Some(rejection.status());
-    let mut response = rejection.answer(call.request_id(), call.speaks_llm(), call.language);
+    let mut response = rejection.answer(call.request_id(), call.shape(), call.language);
     dress(call, response.headers_mut());
     response
 }

@@ -22,6 +22,7 @@ mod forgeries;
 mod front_door;
 mod h2;
 mod h2_malformed;
+mod h2_slow;
 mod http_api;
 mod keys;
 mod languages;
