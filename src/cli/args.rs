@@ -2,6 +2,7 @@
 
 pub mod apps;
 pub mod certificate;
+pub mod idempotency;
 pub mod limits;
 pub mod signature;
 
@@ -11,10 +12,9 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use jiff::Timestamp;
 
-use crate::adapter::clock::SystemEntropy;
-use crate::domain::id::{AccountId, CommandId, KeyId, OfferId, PackageId, ProductId, ProjectId};
+pub use self::idempotency::Idempotency;
+use crate::domain::id::{AccountId, KeyId, OfferId, PackageId, ProductId, ProjectId};
 use crate::domain::network::Network;
-use crate::service::accounts::command_from;
 use crate::simulate::Safeguard;
 
 /// Tollgate: a reverse proxy that sells API calls
@@ -336,21 +336,6 @@ pub struct AdminAccess {
     /// File with the admin token; without it the token is taken from the environment: TOLLGATE_ADMIN_TOKEN
     #[arg(long, global = true, value_name = "FILE")]
     pub admin_token_file: Option<PathBuf>,
-}
-
-/// Makes asking again safe.
-#[derive(Debug, Clone, Args)]
-pub struct Idempotency {
-    /// The same key is done once: repeat it to ask again after a failure. Left out, one is made, and a failure names it
-    #[arg(long, value_name = "KEY", value_parser = CommandId::new)]
-    idempotency_key: Option<CommandId>,
-}
-
-impl Idempotency {
-    /// The key that was given, else a new one.
-    pub fn key(self) -> CommandId {
-        self.idempotency_key.unwrap_or_else(|| command_from(&SystemEntropy))
-    }
 }
 
 /// Accounts.

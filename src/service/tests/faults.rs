@@ -326,6 +326,24 @@ async fn while_the_store_is_away_leases_go_on_and_no_call_hangs() {
 }
 
 #[tokio::test]
+async fn a_store_without_room_is_away_until_it_takes_a_report() {
+    let world = World::new();
+    let one = world.gateway("gw-1").await;
+    one.buy(10).await;
+    world.store.fail_commits([Fault::Full; 3]);
+    assert!(matches!(one.call().await, Err(AdmitError::Unavailable)));
+    one.ledger.note_store_answer(); // as a heartbeat does
+    assert!(one.ledger.store_failed_within(PATIENCE));
+    let begun = Instant::now();
+    while one.call().await.is_err() {
+        assert!(begun.elapsed() < PATIENCE, "no call is served again");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    assert!(!one.ledger.store_failed_within(PATIENCE));
+    assert_eq!(one.sell_out().await, 9);
+}
+
+#[tokio::test]
 async fn a_command_whose_outcome_is_unknown_is_done_once_the_store_answers() {
     for fault in [Fault::NotWritten, Fault::ReplyLost] {
         let world = World::new();
