@@ -30,6 +30,8 @@ const FIRST_LIFE: &str = "memory-1";
 pub enum Fault {
     /// The store does not do it.
     NotWritten,
+    /// The store has no room for it.
+    Full,
     /// The store does it, the reply is lost.
     ReplyLost,
     /// Someone else was faster.
@@ -208,6 +210,9 @@ impl MemoryStore {
         let lost = |text: &str| Err(StoreError::Unavailable(text.to_owned()).into());
         if fault == Some(Fault::NotWritten) {
             return lost("a fault was asked for");
+        }
+        if fault == Some(Fault::Full) {
+            return Err(StoreError::Full("a fault was asked for".to_owned()).into());
         }
         if fault == Some(Fault::Busy) {
             return Err(CommitError::Busy);

@@ -2,6 +2,7 @@
 
 pub mod apps;
 pub mod certificate;
+pub mod idempotency;
 pub mod limits;
 pub mod signature;
 
@@ -11,7 +12,8 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use jiff::Timestamp;
 
-use crate::domain::id::{AccountId, CommandId, KeyId, OfferId, PackageId, ProductId, ProjectId};
+pub use self::idempotency::Idempotency;
+use crate::domain::id::{AccountId, KeyId, OfferId, PackageId, ProductId, ProjectId};
 use crate::domain::network::Network;
 use crate::simulate::Safeguard;
 
@@ -334,14 +336,6 @@ pub struct AdminAccess {
     /// File with the admin token; without it the token is taken from the environment: TOLLGATE_ADMIN_TOKEN
     #[arg(long, global = true, value_name = "FILE")]
     pub admin_token_file: Option<PathBuf>,
-}
-
-/// Makes asking again safe.
-#[derive(Debug, Clone, Args)]
-pub struct Idempotency {
-    /// The same key is done once: repeat it to ask again after a failure
-    #[arg(long, value_name = "KEY", value_parser = CommandId::new)]
-    pub idempotency_key: Option<CommandId>,
 }
 
 /// Accounts.

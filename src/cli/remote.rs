@@ -96,7 +96,7 @@ async fn accounts(client: &Client, command: AccountsCommand, mut output: Output<
     match command {
         AccountsCommand::Open { name, id, once } => {
             let body = OpenAccount { name, id };
-            let ask = Ask::send(Method::POST, "/admin/v1/accounts", once.idempotency_key.as_ref(), &body)?;
+            let ask = Ask::send(Method::POST, "/admin/v1/accounts", Some(once.key()), &body)?;
             let opened: OpenedAccount = client.ask(ask).await?;
             output.print(&opened, || format!("{}\n", opened.id))?;
         }
@@ -175,7 +175,7 @@ async fn add_key(client: &Client, wanted: KeyAdd, mut output: Output<'_>) -> Res
     let path = path_of(&account, "/keys");
     let (limits, budget) = (Limits::NONE, Budget::default());
     let body = AddKey { description, expires_at, products, models, networks, project, tags, limits, budget };
-    let added: AddedKey = client.ask(Ask::send(Method::POST, &path, once.idempotency_key.as_ref(), &body)?).await?;
+    let added: AddedKey = client.ask(Ask::send(Method::POST, &path, Some(once.key()), &body)?).await?;
     let id = &added.view.id;
     output.print(&added, || added.key.as_ref().map(|key| format!("{key}\n")).unwrap_or_default())?;
     match added.key {
@@ -212,7 +212,7 @@ async fn packages(client: &Client, command: PackagesCommand, mut output: Output<
         PackagesCommand::Add { account, offer, valid_from, project, tags, once } => {
             let path = path_of(&account, "/packages");
             let body = AddPackage { offer, valid_from, project, tags: tags_of(tags)? };
-            let ask = Ask::send(Method::POST, &path, once.idempotency_key.as_ref(), &body)?;
+            let ask = Ask::send(Method::POST, &path, Some(once.key()), &body)?;
             let added: PackageView = client.ask(ask).await?;
             output.print(&added, || packages_text(std::slice::from_ref(&added)))?;
         }
@@ -223,7 +223,7 @@ async fn packages(client: &Client, command: PackagesCommand, mut output: Output<
         PackagesCommand::Resolve(ResolveArgs { account, package, units, used, once, .. }) => {
             let path = path_of(&account, &format!("/packages/{package}/resolve"));
             let body = ResolveSuspense { units, used };
-            let ask = Ask::send(Method::POST, &path, once.idempotency_key.as_ref(), &body)?;
+            let ask = Ask::send(Method::POST, &path, Some(once.key()), &body)?;
             let resolved: PackageView = client.ask(ask).await?;
             output.print(&resolved, || packages_text(std::slice::from_ref(&resolved)))?;
         }

@@ -192,12 +192,17 @@ impl Core {
     async fn end_abandoned(&self) {
         loop {
             self.abandoned_any.notified().await;
-            let calls = std::mem::take(&mut *self.abandoned.borrow_mut());
-            calls.into_iter().for_each(|call| {
-                let ending = call.left();
-                call.finish(ending);
-            });
+            self.end_left();
         }
+    }
+
+    /// Ends the calls whose client has left.
+    fn end_left(&self) {
+        let calls = std::mem::take(&mut *self.abandoned.borrow_mut());
+        calls.into_iter().for_each(|call| {
+            let ending = call.left();
+            call.finish(ending);
+        });
     }
 
     /// What is left of a body that nobody reads any more; read by the core's own task.
@@ -424,11 +429,13 @@ async fn run_core(
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
         }
     }
-    connections.shutdown().await; // what is still open now is cut off
+    // What is still open now is cut off: its client is not gone.
+    ending.abort();
+    core.end_left();
+    connections.shutdown().await;
     let mut streams = core.streams.take();
     streams.shutdown().await;
     sweeping.abort();
-    ending.abort();
     reading.abort();
     charging.abort();
     let cut_off = std::mem::take(&mut *core.abandoned.borrow_mut());

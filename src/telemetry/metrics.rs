@@ -394,7 +394,7 @@ impl Metrics {
             journal: JournalMetrics::new(&declare)?,
             access_dropped: declare.counter(
                 "tollgate_access_log_dropped_total",
-                "Access log lines dropped because their sink was too slow.",
+                "Access log lines that their sink did not take: it failed, or was too slow.",
             )?,
             reload_success: declare.gauge(
                 "tollgate_config_reload_success",

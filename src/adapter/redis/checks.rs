@@ -115,7 +115,9 @@ impl Checks {
         }
         match self.unreachable(error) {
             Down::Away(_) => Down::Away(match Fault::of(error, self.timeout) {
-                Fault::Away(text) | Fault::Foreign(text) => format!("the store's server {}: {text}", self.place),
+                Fault::Away(text) | Fault::Full(text) | Fault::Foreign(text) => {
+                    format!("the store's server {}: {text}", self.place)
+                }
                 Fault::Forgotten => "the server forgets scripts at once".to_owned(),
             }),
             refused @ Down::Refused(_) => refused,

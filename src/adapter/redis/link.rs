@@ -120,7 +120,10 @@ impl Link {
                     }
                 }
             }
-            return Err(Fault::of(&error, self.timeout));
+            let fault = Fault::of(&error, self.timeout);
+            // The client of a Cluster repeats commands by itself.
+            let repeated = after > 0 || matches!(wire, Wire::Cluster(_));
+            return Err(if repeated { fault.of_repeated() } else { fault });
         }
     }
 

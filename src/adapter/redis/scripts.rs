@@ -83,7 +83,10 @@ impl Scripts {
             return link.ask_with(&command("EVAL", &at(script.text(), &**clock)), patience).await;
         }
         match link.ask_with(&command("EVALSHA", script.hash()), patience).await {
-            Err(Fault::Forgotten) => link.ask_with(&command("EVAL", script.text()), patience).await,
+            Err(Fault::Forgotten) => {
+                let answer = link.ask_with(&command("EVAL", script.text()), patience).await;
+                answer.map_err(Fault::of_repeated) // an earlier server may have known it, on a connection that broke
+            }
             answer => answer,
         }
     }

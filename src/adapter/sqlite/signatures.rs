@@ -79,15 +79,20 @@ impl UsedSignatures {
     /// Notes uses, and takes them back, in one transaction; then answers.
     pub(super) fn write_group(&mut self, db: &mut Connection, jobs: Vec<Job>, now: Timestamp) {
         let answers = self.try_group(db, &jobs, now);
-        let failed = answers.as_ref().err().map(ToString::to_string);
-        if failed.is_some() {
-            self.rows = None;
-        }
-        self.recorded |= failed.is_none();
-        let mut answers = answers.unwrap_or_default().into_iter();
-        for job in jobs {
-            let failed = || StoreError::Unavailable(failed.clone().unwrap_or_default());
-            let _ = job.answer.send(answers.next().ok_or_else(failed)); // fails when whoever asked has gone
+        match answers {
+            Ok(answers) => {
+                self.recorded = true;
+                for (job, answer) in jobs.into_iter().zip(answers) {
+                    let _ = job.answer.send(Ok(answer)); // fails when whoever asked has gone
+                }
+            }
+            Err(error) => {
+                self.rows = None;
+                let error = StoreError::from(error);
+                for job in jobs {
+                    let _ = job.answer.send(Err(error.clone())); // as above
+                }
+            }
         }
     }
 

@@ -97,7 +97,7 @@ texts! {
     ASK_THE_OPERATOR: "ask the operator for a new one", "请联系运营方购买";
     NONE_COUNTED: "calls cannot be counted at the moment, so none are served; try again shortly", "暂时无法计量，已停止提供调用，请稍后重试";
     ANSWER_WITHHELD: "the call could not be counted, so its answer was withheld; it was not charged", "本次调用无法计量，响应已被拦截，未扣费";
-    ACCOUNTS_UNREAD: "accounts cannot be read at the moment; try again shortly", "暂时无法读取账户信息，请稍后重试";
+    ACCOUNTS_UNREAD: "the store of accounts cannot be used at the moment; try again shortly", "账户存储暂时不可用，请稍后重试";
 
     // Limits and budgets.
     LIMITED: "{whose} {what}, and these are used up; {next}, or ask the operator for more", "{whose}{what}，现已用完，{next}，或联系运营方提高限额";

@@ -50,6 +50,10 @@ impl From<StoreError> for ExchangeError {
 }
 
 impl ExchangeError {
+    fn is_want_of_room(&self) -> bool {
+        matches!(self, Self::Store(CommitError::Store(StoreError::Full(_))))
+    }
+
     fn concerns_one_account(&self) -> bool {
         matches!(self, Self::Store(CommitError::Store(StoreError::Broken { .. }) | CommitError::TooLarge { .. }))
     }
@@ -100,6 +104,9 @@ impl Ledger {
                 pool.sync_failed();
                 self.parts.metrics.commits.failed.inc();
                 self.note_store_failure();
+                if error.is_want_of_room() {
+                    self.note_room(false);
+                }
                 tracing::warn!(account = %pool.account, product = %pool.product, %error, "the store did not take a report");
                 pool.answer(Some(Dry::Unavailable), DRY_BELIEVED);
                 return error.concerns_one_account();
@@ -285,6 +292,7 @@ impl Ledger {
         match answer {
             Ok(()) => {
                 self.parts.metrics.commits.done.inc();
+                self.note_room(true);
                 memory.known = Some(Known { pool: Stamped { stamp, value: next.clone() }, server });
                 memory.witness(stamp);
                 Ok(Committed::Done(next))

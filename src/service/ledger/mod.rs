@@ -157,6 +157,8 @@ pub struct Ledger {
     nudges: mpsc::UnboundedSender<PoolKey>,
     /// When the store last did not take a report.
     failed_at: std::sync::Mutex<Option<Instant>>,
+    /// When it last had no room for one. Unlike other failures this is not over when it answers a question.
+    full_at: std::sync::Mutex<Option<Instant>>,
     /// Whether new leases may be asked for: this gateway has checked in, and the store is open.
     open: AtomicBool,
     /// The store has turned out to be another than the one checked in with.
@@ -183,6 +185,7 @@ impl Ledger {
             pools: DashMap::new(),
             nudges,
             failed_at: std::sync::Mutex::default(),
+            full_at: std::sync::Mutex::default(),
             open: AtomicBool::new(false),
             alarm: Notify::new(),
             superseded: AtomicBool::new(false),
@@ -203,7 +206,8 @@ impl Ledger {
 
     /// Whether the store has failed within the last while.
     pub fn store_failed_within(&self, recent: Duration) -> bool {
-        locked(&self.failed_at).is_some_and(|at| at.elapsed() < recent)
+        let within = |at: &std::sync::Mutex<Option<Instant>>| locked(at).is_some_and(|at| at.elapsed() < recent);
+        within(&self.failed_at) || within(&self.full_at)
     }
 
     /// Notes that the store has failed.
@@ -214,6 +218,11 @@ impl Ledger {
     /// Notes that the store answers again.
     pub fn note_store_answer(&self) {
         *locked(&self.failed_at) = None;
+    }
+
+    /// Notes that the store had no room for a report, or that it has taken one.
+    fn note_room(&self, room: bool) {
+        *locked(&self.full_at) = (!room).then(Instant::now);
     }
 
     /// Whether another process has taken this run's place: it may sell nothing any more.

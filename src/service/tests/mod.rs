@@ -108,19 +108,19 @@ impl World {
         Self::start_on(self.store.clone(), (name, number), disk, None).await
     }
 
-    /// Starts a run that waits for the books of earlier ones until then at most.
+    /// Starts a run that waits so long at most for the books of earlier ones.
     async fn start_on(
         store: Arc<dyn AccountStore>,
         (name, number): (&str, u64),
         disk: &Arc<MemoryDisk>,
-        until: Option<Instant>,
+        patience: Option<Duration>,
     ) -> Gateway {
         let by = Incarnation { gateway: GatewayId::new(name).unwrap(), number };
         let journal = disk.begin(by.clone());
         let runs: Arc<dyn EarlierRuns> = journal.clone();
         let desk = Desk::new(store, Arc::new(SystemClock), Arc::new(SystemEntropy), by.clone());
         let unbooked = Arc::new(Unbooked::default());
-        recover(&runs, &desk, &unbooked, until).await.unwrap();
+        recover(&runs, &desk, &unbooked, patience).await.unwrap();
         let metrics = Metrics::new().unwrap();
         let parts = Parts { desk: desk.clone(), grants: journal.writer(0), metrics: metrics.clone(), unbooked };
         let (ledger, nudges) = Ledger::new(parts);
