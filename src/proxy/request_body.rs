@@ -53,8 +53,10 @@ pub struct UploadTimeouts {
 /// How far an upload has come; the call looks at it when the exchange fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UploadState {
-    /// The client is still sending.
-    Open,
+    /// The client's next part is waited for.
+    Waiting,
+    /// The seller has not taken what is there, or has not asked for the rest.
+    HandedOn,
     /// All of it has been handed on.
     Done,
     /// The client broke off, or sent what is no body.
@@ -74,7 +76,7 @@ impl RequestBody {
 
     /// A body that is streamed. The cell tells how far it came.
     pub fn streamed(incoming: Incoming, conn: Rc<Conn>, timeouts: UploadTimeouts) -> (Self, Rc<Cell<UploadState>>) {
-        let state = Rc::new(Cell::new(UploadState::Open));
+        let state = Rc::new(Cell::new(UploadState::HandedOn));
         let (patience, seller_timeout) = (Patience::new(timeouts.client), timeouts.seller);
         let upload = Upload { incoming, conn, patience, seller_timeout, waiting: false, state: Rc::clone(&state) };
         (Self::Streamed(Box::new(upload)), state)
@@ -133,6 +135,7 @@ impl Upload {
             let Poll::Ready(next) = Pin::new(&mut self.incoming).poll_frame(cx) else {
                 if !self.waiting {
                     self.waiting = true;
+                    self.state.set(UploadState::Waiting);
                     self.conn.set_call_deadline(self.patience.wait(Instant::now()));
                 }
                 return Poll::Pending;
@@ -140,10 +143,14 @@ impl Upload {
             let now = Instant::now();
             self.conn.set_call_deadline(now + self.seller_timeout);
             self.waiting = false;
+            self.state.set(UploadState::HandedOn);
             match next {
                 Some(Ok(frame)) => {
                     self.patience.came(frame.data_ref().map_or(0, Bytes::len), now);
                     if frame.is_data() {
+                        if self.incoming.is_end_stream() {
+                            self.state.set(UploadState::Done); // the engine need not ask for more
+                        }
                         return Poll::Ready(Some(Ok(frame)));
                     } // trailers end here
                 }

@@ -14,6 +14,7 @@ use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::task::AbortHandle;
 use tokio_rustls::TlsConnector;
 
 use super::catalog::Sold;
@@ -39,7 +40,8 @@ struct Idle {
     since: Instant,
 }
 
-/// A connection to a seller.
+/// A connection to a seller. It ends with this, whatever is still to be written to a seller that does not read: whoever has
+/// not got all of an answer keeps it.
 #[derive(Debug)]
 pub struct Link {
     /// Sends a request on it.
@@ -47,6 +49,13 @@ pub struct Link {
     received: Rc<Cell<u64>>,
     /// Whether it has served a call before.
     pub reused: bool,
+    connection: AbortHandle,
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
 }
 
 impl Link {
@@ -114,10 +123,10 @@ async fn start<T: AsyncRead + AsyncWrite + Unpin + 'static>(stream: T) -> io::Re
     let io = TokioIo::new(Counted { stream, received: Rc::clone(&received) });
     let engine = http1::Builder::new().max_buf_size(BUFFER_BYTES_MAX).handshake(io).await;
     let (sender, connection) = engine.map_err(io::Error::other)?;
-    // Ends when the seller closes, or when the sender and the answer's body are dropped. Its error, if any, reaches
-    // the call through them.
-    tokio::task::spawn_local(connection); // as it is: an `async` block around it would have room for it twice
-    Ok(Link { sender, received, reused: false })
+    // Its error, if any, reaches the call through the sender and the answer's body. Spawned as it is: an `async` block around
+    // it would have room for it twice.
+    let connection = tokio::task::spawn_local(connection).abort_handle();
+    Ok(Link { sender, received, reused: false, connection })
 }
 
 /// Counts what is received.
