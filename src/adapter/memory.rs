@@ -340,6 +340,15 @@ impl ReplayCache for MemoryStore {
             Ok(self.answered(said).await)
         })
     }
+
+    fn take_back(&self, used: UsedSignature) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            self.now()?;
+            lock(&self.contents).signatures.remove(&used.name);
+            self.answered(()).await;
+            Ok(())
+        })
+    }
 }
 
 impl AccountStore for MemoryStore {

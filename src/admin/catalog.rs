@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 
 use super::Shared;
-use super::openapi::Guarded;
+use super::parts::Guarded;
 use super::refusal::Refusal;
 use super::wire::{ErrorBody, OfferList, OfferView, ProductList, ProductView};
 use crate::config::{Access, Meter, Product, ProductKind, Upstream};

@@ -431,6 +431,11 @@ impl PackageView {
             tags: package.tags,
         }
     }
+
+    /// Packages of several products.
+    pub(super) fn all(packages: impl IntoIterator<Item = (ProductId, Package)>) -> Vec<Self> {
+        packages.into_iter().map(|(product, package)| Self::of(product, package)).collect()
+    }
 }
 
 /// An account's packages.

@@ -7,7 +7,7 @@ use http::Method;
 use super::args::apps::{AppAdd, AppNetworks, AppsCommand, WhichApp};
 use super::args::limits::AppLimit;
 use super::client::{Ask, Client, ClientError};
-use super::remote::{Failure, Output, every_account, limits_text, networks_text, path_of, some_of};
+use super::output::{Failure, Output, every_account, limits_text, networks_text, path_of, some_of};
 use super::table::Table;
 use crate::admin::wire::apps::{
     AddApp, AddCode, AddedCode, AllowNetworks, AppList, AppView, AppWithSecret, ResealedView, RotateSecret,

@@ -276,23 +276,9 @@ mod tests {
     }
 
     fn key(number: usize) -> ApiKey {
-        ApiKey {
-            id: KeyId::new(&format!("k-{number}")).unwrap(),
-            hash: KeyHash([u8::try_from(number).unwrap(); 32]),
-            hint: "sk-tg-ab…yz".into(),
-            former: Vec::new(),
-            description: "first".into(),
-            created_at: start(),
-            expires_at: None,
-            disabled: false,
-            products: None,
-            models: None,
-            networks: None,
-            project: ProjectId::default(),
-            tags: Tags::default(),
-            limits: Limits::NONE,
-            budget: Default::default(),
-        }
+        let id = KeyId::new(&format!("k-{number}")).unwrap();
+        let hash = KeyHash([u8::try_from(number).unwrap(); 32]);
+        ApiKey { description: "first".into(), ..ApiKey::new(id, hash, "sk-tg-ab…yz".into(), start()) }
     }
 
     fn product() -> ProductId {

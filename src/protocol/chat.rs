@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 
+use bytes::Bytes;
 use serde::Serialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -111,12 +112,12 @@ pub fn begins_like_an_object(body: &[u8]) -> bool {
     body.iter().find(|byte| !passed_over(byte)) == Some(&b'{')
 }
 
-/// Returns the body with the model's name replaced: only the value's own bytes change.
+/// Returns the body with the model's name replaced, as what is before, the name, and what is after: only the value's own bytes change.
 /// `field` is what [`read_request`] found in this very body.
-pub fn replace_model(body: &[u8], field: &ModelField<'_>, name: &str) -> Vec<u8> {
+pub fn replace_model(body: &Bytes, field: &ModelField<'_>, name: &str) -> [Bytes; 3] {
     let before = body.get(..field.span.start).unwrap_or_default();
     let after = body.get(field.span.end..).unwrap_or_default();
-    [before, &json_text(name), after].concat()
+    [body.slice_ref(before), json_text(name).into(), body.slice_ref(after)]
 }
 
 fn model_field<'a>(text: &'a str, value: &'a RawValue) -> Result<ModelField<'a>, BodyFault> {
@@ -238,7 +239,7 @@ fn is_variant(key: &str, field: &str) -> bool {
 pub struct ErrorFields<'a> {
     /// What is wrong and what to do next, for people.
     pub message: &'a str,
-    /// OpenAI's `type`, such as `invalid_request_error`.
+    /// OpenAI's `type`, or Anthropic's, such as `invalid_request_error`.
     pub kind: &'a str,
     /// The request's field at fault.
     pub param: Option<&'a str>,
@@ -257,6 +258,14 @@ struct LlmError<'a> {
     error: OpenAiError<'a>,
     #[serde(flatten)]
     apig: ApigError<'a>,
+}
+
+#[derive(Serialize)]
+struct AnthropicError<'a> {
+    #[serde(rename = "type")]
+    what: &'static str,
+    #[serde(flatten)]
+    llm: LlmError<'a>,
 }
 
 #[derive(Serialize)]
@@ -280,14 +289,22 @@ impl<'a> ErrorFields<'a> {
     fn apig(&self) -> ApigError<'a> {
         ApigError { error_code: self.apig_code, error_msg: self.message, request_id: self.request_id }
     }
+
+    fn llm(&self) -> LlmError<'a> {
+        let Self { message, kind, param, code, reason, .. } = *self;
+        LlmError { error: OpenAiError { message, kind, param, code, reason }, apig: self.apig() }
+    }
 }
 
 /// Renders a refusal on an LLM route: OpenAI's shape and APIG's in one object, because the SDKs of
 /// either read only their own.
 pub fn error_body_llm(fields: &ErrorFields<'_>) -> Vec<u8> {
-    let ErrorFields { message, kind, param, code, reason, .. } = *fields;
-    let error = OpenAiError { message, kind, param, code, reason };
-    json_text(&LlmError { error, apig: fields.apig() })
+    json_text(&fields.llm())
+}
+
+/// Renders a refusal for Anthropic's SDKs, whose `kind` is one of theirs.
+pub fn error_body_anthropic(fields: &ErrorFields<'_>) -> Vec<u8> {
+    json_text(&AnthropicError { what: "error", llm: fields.llm() })
 }
 
 /// Renders a refusal on any other route: APIG's shape.
@@ -500,7 +517,7 @@ mod tests {
             (r#"{"é":"é","model":"é"}"#, "通", r#"{"é":"é","model":"通"}"#),
         ] {
             let field = read_request(body.as_bytes()).unwrap().model.unwrap();
-            let replaced = replace_model(body.as_bytes(), &field, name);
+            let replaced = replace_model(&Bytes::from_static(body.as_bytes()), &field, name).concat();
             assert_eq!(String::from_utf8(replaced).unwrap(), expected);
         }
     }
@@ -520,6 +537,7 @@ mod tests {
             String::from_utf8(error_body_llm(&fields)).unwrap(),
             r#"{"error":{"message":"the key is \"unknown\"","type":"invalid_request_error","param":null,"code":"invalid_api_key","reason":"api_key_expired"},"error_code":"APIG.0303","error_msg":"the key is \"unknown\"","request_id":"r-1"}"#
         );
+        assert!(String::from_utf8(error_body_anthropic(&fields)).unwrap().starts_with(r#"{"type":"error","error":{"#));
         let fields = ErrorFields { param: Some("model"), code: None, message: "no\n", ..fields };
         assert_eq!(
             String::from_utf8(error_body_llm(&fields)).unwrap(),
@@ -534,16 +552,17 @@ mod tests {
     proptest! {
         #[test]
         fn a_replaced_model_reads_back_and_nothing_else_changes(old in "\\PC*", new in "\\PC*", tail in "\\PC*") {
-            let body = format!(
+            let body = Bytes::from(format!(
                 "{{\"a\":{}, \"model\": {} ,\"b\":[{}]}}",
                 serde_json::json!(tail), serde_json::json!(old), serde_json::json!(tail)
-            );
-            let field = read_request(body.as_bytes()).unwrap().model.unwrap();
+            ));
+            let field = read_request(&body).unwrap().model.unwrap();
             prop_assert_eq!(field.name.as_ref(), old.as_str());
-            let replaced = replace_model(body.as_bytes(), &field, &new);
+            let replaced = Bytes::from(replace_model(&body, &field, &new).concat());
             let again = read_request(&replaced).unwrap().model.unwrap();
             prop_assert_eq!(again.name.as_ref(), new.as_str());
-            prop_assert_eq!(replace_model(&replaced, &again, &old), replace_model(body.as_bytes(), &field, &old));
+            let back = replace_model(&replaced, &again, &old).concat();
+            prop_assert_eq!(back, replace_model(&body, &field, &old).concat());
         }
 
         #[test]

@@ -3,6 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
+use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::{Rc, Weak};
@@ -287,19 +288,18 @@ impl Conn {
         self.read_expired.get()
     }
 
-    /// The client took something, or there was nothing to take.
-    pub fn wrote(&self) {
-        self.write_deadline.set(None);
-    }
-
-    /// Whether the client has taken nothing for too long, or its answer takes longer than it may; otherwise the gate is
-    /// woken when it has. Called while it takes nothing.
-    pub fn poll_write_expired(&self, cx: &Context<'_>) -> bool {
+    /// Times a client that takes nothing for too long of what is written to it, or whose answer takes longer than it may.
+    /// Takes what a write came to; gives what its caller is told. The caller is woken when the time is over.
+    pub fn timed(&self, cx: &Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if written.is_ready() {
+            self.write_deadline.set(None);
+            return written;
+        }
         self.keep_waker(cx);
         if self.write_deadline.get().is_none() {
             self.write_deadline.set(Some(Instant::now() + self.idle_timeout));
         }
-        self.write_expired.get()
+        if self.write_expired.get() { Poll::Ready(Err(io::ErrorKind::TimedOut.into())) } else { written }
     }
 
     /// The client may take until then to read the current answer.

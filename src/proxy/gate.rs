@@ -161,16 +161,6 @@ impl<S: Socket> Gate<S> {
         self.checked.extend_from_slice(HARMLESS_HEAD);
     }
 
-    /// Times a client that takes nothing of what is written to it.
-    fn timed(&self, cx: &Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if written.is_ready() {
-            self.conn.wrote();
-        } else if self.conn.poll_write_expired(cx) {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-        }
-        written
-    }
-
     /// The next bytes that the engine may see.
     fn read(&mut self, cx: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         loop {
@@ -226,7 +216,7 @@ impl<S: Socket> AsyncRead for Gate<S> {
 impl<S: Socket> AsyncWrite for Gate<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.timed(cx, written)
+        self.conn.timed(cx, written)
     }
 
     fn poll_write_vectored(
@@ -235,7 +225,7 @@ impl<S: Socket> AsyncWrite for Gate<S> {
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = joined::poll_write(&mut self.stream, cx, bytes);
-        self.timed(cx, written)
+        self.conn.timed(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -205,22 +205,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Followed<S> {
     }
 }
 
-impl<S> Followed<S> {
-    /// Times a client that takes nothing of what is written to it.
-    fn timed(&self, cx: &Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if written.is_ready() {
-            self.conn.wrote();
-        } else if self.conn.poll_write_expired(cx) {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-        }
-        written
-    }
-}
-
 impl<S: AsyncWrite + Unpin> AsyncWrite for Followed<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.timed(cx, written)
+        self.conn.timed(cx, written)
     }
 
     fn poll_write_vectored(
@@ -229,7 +217,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Followed<S> {
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = joined::poll_write(&mut self.stream, cx, bytes);
-        self.timed(cx, written)
+        self.conn.timed(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {

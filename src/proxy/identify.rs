@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderValue;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue};
 
 use super::catalog::{Shelf, Sold};
 use super::context::Call;
@@ -17,7 +17,7 @@ use super::words::{Said, texts};
 use crate::config::Access;
 use crate::domain::credential::Scheme;
 use crate::protocol::credential::{Credential, CredentialFault, Places, find_credentials};
-use crate::protocol::signature::{Claim, Payload, Policy, SeenBody, SignedRequest};
+use crate::protocol::signature::{Claim, Payload, Policy, SeenBody, SignatureFault, SignedRequest};
 use crate::service::authenticate::{AuthError, Caller, Found, Presented};
 use crate::service::replay::Signed;
 
@@ -51,8 +51,8 @@ pub async fn identify<'h>(
     let query = head.uri.query().unwrap_or_default();
     let parameter = sold.and_then(|sold| sold.product.app_code_query.as_deref());
     let llm = sold.is_none_or(|sold| sold.llm);
-    let places =
-        Places { x_api_key: llm && anthropic_shaped(path, &head.headers), query: parameter.map(|name| (query, name)) };
+    call.anthropic |= is_messages(path);
+    let places = Places { x_api_key: llm && call.anthropic, query: parameter.map(|name| (query, name)) };
     let sent = find_credentials(&head.headers, places).map_err(|fault| malformed(&fault))?;
     let Some(strongest) = sent.strongest() else {
         return match (sold, route) {
@@ -111,10 +111,9 @@ fn failed(call: &mut Call, presented: Presented<'_>, refused: Rejection) -> Reje
     }
 }
 
-/// Whether a request has the shape of Anthropic's API, whose SDKs send the key as `x-api-key`.
-fn anthropic_shaped(path: &str, headers: &HeaderMap) -> bool {
-    let messages = path.strip_prefix("/messages").is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?']));
-    messages || headers.contains_key("anthropic-version")
+/// Whether a path under an LLM product's base is one of Anthropic's API.
+fn is_messages(path: &str) -> bool {
+    path.strip_prefix("/messages").is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?']))
 }
 
 /// Notes who calls, and refuses a caller that may not call from where it does.
@@ -193,6 +192,16 @@ pub fn needs_body(pending: Option<&Pending<'_>>, sold: Option<&Sold>) -> bool {
     pending.is_some_and(|pending| !(may_be_unsigned && pending.claim.payload() == Payload::Unsigned))
 }
 
+/// Refuses a body that is not signed where it must be, before it is asked for: there is one by the head alone.
+pub fn check_payload(pending: Option<&Pending<'_>>, sold: Option<&Sold>, length: Option<u64>) -> Result<(), Rejection> {
+    let unsigned = pending.is_some_and(|pending| pending.claim.payload() == Payload::Unsigned);
+    let has_body = length.is_some_and(|length| length > 0);
+    if unsigned && has_body && needs_body(pending, sold) {
+        return Err(Rejection::signature(&SignatureFault::Unsigned));
+    }
+    Ok(())
+}
+
 /// Checks a signature; only then is its caller the call's. `sold` is the product, if the request alone names it.
 pub fn verify(
     call: &mut Call,
@@ -235,16 +244,23 @@ pub fn verify(
     }
 }
 
-/// Refuses a signature that was used before, where the product is protected from that. From here on it is used, whatever
-/// becomes of the call.
+/// Refuses a signature that was used before, where the product is protected from that. From here on it is used, unless
+/// [`served_nothing`]. Before the limits: whoever sends a used one again takes no place of theirs, and hears nothing of
+/// them.
 pub async fn accept_once(call: &mut Call, sold: Option<&Sold>) -> Result<(), Rejection> {
-    match call.signed.take() {
-        Some(signed) if sold.is_some_and(|sold| sold.product.replay_protection) => {
-            let replay = &call.core.shared.replay;
-            // Boxed, as it is rare: warm calls keep no room for it.
-            Box::pin(replay.accept(signed, call.arrived)).await.map_err(|fault| Rejection::replay(&fault))
-        }
-        Some(_) | None => Ok(()),
+    let protected = sold.is_some_and(|sold| sold.product.replay_protection);
+    let Some(signed) = call.signed.take().filter(|_| protected) else { return Ok(()) };
+    let replay = &call.core.shared.replay;
+    // Boxed, as it is rare: warm calls keep no room for it.
+    Box::pin(replay.accept(signed, call.arrived)).await.map_err(|fault| Rejection::replay(&fault))?;
+    call.signed = Some(signed);
+    Ok(())
+}
+
+/// A call is refused after its signature was accepted: the same one may be sent again.
+pub async fn served_nothing(call: &mut Call) {
+    if let Some(signed) = call.signed.take() {
+        Box::pin(call.core.shared.replay.give_back(signed)).await;
     }
 }
 

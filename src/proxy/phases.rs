@@ -19,8 +19,10 @@ use super::client::named_by_header;
 use super::conn::Conn;
 use super::context::{Call, CallGuard};
 use super::forward::{Outgoing, exchange};
-use super::identify::{Pending, accept_once, check_product, identify, needs_body, verify};
-use super::rejection::{Code, Rejection};
+use super::identify::{
+    Pending, accept_once, check_payload, check_product, identify, needs_body, served_nothing, verify,
+};
+use super::rejection::{Code, Rejection, Shape};
 use super::request_body::{RequestBody, Share, UploadState, UploadTimeouts};
 use super::route::{self, Route};
 use super::seller::{Link, Seller};
@@ -91,6 +93,7 @@ fn begin(core: Rc<Core>, conn: Rc<Conn>, request: &Request<Incoming>) -> Call {
         method: request.method().clone(),
         path: request.uri().path().to_owned(),
         origin: cors::origin(head),
+        anthropic: head.contains_key("anthropic-version"),
         language: Language::preferred(head.get_all(header::ACCEPT_LANGUAGE).iter().map(HeaderValue::as_bytes)),
         sold: None,
         scheme: None,
@@ -131,6 +134,7 @@ async fn serve_checked(guard: &mut CallGuard, request: Request<Incoming>) -> Res
         call.sold = Some(Arc::clone(sold));
     }
     let pending = identify(call, &shelf, &route, &parts).await?;
+    check_payload(pending.as_ref(), route.sold(), incoming.size_hint().exact())?;
     let (sold, path) = match route {
         Route::Models { sold, model } => {
             if pending.is_some() {
@@ -158,16 +162,16 @@ async fn serve_checked(guard: &mut CallGuard, request: Request<Incoming>) -> Res
     let body = read_body(call, (&shelf, sold), &parts, incoming, pending).await?;
     let sold = call.sold.clone().ok_or_else(gone)?;
     let _held = body.held;
+    let target = seller_uri(&sold, &path)?;
     accept_once(call, Some(&sold)).await?;
-    limits::pass(call, &sold)?;
-    if let Err(refused) = admit(call, &sold).await {
-        limits::give_back(call);
+    if let Err(refused) = let_in(call, &sold).await {
+        served_nothing(call).await;
         return Err(refused);
     }
     let seller = call.core.seller(&sold);
     let mut request = Request::new(body.body);
     *request.method_mut() = parts.method;
-    *request.uri_mut() = seller_uri(&sold, &path)?;
+    *request.uri_mut() = target;
     *request.headers_mut() = parts.headers;
     headers::to_seller(request.headers_mut(), &sold, &call.client().text, &call.request_id);
     headers::frame(&mut request);
@@ -267,6 +271,9 @@ async fn read_model(
     if head.headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
         return Err(Rejection::new(Code::EncodingUnsupported, &texts::BODY_COMPRESSED).closing());
     }
+    if let (Some(sold), true) = (&sold, head.headers.contains_key(header::EXPECT)) {
+        look_at_quota(call, sold).await?;
+    }
     let max = body_max(shelf, sold.as_deref());
     let shared = Arc::clone(&call.core.shared);
     let bounds = (max, shared.limits.body_timeout);
@@ -295,11 +302,11 @@ async fn read_model(
     }
     settle_product(call, &sold, true)?;
     name_end_user(call, &sold, &head.headers);
-    let bytes = match (&field, call.sellers_model()) {
-        (Some(field), Some(sellers)) => Bytes::from(replace_model(&bytes, field, sellers)),
-        (_, _) => bytes,
+    let body = match (&field, call.sellers_model()) {
+        (Some(field), Some(sellers)) => RequestBody::pieces(replace_model(&bytes, field, sellers)),
+        (_, _) => RequestBody::whole(bytes),
     };
-    Ok(ReadyBody { body: RequestBody::whole(bytes), upload: None, held: Some(held) })
+    Ok(ReadyBody { body, upload: None, held: Some(held) })
 }
 
 /// A tag of the buyer's own user, as a record keeps it.
@@ -363,6 +370,27 @@ fn may_be_json(head: &HeaderMap) -> bool {
     !other.iter().any(|other| kind.get(..other.len()).is_some_and(|kind| kind.eq_ignore_ascii_case(other)))
 }
 
+/// Asks the limits, then for quota. What is refused has used neither.
+async fn let_in(call: &mut Call, sold: &Sold) -> Result<(), Rejection> {
+    limits::pass(call, sold)?;
+    let admitted = admit(call, sold).await;
+    if admitted.is_err() {
+        limits::give_back(call);
+    }
+    admitted
+}
+
+/// Refuses a call without quota before its client, which waits for a word, sends its body; takes none.
+async fn look_at_quota(call: &mut Call, sold: &Sold) -> Result<(), Rejection> {
+    if call.caller.is_some() {
+        admit(call, sold).await?;
+        if let Some(open) = call.open.take() {
+            call.core.meter.give_back(open);
+        }
+    }
+    Ok(())
+}
+
 /// Sets quota aside, if the product is metered.
 async fn admit(call: &mut Call, sold: &Sold) -> Result<(), Rejection> {
     let read = call.read.take();
@@ -396,7 +424,7 @@ fn seller_uri(sold: &Sold, path: &str) -> Result<Uri, Rejection> {
 async fn answer(
     guard: &mut CallGuard,
     response: Response<Incoming>,
-    (link, keeper): (Link, Option<Rc<Seller>>),
+    (mut link, keeper): (Link, Option<Rc<Seller>>),
     sold: &Sold,
 ) -> Result<Response<AnswerBody>, Rejection> {
     let Some(call) = guard.call() else { return Err(gone()) };
@@ -432,8 +460,9 @@ async fn answer(
             // Without a body the head is the answer's end. A disk that fails changes nothing for the buyer, as in `Tap`.
             let _ = on_disk.await;
         }
-        if let Some(keeper) = keeper {
-            keeper.keep(link);
+        match keeper {
+            Some(keeper) => keeper.keep(link),
+            None => link.end(),
         }
         return Ok(Response::from_parts(head, AnswerBody::empty()));
     }
@@ -529,11 +558,11 @@ fn own_answer(call: &mut Call, mut response: Response<AnswerBody>) -> Response<A
 }
 
 fn reject(guard: &mut CallGuard, rejection: &Rejection) -> Response<AnswerBody> {
-    let Some(call) = guard.call() else { return rejection.answer("", true, Language::English) };
+    let Some(call) = guard.call() else { return rejection.answer("", Shape::OpenAi, Language::English) };
     call.code = Some(rejection.code.name());
     call.core.rejected(rejection.code);
     call.status = Some(rejection.status());
-    let mut response = rejection.answer(call.request_id(), call.speaks_llm(), call.language);
+    let mut response = rejection.answer(call.request_id(), call.shape(), call.language);
     if call.body_unread {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }

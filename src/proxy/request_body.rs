@@ -16,15 +16,40 @@ use super::conn::Conn;
 use super::patience::Patience;
 use super::spool::SpoolReader;
 
+/// Of a body above this size no copy is made, for what it holds is bounded by its length.
+const JOINED_BYTES_MAX: u64 = 64 * 1024;
+
 /// What goes to the seller.
 #[derive(Debug)]
 pub enum RequestBody {
     /// All of it; can be sent again.
     Whole(Option<Bytes>),
+    /// All of it, in pieces that are not copied into one; can be sent again.
+    Pieces(Box<Pieces>),
     /// All of it, in a file; can be sent again.
     Spooled(Box<SpoolReader>),
     /// As the client sends it; cannot. Boxed: the engine keeps room for 32 requests with each connection to a seller.
     Streamed(Box<Upload>),
+}
+
+/// A body in three pieces.
+#[derive(Debug, Clone)]
+pub struct Pieces {
+    all: [Bytes; 3],
+    sent: usize,
+}
+
+impl Pieces {
+    fn next(&mut self) -> Option<Bytes> {
+        let next = self.all.iter().enumerate().skip(self.sent).find(|(_, piece)| !piece.is_empty())?;
+        self.sent = next.0.saturating_add(1);
+        Some(next.1.clone())
+    }
+
+    fn left(&self) -> u64 {
+        let bytes: usize = self.all.iter().skip(self.sent).map(Bytes::len).sum();
+        u64::try_from(bytes).unwrap_or(u64::MAX)
+    }
 }
 
 /// A body that is handed on as it comes.
@@ -74,6 +99,15 @@ impl RequestBody {
         Self::Whole((!bytes.is_empty()).then_some(bytes))
     }
 
+    /// A body in pieces: one copy of a small one costs less than the pieces do.
+    pub fn pieces(all: [Bytes; 3]) -> Self {
+        let pieces = Pieces { all, sent: 0 };
+        if pieces.left() > JOINED_BYTES_MAX {
+            return Self::Pieces(Box::new(pieces));
+        }
+        Self::whole(pieces.all.concat().into())
+    }
+
     /// A body that is streamed. The cell tells how far it came.
     pub fn streamed(incoming: Incoming, conn: Rc<Conn>, timeouts: UploadTimeouts) -> (Self, Rc<Cell<UploadState>>) {
         let state = Rc::new(Cell::new(UploadState::HandedOn));
@@ -86,6 +120,7 @@ impl RequestBody {
     pub fn again(&self) -> Option<Self> {
         match self {
             Self::Whole(bytes) => Some(Self::Whole(bytes.clone())),
+            Self::Pieces(pieces) => Some(Self::Pieces(Box::new(Pieces { sent: 0, ..(**pieces).clone() }))),
             Self::Spooled(reader) => Some(Self::Spooled(Box::new(reader.again()))),
             Self::Streamed(_) => None,
         }
@@ -99,6 +134,7 @@ impl Body for RequestBody {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadBroken>>> {
         match &mut *self {
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Pieces(pieces) => Poll::Ready(pieces.next().map(|piece| Ok(Frame::data(piece)))),
             Self::Spooled(reader) => reader.poll(cx).map(|part| {
                 part.map(|part| {
                     part.map(Frame::data).map_err(|error| {
@@ -114,6 +150,7 @@ impl Body for RequestBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Whole(bytes) => bytes.is_none(),
+            Self::Pieces(pieces) => pieces.left() == 0,
             Self::Spooled(reader) => reader.left() == 0,
             Self::Streamed(upload) => upload.incoming.is_end_stream(),
         }
@@ -123,6 +160,7 @@ impl Body for RequestBody {
         match self {
             Self::Whole(None) => SizeHint::with_exact(0),
             Self::Whole(Some(bytes)) => SizeHint::with_exact(u64::try_from(bytes.len()).unwrap_or(u64::MAX)),
+            Self::Pieces(pieces) => SizeHint::with_exact(pieces.left()),
             Self::Spooled(reader) => SizeHint::with_exact(reader.left()),
             Self::Streamed(upload) => upload.incoming.size_hint(),
         }

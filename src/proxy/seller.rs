@@ -20,6 +20,7 @@ use tokio_rustls::TlsConnector;
 use super::catalog::Sold;
 use super::joined;
 use super::request_body::RequestBody;
+use super::socket::Socket;
 
 /// An idle connection older than this is not used: the seller may be about to close it.
 const IDLE_AGE_MAX: Duration = Duration::from_secs(60);
@@ -40,33 +41,67 @@ struct Idle {
     since: Instant,
 }
 
-/// A connection to a seller. It ends with this, whatever is still to be written to a seller that does not read: whoever has
-/// not got all of an answer keeps it.
+/// A connection to a seller. During a call it ends with this, whatever is still to be written to a seller that does not
+/// read: whoever has not got all of an answer keeps it.
 #[derive(Debug)]
 pub struct Link {
     /// Sends a request on it.
     pub sender: SendRequest<RequestBody>,
-    received: Rc<Cell<u64>>,
+    shared: Rc<Shared>,
     /// Whether it has served a call before.
     pub reused: bool,
+    state: LinkState,
     connection: AbortHandle,
+}
+
+/// What a connection and its link share.
+#[derive(Debug, Default)]
+struct Shared {
+    /// Bytes received since a request.
+    received: Cell<u64>,
+    /// Whether the connection ends with a reset.
+    reset: Cell<bool>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LinkState {
+    /// Without a call.
+    Idle,
+    /// Its call has not got all of the answer.
+    Busy,
+    /// Its call has; the seller may not have read all of the request.
+    Ended,
 }
 
 impl Drop for Link {
     fn drop(&mut self) {
-        self.connection.abort();
+        match self.state {
+            LinkState::Idle => {} // the engine ends it in order
+            LinkState::Busy => {
+                // Nobody waits for the answer: a seller hears of a reset even if it does not read.
+                self.shared.reset.set(true);
+                self.connection.abort();
+            }
+            LinkState::Ended => self.connection.abort(),
+        }
     }
 }
 
 impl Link {
     /// A request is about to be sent.
-    pub fn begin(&self) {
-        self.received.set(0);
+    pub fn begin(&mut self) {
+        self.shared.received.set(0);
+        self.state = LinkState::Busy;
+    }
+
+    /// The answer is whole.
+    pub fn end(&mut self) {
+        self.state = LinkState::Ended;
     }
 
     /// Whether the seller has sent anything since [`Link::begin`].
     pub fn answered(&self) -> bool {
-        self.received.get() > 0
+        self.shared.received.get() > 0
     }
 }
 
@@ -89,9 +124,10 @@ impl Seller {
 
     /// Keeps a connection for the next call.
     pub fn keep(&self, mut link: Link) {
+        link.end();
         let mut idle = self.idle.borrow_mut();
         if idle.len() < self.sold.product.upstream.idle_connections && !link.sender.is_closed() {
-            link.reused = true;
+            (link.reused, link.state) = (true, LinkState::Idle);
             idle.push(Idle { link, since: Instant::now() });
         }
     }
@@ -118,35 +154,44 @@ impl Seller {
     }
 }
 
-async fn start<T: AsyncRead + AsyncWrite + Unpin + 'static>(stream: T) -> io::Result<Link> {
-    let received = Rc::new(Cell::new(0));
-    let io = TokioIo::new(Counted { stream, received: Rc::clone(&received) });
+async fn start<T: Socket + 'static>(stream: T) -> io::Result<Link> {
+    let shared = Rc::<Shared>::default();
+    let io = TokioIo::new(Counted { stream, shared: Rc::clone(&shared) });
     let engine = http1::Builder::new().max_buf_size(BUFFER_BYTES_MAX).handshake(io).await;
     let (sender, connection) = engine.map_err(io::Error::other)?;
     // Its error, if any, reaches the call through the sender and the answer's body. Spawned as it is: an `async` block around
     // it would have room for it twice.
     let connection = tokio::task::spawn_local(connection).abort_handle();
-    Ok(Link { sender, received, reused: false, connection })
+    Ok(Link { sender, shared, reused: false, state: LinkState::Idle, connection })
 }
 
 /// Counts what is received.
 #[derive(Debug)]
-struct Counted<T> {
+struct Counted<T: Socket> {
     stream: T,
-    received: Rc<Cell<u64>>,
+    shared: Rc<Shared>,
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Counted<T> {
+impl<T: Socket> Drop for Counted<T> {
+    fn drop(&mut self) {
+        if self.shared.reset.get() {
+            let _ = self.stream.tcp().set_zero_linger(); // fails only if the connection has ended already
+        }
+    }
+}
+
+impl<T: Socket> AsyncRead for Counted<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = to.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, to);
         let new = to.filled().len().saturating_sub(before);
-        self.received.set(self.received.get().saturating_add(u64::try_from(new).unwrap_or(u64::MAX)));
+        let received = &self.shared.received;
+        received.set(received.get().saturating_add(u64::try_from(new).unwrap_or(u64::MAX)));
         read
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Counted<T> {
+impl<T: Socket> AsyncWrite for Counted<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }

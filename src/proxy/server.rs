@@ -189,7 +189,10 @@ impl Core {
         loop {
             self.abandoned_any.notified().await;
             let calls = std::mem::take(&mut *self.abandoned.borrow_mut());
-            calls.into_iter().for_each(|call| call.finish(Ending::ClientGone));
+            calls.into_iter().for_each(|call| {
+                let ending = call.left();
+                call.finish(ending);
+            });
         }
     }
 

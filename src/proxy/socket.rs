@@ -1,4 +1,4 @@
-//! The socket under a client's connection, whatever is spoken over it.
+//! The socket under a connection, whatever is spoken over it.
 
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
@@ -13,7 +13,7 @@ pub trait Socket: AsyncRead + AsyncWrite + Unpin {
     /// That connection.
     fn tcp(&self) -> &TcpStream;
 
-    /// Whether its client has closed or reset it, be what it sent before read or not.
+    /// Whether the other side has closed or reset it, be what it sent before read or not.
     fn is_hung_up(&self) -> bool {
         let ready = pin!(self.tcp().ready(Interest::READABLE));
         match ready.poll(&mut Context::from_waker(Waker::noop())) {
@@ -30,6 +30,12 @@ impl Socket for TcpStream {
 }
 
 impl Socket for TlsStream {
+    fn tcp(&self) -> &TcpStream {
+        self.get_ref().0
+    }
+}
+
+impl Socket for tokio_rustls::client::TlsStream<TcpStream> {
     fn tcp(&self) -> &TcpStream {
         self.get_ref().0
     }

@@ -441,6 +441,11 @@ impl Metrics {
         self.signature_uses.with_label_values(&[said.map_or("failed", SignatureUse::name)])
     }
 
+    /// The counter of used signatures that served nothing and may be used again.
+    pub fn signatures_given_back(&self) -> IntCounter {
+        self.signature_uses.with_label_values(&["given_back"])
+    }
+
     /// The counter of rejections with this code; codes come from one enum.
     pub fn rejection(&self, code: &'static str) -> IntCounter {
         self.rejections.with_label_values(&[code])

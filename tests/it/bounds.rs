@@ -387,3 +387,35 @@ async fn idle_connections_go_when_files_run_out() {
     let shed = world.admin.metrics().await.sum("tollgate_connections_shed_total", &[]);
     assert!(shed >= 1.0, "{shed}");
 }
+
+#[tokio::test]
+async fn a_large_body_is_held_once_even_if_its_model_is_renamed() {
+    let seller = Seller::by_hand().await;
+    let world =
+        World::with(seller.address, |config| product(config, "chat")["models"] = json!({ "m": "another" })).await;
+    let buyer = world.buyer(&["chat-5"]).await;
+    let size = 30 << 20;
+    let bytes = Request::chat(&buyer.key).json(&body_of(size)).bytes();
+    let mut client = world.client().await;
+    let before = world.gateway.resident_bytes();
+    let (last, most) = bytes.split_last().unwrap();
+    client.send(most).await;
+    client.send([*last]).await;
+    let mut peak = before;
+    let arrived = async {
+        loop {
+            tokio::select! {
+                exchange = seller.next() => return exchange,
+                () = tokio::time::sleep(Duration::from_millis(1)) => peak = peak.max(world.gateway.resident_bytes()),
+            }
+        }
+    };
+    let mut exchange = within("the body arrives", arrived).await;
+    assert!(
+        exchange.seen.text().starts_with(r#"{"model":"another","x":"xxx"#) && exchange.seen.body.bytes.len() > size
+    );
+    exchange.send(plain(200, "{}")).await;
+    client.answer("POST").await.expect(200);
+    let grown = peak.max(world.gateway.resident_bytes()) - before;
+    assert!(grown < 3 * u64::try_from(size).unwrap() / 2, "a body of 30 MiB took {grown} bytes");
+}

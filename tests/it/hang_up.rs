@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use tokio::io::Interest;
+
 use crate::harness::client::Request;
 use crate::harness::seller::{Exchange, SSE_HEAD, Seller, chunk};
 use crate::harness::world::World;
@@ -68,7 +70,7 @@ async fn an_upload_that_the_seller_does_not_read_ends_with_its_client() {
     let buyer = world.buyer(&["api-5"]).await;
     let mut client = world.client().await;
     client.send(Request::post("/api/up").bearer(&buyer.key).field("Content-Length", "1000000000").bytes()).await;
-    let mut exchange = seller.next().await;
+    let exchange = seller.next().await;
     // Until nothing moves any more: what is sent then lies unread before the gateway.
     let piece = vec![b'u'; 1 << 20];
     while tokio::time::timeout(Duration::from_millis(300), client.wire.send(&piece)).await.is_ok() {}
@@ -78,7 +80,10 @@ async fn an_upload_that_the_seller_does_not_read_ends_with_its_client() {
         (metrics.sum("tollgate_call_endings_total", &[("ending", "client_gone")]) == 1.0).then_some(())
     };
     within("the call ends", until("the ending is counted", gone)).await;
-    exchange.gateway_ends().await;
+    // Its seller hears of it though it has not read what lies before it.
+    let heard = async || exchange.wire.stream().ready(Interest::READABLE | Interest::ERROR).await.unwrap();
+    let reset = async || heard().await.is_error().then_some(());
+    within("the seller hears of it", until("the connection is reset", reset)).await;
     world.charged(0).await;
 }
 

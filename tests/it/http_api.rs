@@ -283,8 +283,10 @@ async fn a_client_that_expects_100_is_judged_before_it_sends_its_body() {
         assert_eq!(client.ends().await, End::Eof, "the body was never asked for");
     }
     // Used up: said before the body, not after it.
-    let (_, answer) = raw(&world, head("/api/x", &buyer.key), "POST").await;
-    assert_eq!((answer.status(), answer.before.len()), (429, 0));
+    for path in ["/api/x", "/v1/infers/chat/v1/x"] {
+        let (_, answer) = raw(&world, head(path, &buyer.key), "POST").await;
+        assert_eq!((answer.status(), answer.before.len()), (429, 0), "{path}");
+    }
     assert_eq!(seller.requests().len(), 2);
 }
 

@@ -1,4 +1,5 @@
-//! What a server's or the library's error means for a gateway, and what its operator can do about it.
+//! What a server's or the library's error means for a gateway, and what its operator can do about it; why a server is not
+//! used.
 
 use std::time::Duration;
 
@@ -6,6 +7,26 @@ use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 use crate::domain::id::AccountId;
 use crate::ports::account_store::StoreError;
+
+/// Why a server that was reached is not used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// It does not let us in.
+    #[error("{0}")]
+    Login(String),
+    /// It is not what is needed.
+    #[error("{0}")]
+    Unfit(String),
+}
+
+/// Why there is no connection.
+#[derive(Debug, Clone)]
+pub(super) enum Down {
+    /// The server was reached and cannot be used as it is.
+    Refused(Refusal),
+    /// It cannot be reached.
+    Away(String),
+}
 
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]

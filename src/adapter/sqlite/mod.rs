@@ -125,10 +125,10 @@ impl SqliteStore {
         answer.await.map_err(|_| ended())?
     }
 
-    async fn note(&self, used: UsedSignature, max: usize) -> Result<SignatureUse, StoreError> {
+    async fn signature(&self, used: UsedSignature, asked: signatures::Asked) -> Result<SignatureUse, StoreError> {
         let (sender, answer) = oneshot::channel();
         let commits = self.commits.as_ref().ok_or_else(only_read)?;
-        let job = Job::Use(signatures::Job { used, max, answer: sender });
+        let job = Job::Use(signatures::Job { used, asked, answer: sender });
         commits.send(job).await.map_err(|_| ended())?;
         answer.await.map_err(|_| ended())?
     }
@@ -148,7 +148,11 @@ impl Drop for SqliteStore {
 
 impl ReplayCache for SqliteStore {
     fn note_use(&self, used: UsedSignature, max: usize) -> BoxFuture<'_, Result<SignatureUse, StoreError>> {
-        Box::pin(self.note(used, max))
+        Box::pin(self.signature(used, signatures::Asked::Note { max }))
+    }
+
+    fn take_back(&self, used: UsedSignature) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move { self.signature(used, signatures::Asked::TakeBack).await.map(|_| ()) })
     }
 }
 

@@ -2,6 +2,7 @@
 
 use jiff::SignedDuration;
 
+use super::cold::Counting;
 use super::*;
 use crate::adapter::memory::Fault;
 use crate::ports::gateways::ServerId;
@@ -32,9 +33,15 @@ async fn a_start_that_does_not_wait_for_the_books_refuses_no_call_for_what_an_ea
     one.end(first);
     one.meter.give_back(second);
     assert_eq!(world.package().await.free, Units::ZERO, "both are leased");
-    let disk = one.kill();
-    let again = World::start_on(world.store.clone(), ("gw-1", 2), &disk, Some(Instant::now())).await;
+    let (disk, store) = (one.kill(), Counting::new(&world.store));
+    store.held_back.send_replace(true);
+    let again = World::start_on(store.clone(), ("gw-1", 2), &disk, Some(Instant::now())).await;
+    eventually("the check-in", || again.ledger.is_open()).await;
+    let waited = again.call().await;
+    assert!(matches!(waited, Err(AdmitError::Unavailable)), "one may be left: {waited:?}");
+    assert_eq!(again.metrics.ledger.recalls.get(), 0, "the run that holds it answers nobody");
     assert_eq!(world.package().await.free, Units::ZERO, "nothing is booked yet");
+    store.held_back.send_replace(false);
     assert_eq!(again.sell_out().await, 1);
     again.stop().await;
     world.settled(2).await;

@@ -1,5 +1,6 @@
 //! Several gateways, each with its own journal, on one store in memory that can fail: what is sold is what was bought.
 
+mod charges;
 mod cold;
 mod faults;
 mod patience;
@@ -162,6 +163,12 @@ impl World {
     }
 }
 
+/// A seller's answer that counts.
+fn answered() -> Answered<'static> {
+    let (arrived, caller, facts) = (SystemClock.now(), None, CallFacts::default());
+    Answered { request_id: "r", arrived, caller, status: 200, streamed: false, attempts: 1, facts }
+}
+
 /// Waits for a condition that the tasks bring about.
 async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
@@ -203,12 +210,8 @@ impl Gateway {
     }
 
     async fn charged(&self, mut call: OpenCall) -> OpenCall {
-        let arrived = SystemClock.now();
-        let (caller, facts) = (None, CallFacts::default());
-        let (status, streamed, attempts) = (200, false, 1);
-        let answered = Answered { request_id: "r", arrived, caller, status, streamed, attempts, facts };
         let charged = tokio::select! {
-            charged = self.meter.charge(&mut call, answered) => charged.unwrap(),
+            charged = self.meter.charge(&mut call, answered()) => charged.unwrap(),
             () = self.meter.write_charges() => None, // never ends
         };
         assert!(charged.is_some());
