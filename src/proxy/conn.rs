@@ -245,6 +245,16 @@ impl Conn {
         self.read_expired.get()
     }
 
+    /// Waits until a connection that has not come to its first request is late, or is ended for the sake of another.
+    pub async fn read_expired(&self) {
+        poll_fn(|cx| if self.poll_read_expired(cx) { Poll::Ready(()) } else { Poll::Pending }).await;
+    }
+
+    /// What stands before the first request has come: that is waited for now.
+    pub fn arrived(&self) {
+        self.await_request();
+    }
+
     /// The client took something, or there was nothing to take.
     pub fn wrote(&self) {
         self.write_deadline.set(None);
