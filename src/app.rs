@@ -6,11 +6,12 @@ mod reload;
 mod store;
 
 use std::fs::OpenOptions;
-use std::io::{self, Write};
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use futures_util::FutureExt;
 use jiff::{SignedDuration, Timestamp};
 use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
@@ -52,12 +53,15 @@ use crate::service::receipts::ReceiptDesk;
 use crate::service::recovery::{Recovered, RecoveryError, recover};
 use crate::service::replay::ReplayGuard;
 use crate::service::unbooked::Unbooked;
-use crate::telemetry::access::AccessLog;
+use crate::telemetry::access::{AccessLog, Sink};
 use crate::telemetry::metrics::Metrics;
 use crate::tls::TlsError;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1_024;
+/// What the kernel takes of an answer before it can send it, in bytes: a client that reads slowly makes it hold this much
+/// and not the megabytes of its largest buffer.
+const UNSENT_BYTES_MAX: u32 = 128 * 1024;
 /// The store's file in the data directory.
 pub const STORE_FILE: &str = "store.sqlite3";
 /// The folder of the data directory for bodies that are too large to be held in memory.
@@ -66,6 +70,8 @@ const SPOOL_DIR: &str = "spool";
 const START_BOOKS_FOR: Duration = Duration::from_secs(1);
 /// How often the journal is looked through for what can be removed.
 const TIDY_EVERY: Duration = Duration::from_secs(60);
+/// How long the end of the access log is waited for, when open calls have taken all the time that there was.
+const ACCESS_LOG_LAST: Duration = Duration::from_millis(500);
 /// How often the journal and the store are looked at, for readiness.
 const WATCH_EVERY: Duration = Duration::from_millis(250);
 /// For so long after its last failure the store is taken to be away: then calls may try it again.
@@ -141,13 +147,13 @@ impl Gateway {
         let (data_listener, admin_listener) = listeners;
         let addresses = (data_listener.local_addr()?, admin_listener.local_addr()?);
         let Door { limiter, authenticator, shelf } = Door::new(&config, &desk, (&keyring, &metrics))?;
-        let access = start_access(&config.log.access)?;
+        let access = start_access(&config.log.access, &metrics)?;
         let mut writers = run.writers().into_iter();
         let grants = writers.next().ok_or(StartError::NoWriter)?;
         let Keepers { ledger, nudges, commands, attendance, tidying } =
             Keepers::new(&config, &desk, (grants, unbooked), (&run, &metrics));
         found.suspense.iter().for_each(|((account, product), units)| ledger.note_suspense(account, product, *units));
-        let own = own_parts(writers, (&ledger, patience), access.as_ref(), &metrics);
+        let own = own_parts(writers, (&ledger, patience), access.as_ref());
         let replay =
             ReplayGuard::new(used, keyring.clone(), metrics.clone(), (patience, config.limits.used_signatures));
         let finders = (&authenticator, replay, &ledger, &limiter);
@@ -241,7 +247,8 @@ impl Gateway {
                 () = tokio::time::sleep(self.drain_timeout) => {}
             }
         };
-        if !self.server.drain(give_up).await {
+        let give_up = give_up.shared();
+        if !self.server.drain(give_up.clone()).await {
             tracing::warn!("calls were cut off that had not ended in time");
         }
         let _ = self.stop_syncing.send(true); // as above
@@ -250,7 +257,12 @@ impl Gateway {
         let _ = self.stop_attending.send(true); // as above
         let _ = self.attending.await;
         if let Some(access) = self.access {
-            access.stop();
+            let give_up = async {
+                tokio::join!(give_up, tokio::time::sleep(ACCESS_LOG_LAST));
+            };
+            if !access.stop(give_up).await {
+                tracing::warn!("the access log was not written to its end: whoever reads it has stalled");
+            }
         }
         for other in self.others {
             other.abort();
@@ -361,6 +373,7 @@ fn listen(which: &'static str, address: SocketAddr) -> Result<TcpListener, Start
         // A restart must not wait for the last run's connections to be forgotten. A port in use is refused all the same.
         socket.set_reuse_address(true)?;
         socket.set_nonblocking(true)?;
+        socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?; // for the connections, too
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
         TcpListener::from_std(socket.into())
@@ -396,7 +409,7 @@ async fn settle_earlier(
     unbooked: &Unbooked,
     metrics: &Metrics,
 ) -> Result<Recovered, StartError> {
-    let found = recover(&run.earlier(), desk, unbooked, Some(Instant::now() + START_BOOKS_FOR)).await?;
+    let found = recover(&run.earlier(), desk, unbooked, Some(START_BOOKS_FOR)).await?;
     metrics.journal.damaged_bytes.set(i64::try_from(found.damaged_bytes).unwrap_or(i64::MAX));
     if found.damaged_bytes > 0 {
         tracing::warn!(
@@ -411,12 +424,11 @@ fn own_parts(
     writers: impl Iterator<Item = Arc<dyn Journal>>,
     (ledger, patience): (&Arc<Ledger>, Duration),
     access: Option<&AccessLog>,
-    metrics: &Metrics,
 ) -> Vec<OwnParts> {
     let part = |(number, journal): (u16, Arc<dyn Journal>)| OwnParts {
         number,
         meter: Meter::new(Arc::clone(ledger), journal, patience),
-        access: access.map(|access| access.buffer(metrics.access_dropped.clone())),
+        access: access.map(AccessLog::buffer),
     };
     (0..).zip(writers).map(part).collect()
 }
@@ -465,13 +477,13 @@ fn random_id(entropy: &dyn Entropy) -> u64 {
     u64::from_le_bytes(bytes)
 }
 
-fn start_access(target: &AccessTarget) -> Result<Option<AccessLog>, StartError> {
+fn start_access(target: &AccessTarget, metrics: &Metrics) -> Result<Option<AccessLog>, StartError> {
     let named = |error| StartError::AccessLog { target: format!("{target:?}"), error };
     let sink = open_sink(target).map_err(named)?;
-    sink.map(AccessLog::start).transpose().map_err(named)
+    sink.map(|sink| AccessLog::start(sink, metrics.access_dropped.clone())).transpose().map_err(named)
 }
 
-fn open_sink(target: &AccessTarget) -> io::Result<Option<Box<dyn Write + Send>>> {
+fn open_sink(target: &AccessTarget) -> io::Result<Option<Sink>> {
     Ok(match target {
         AccessTarget::Off => None,
         AccessTarget::Stdout => Some(Box::new(io::stdout())),

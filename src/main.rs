@@ -13,7 +13,8 @@ use tollgate::cli::args::{Command, CommandsCommand, ConfigCommand};
 use tollgate::cli::store::Failure;
 use tollgate::cli::{self, EXIT_BUG, EXIT_CONFIG, EXIT_DIFFERENT, EXIT_OK, EXIT_UNAVAILABLE};
 use tollgate::config::{self, Config, LogLevel, Problems};
-use tollgate::{demo, telemetry};
+use tollgate::demo::{self, DemoError};
+use tollgate::telemetry;
 use tracing::level_filters::LevelFilter;
 
 /// A call allocates some forty times: glibc's allocator took 5 % of a core under load.
@@ -29,7 +30,7 @@ fn main() -> ExitCode {
         Command::Serve(file) => serve(&file.config),
         Command::Check(file) => check(&file.config),
         Command::Demo(args) => {
-            run(async move { demo::run(args).await.map_err(|error| complain(&error, EXIT_UNAVAILABLE)) })
+            run(async move { demo::run(args).await.map_err(|error| complain(&error, demo_code(&error))) })
         }
         Command::Config(ConfigCommand::Schema) => print(config::json_schema().as_bytes()),
         Command::Config(ConfigCommand::Print(file)) => match load(&file.config) {
@@ -175,6 +176,16 @@ fn start_code(error: &StartError) -> u8 {
         | StartError::Secret(_)
         | StartError::Redis(OpenError::Refused(Refusal::Login(_)) | OpenError::Unusable(_)) => EXIT_CONFIG,
         StartError::NoWriter | StartError::Metrics(_) => EXIT_BUG,
+    }
+}
+
+/// The same for the demo.
+fn demo_code(error: &DemoError) -> u8 {
+    match error {
+        DemoError::Io { .. } | DemoError::Tour(_) => EXIT_UNAVAILABLE,
+        DemoError::KeyFile { .. } | DemoError::Upstream(_) => EXIT_CONFIG,
+        DemoError::Config(_) => EXIT_BUG,
+        DemoError::Start(error) => start_code(error),
     }
 }
 

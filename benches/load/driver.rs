@@ -1,8 +1,9 @@
-//! The load: a closed loop (each connection sends its next call when it has its answer) and an open loop
+//! The load: a closed loop (each client makes its next call when it has its answer) and an open loop
 //! (calls fall due at a fixed rate whatever the answers do). What is not a 2xx answer read to its end is
 //! counted apart and never among the latencies.
 
 use crate::Result;
+use crate::client::Client;
 use crate::histogram::Histogram;
 use crate::stub::{SENT_DIGITS, SENT_MARK, unix_nanos};
 use crate::wire::Connection;
@@ -41,12 +42,29 @@ pub(crate) struct Tally {
 
 type Shared = Arc<Mutex<Tally>>;
 
-/// An open loop: `total` calls at `rate` a second on at most `connections` connections.
+/// An open loop: `total` calls at `rate` a second by so many clients.
 #[derive(Clone, Copy)]
 pub(crate) struct Plan {
     pub(crate) rate: u64,
     pub(crate) total: usize,
     pub(crate) connections: usize,
+}
+
+/// When calls are made.
+#[derive(Clone, Copy)]
+pub(crate) enum Pace {
+    /// Each client's next call when it has its answer, for so long or so many calls in all.
+    Closed {
+        duration: Duration,
+        calls_max: u64,
+    },
+    Open(Plan),
+}
+
+/// Clients that are open and have not begun: opening them is not measured.
+pub(crate) struct Load {
+    pub(crate) clients: Vec<Client>,
+    pub(crate) pace: Pace,
 }
 
 /// Splits a stream into events and finds when each was sent.
@@ -78,21 +96,13 @@ fn lock(tally: &Shared) -> MutexGuard<'_, Tally> {
     tally.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn connect(address: SocketAddr, count: usize) -> Result<Vec<Connection>> {
-    let mut connections = Vec::with_capacity(count);
-    for _ in 0..count {
-        connections.push(Connection::open(address).await?);
-    }
-    Ok(connections)
-}
-
-/// Makes one call and enters it into the tally, timed from `start`; opens a broken connection anew.
-async fn call(connection: &mut Connection, address: SocketAddr, request: &[u8], start: Instant, tally: &Shared) {
+/// Makes one call and enters it into the tally, timed from `start`.
+async fn call(client: &mut Client, start: Instant, tally: &Shared) {
     let mut first = None;
     let mut events = Events::default();
     let mut streaming = false;
-    let result = connection
-        .call(request, |data| {
+    let result = client
+        .call(|data| {
             if first.is_none() {
                 first = Some(start.elapsed());
                 streaming = data.starts_with(b"data:");
@@ -106,9 +116,7 @@ async fn call(connection: &mut Connection, address: SocketAddr, request: &[u8], 
     let latency = start.elapsed();
     let broken = result.is_err();
     record_answer(tally, result, latency, first);
-    if broken && let Ok(fresh) = Connection::open(address).await {
-        *connection = fresh;
-    }
+    client.settle(broken).await;
 }
 
 fn record_answer(tally: &Shared, result: Result<u16>, latency: Duration, first: Option<Duration>) {
@@ -143,26 +151,29 @@ async fn finish(mut tasks: JoinSet<()>, tally: &Shared, start: Instant) -> Resul
     Ok(tally)
 }
 
-/// Calls on every connection, one after the other, until the time is over or `calls_max` were begun.
+impl Load {
+    /// Runs it to its end.
+    pub(crate) async fn run(self) -> Result<Tally> {
+        match self.pace {
+            Pace::Closed { duration, calls_max } => closed_loop(self.clients, duration, calls_max).await,
+            Pace::Open(plan) => open_loop(self.clients, plan).await,
+        }
+    }
+}
+
+/// Every client calls, one call after the other, until the time is over or `calls_max` were begun.
 /// Calls that were begun are finished, so that every answer the stub gave can be accounted for.
-pub(crate) async fn closed_loop(
-    address: SocketAddr,
-    request: &Arc<[u8]>,
-    connections: usize,
-    duration: Duration,
-    calls_max: u64,
-) -> Result<Tally> {
-    let connections = connect(address, connections).await?;
+async fn closed_loop(clients: Vec<Client>, duration: Duration, calls_max: u64) -> Result<Tally> {
     let tally = Shared::default();
     let begun = Arc::new(AtomicU64::new(0));
     let mut tasks = JoinSet::new();
     let start = Instant::now();
-    for mut connection in connections {
-        let (request, tally, begun) = (Arc::clone(request), Arc::clone(&tally), Arc::clone(&begun));
+    for mut client in clients {
+        let (tally, begun) = (Arc::clone(&tally), Arc::clone(&begun));
         tasks.spawn(async move {
             let mut now = Instant::now();
             while now.duration_since(start) < duration && begun.fetch_add(1, Relaxed) < calls_max {
-                call(&mut connection, address, &request, now, &tally).await;
+                call(&mut client, now, &tally).await;
                 now = Instant::now();
             }
         });
@@ -170,18 +181,18 @@ pub(crate) async fn closed_loop(
     finish(tasks, &tally, start).await
 }
 
-/// Makes each call when it falls due, or as soon afterwards as a connection is free, and times it from
+/// Makes each call when it falls due, or as soon afterwards as a client is free, and times it from
 /// when it fell due: a target that stalls is charged for the calls that it kept waiting.
-pub(crate) async fn open_loop(address: SocketAddr, request: &Arc<[u8]>, plan: Plan) -> Result<Tally> {
-    let connections = connect(address, plan.connections).await?;
+async fn open_loop(clients: Vec<Client>, plan: Plan) -> Result<Tally> {
+    let count = clients.len();
     let tally = Shared::default();
     let due = Arc::new(Semaphore::new(0));
     let next = Arc::new(AtomicUsize::new(0));
     let mut tasks = JoinSet::new();
     let start = Instant::now();
     let due_time = move |index: usize| start + Duration::from_nanos(index as u64 * 1_000_000_000 / plan.rate);
-    for mut connection in connections {
-        let (request, tally) = (Arc::clone(request), Arc::clone(&tally));
+    for mut client in clients {
+        let tally = Arc::clone(&tally);
         let (due, next) = (Arc::clone(&due), Arc::clone(&next));
         tasks.spawn(async move {
             while let Ok(permit) = due.acquire().await {
@@ -190,7 +201,7 @@ pub(crate) async fn open_loop(address: SocketAddr, request: &Arc<[u8]>, plan: Pl
                 if index >= plan.total {
                     return;
                 }
-                call(&mut connection, address, &request, due_time(index), &tally).await;
+                call(&mut client, due_time(index), &tally).await;
             }
         });
     }
@@ -207,7 +218,7 @@ pub(crate) async fn open_loop(address: SocketAddr, request: &Arc<[u8]>, plan: Pl
             due.add_permits(1);
         }
         // One more for each task: the one that tells it to stop.
-        due.add_permits(plan.connections);
+        due.add_permits(count);
         slack
     });
     let tally = finish(tasks, &tally, start).await?;

@@ -1,5 +1,7 @@
 //! The load runner: puts the same calls through no proxy, nginx, a bare hyper proxy, and Tollgate plain,
-//! metered, and metered with its accounts on a Redis server, in one session on one machine, and prints their figures side by side.
+//! metered, and metered with its accounts on a Redis server, in one session on one machine, and prints their
+//! figures side by side; then metered calls by credential (Bearer key, signature, AppCode, with bodies of 1 KiB)
+//! and by transport (plain, over TLS kept and resumed, over HTTP/2 without TLS and with it).
 //!
 //! `cargo bench --bench load -- [--seconds 4] [--runs 3] [--repeats 1] [--connections 64]
 //! [--only NAME,NAME] [--quick]`
@@ -16,14 +18,17 @@
 )]
 
 mod bare;
+mod client;
 mod driver;
 mod histogram;
+mod http2;
 mod machine;
 mod process;
 mod report;
 mod scenario;
 mod stub;
 mod target;
+mod tls;
 mod tollgate;
 mod wire;
 
@@ -34,7 +39,7 @@ use rustix::process::{Signal, set_parent_process_death_signal};
 use scenario::{Amount, Session};
 use std::net::SocketAddr;
 use std::time::Duration;
-use target::{Kind, Target};
+use target::{Kind, LARGER_BYTES, SMALL_BYTES, Target};
 use tokio::signal::unix::{SignalKind, signal};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
@@ -44,7 +49,16 @@ const SETTLE_POLL: Duration = Duration::from_millis(20);
 /// Files that a process needs beside one or two for each stream.
 const FILES_SPARE: u64 = 200;
 
-const SCENARIOS: [&str; 5] = ["closed", "rate", "short", "steady", "hold"];
+/// The scenarios and the targets that take part in each.
+const SCENARIOS: [(&str, &[Kind]); 7] = [
+    ("closed", Kind::PROXIES),
+    ("credentials", Kind::CREDENTIALS),
+    ("transports", Kind::TRANSPORTS),
+    ("rate", Kind::PROXIES),
+    ("short", Kind::PROXIES),
+    ("steady", Kind::PROXIES),
+    ("hold", Kind::PROXIES),
+];
 
 /// Measures Tollgate beside nginx and a bare hyper proxy.
 #[derive(Parser)]
@@ -58,11 +72,12 @@ struct Arguments {
     /// How often a run that other processes disturbed is made again; the quieter one counts.
     #[arg(long, default_value_t = 1)]
     repeats: u8,
-    /// Targets (direct, nginx, bare, plain, metered, redis) and scenarios (closed, rate, short, steady, hold):
-    /// of each sort the named ones, or all when none is named.
+    /// Targets (direct, nginx, bare, plain, metered, redis, signed, app-code, tls, tls-resumed, h2c, h2) and
+    /// scenarios (closed, credentials, transports, rate, short, steady, hold): of each sort the named ones, or all
+    /// when none is named.
     #[arg(long, value_delimiter = ',', value_parser = known_name)]
     only: Vec<String>,
-    /// Connections of the closed loop; several make a table each.
+    /// Clients of the closed loops, a connection each but over HTTP/2; several make a table each.
     #[arg(long, value_delimiter = ',', default_value = "64")]
     connections: Vec<usize>,
     /// One short round, 200 held streams: shows that it runs, not how fast.
@@ -85,7 +100,7 @@ enum Role {
 }
 
 fn known_name(name: &str) -> std::result::Result<String, String> {
-    let known = Kind::ALL.map(Kind::name).contains(&name) || SCENARIOS.contains(&name);
+    let known = Kind::ALL.map(Kind::name).contains(&name) || SCENARIOS.iter().any(|(scenario, _)| *scenario == name);
     known.then(|| name.to_owned()).ok_or("neither a target nor a scenario".to_owned())
 }
 
@@ -107,7 +122,13 @@ impl Arguments {
     }
 
     fn wants_scenario(&self, name: &str) -> bool {
-        self.wants(&SCENARIOS, name)
+        self.wants(&SCENARIOS.map(|(name, _)| name), name)
+    }
+
+    /// Whether it is wanted, and some scenario that is wanted needs it.
+    fn wants_target(&self, kind: Kind) -> bool {
+        let needed = |(scenario, kinds): &(&str, &[Kind])| kinds.contains(&kind) && self.wants_scenario(scenario);
+        self.wants(&Kind::ALL.map(Kind::name), kind.name()) && SCENARIOS.iter().any(needed)
     }
 }
 
@@ -167,7 +188,7 @@ async fn start_targets(arguments: &Arguments, session: &Session) -> Result<(Vec<
     let (mut targets, mut failures) = (Vec::new(), Vec::new());
     for kind in Kind::ALL {
         let name = kind.name();
-        if !arguments.wants(&Kind::ALL.map(Kind::name), name) {
+        if !arguments.wants_target(kind) {
             continue;
         }
         match session.start_target(kind).await {
@@ -188,25 +209,18 @@ async fn run(arguments: &Arguments, session: &Session, targets: &[Target]) -> Re
         let connections = arguments.connections.iter().copied().max().unwrap_or_default();
         results.memory.push(session.warm_up(target, connections).await?);
     }
-    if arguments.wants_scenario("closed") {
-        for connections in &arguments.connections {
-            let rows = session.closed(targets, *connections).await?;
-            report::print_closed(*connections, &rows);
-            results.closed.push((*connections, rows));
-        }
-    }
-    let first_credential = targets.iter().position(|target| target.kind.is_credential());
-    let (compared, _) = targets.split_at(first_credential.unwrap_or(targets.len()));
+    run_calls(arguments, session, targets, &mut results).await?;
+    let proxies = among(targets, Kind::PROXIES);
     if arguments.wants_scenario("rate") {
-        results.rate = session.rate(compared).await?;
+        results.rate = session.rate(&proxies).await?;
         report::print_rate(&results.rate);
     }
     if arguments.wants_scenario("short") {
-        results.short = session.short_streams(compared).await?;
+        results.short = session.short_streams(&proxies).await?;
         report::print_short(&results.short);
     }
     if arguments.wants_scenario("steady") {
-        results.steady = session.steady_streams(compared).await?;
+        results.steady = session.steady_streams(&proxies).await?;
         report::print_steady(&results.steady);
     }
     session.read_memory_again(targets, &mut results.memory).await?;
@@ -214,10 +228,36 @@ async fn run(arguments: &Arguments, session: &Session, targets: &[Target]) -> Re
     if arguments.wants_scenario("hold") {
         let connections = arguments.connections.first().copied().unwrap_or(64);
         // A direct stream costs no proxy anything.
-        for target in compared.iter().filter(|target| target.kind != Kind::Direct) {
+        for target in proxies.iter().filter(|target| target.kind != Kind::Direct) {
             results.held.extend(session.hold(target.kind, connections).await?);
         }
         report::print_held(session.amount.held_streams, &results.held);
     }
     Ok(results)
+}
+
+/// The closed loops.
+async fn run_calls(arguments: &Arguments, session: &Session, targets: &[Target], results: &mut Results) -> Result<()> {
+    for clients in arguments.connections.iter().copied() {
+        if arguments.wants_scenario("closed") {
+            let rows = session.closed(&among(targets, Kind::PROXIES), clients, SMALL_BYTES).await?;
+            report::print_closed(clients, &rows);
+            results.closed.push((clients, rows));
+        }
+        if arguments.wants_scenario("credentials") {
+            let rows = session.closed(&among(targets, Kind::CREDENTIALS), clients, LARGER_BYTES).await?;
+            report::print_credentials(clients, &rows);
+            results.credentials.push((clients, rows));
+        }
+        if arguments.wants_scenario("transports") {
+            let rows = session.closed(&among(targets, Kind::TRANSPORTS), clients, SMALL_BYTES).await?;
+            report::print_transports(clients, &rows);
+            results.transports.push((clients, rows));
+        }
+    }
+    Ok(())
+}
+
+fn among<'a>(targets: &'a [Target], kinds: &[Kind]) -> Vec<&'a Target> {
+    targets.iter().filter(|target| kinds.contains(&target.kind)).collect()
 }

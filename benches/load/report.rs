@@ -1,16 +1,20 @@
 //! The figures as Markdown tables: medians of the runs, and the ratios that have goals. Ratios of CPU are
 //! taken within each round and then their median, as neighbours in time share the machine's mood.
 
+use crate::client::STREAMS;
 use crate::scenario::{
     FOREIGN_MAX, Held, Measure, Memory, RATE, Row, SHORT, SHORT_EVENTS, STEADY, STEADY_EVENTS_PER_SECOND,
 };
-use crate::target::Kind;
+use crate::stub::ANSWER_BYTES;
+use crate::target::{Kind, LARGER_BYTES, SMALL_BYTES};
 
 /// All that was measured; what was left out is empty.
 #[derive(Default)]
 pub(crate) struct Results {
-    /// Per number of connections.
+    /// Per number of clients.
     pub(crate) closed: Vec<(usize, Vec<Row>)>,
+    pub(crate) credentials: Vec<(usize, Vec<Row>)>,
+    pub(crate) transports: Vec<(usize, Vec<Row>)>,
     pub(crate) rate: Vec<Row>,
     pub(crate) short: Vec<Row>,
     pub(crate) steady: Vec<Row>,
@@ -53,6 +57,9 @@ fn added(rows: &[Row], kind: Kind, base: Kind, read: impl Fn(&Measure) -> f64) -
 
 /// Prints a table of runs: the given columns are medians, then what went wrong and who disturbed.
 fn print_rows(title: &str, rows: &[Row], columns: &[Column]) {
+    if rows.is_empty() {
+        return;
+    }
     println!("\n### {title}\n");
     let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
     println!("| target | {} | not 2xx | broken | lost | others' CPU, stolen (cores, worst) |", names.join(" | "));
@@ -84,15 +91,32 @@ fn mib(kib: u64) -> f64 {
     kib as f64 / 1024.0
 }
 
-pub(crate) fn print_closed(connections: usize, rows: &[Row]) {
+pub(crate) fn print_closed(clients: usize, rows: &[Row]) {
+    print_calls(&format!("Closed loop, {clients} connections"), SMALL_BYTES, rows);
+}
+
+pub(crate) fn print_credentials(clients: usize, rows: &[Row]) {
+    print_calls(&format!("Credentials, closed loop, {clients} connections"), LARGER_BYTES, rows);
+}
+
+pub(crate) fn print_transports(clients: usize, rows: &[Row]) {
+    let title = format!(
+        "Transports, closed loop, {clients} clients (tls-resumed: a new connection for each call; h2c, h2: {STREAMS} \
+         clients on a connection)"
+    );
+    print_calls(&title, SMALL_BYTES, rows);
+}
+
+fn print_calls(title: &str, bytes: usize, rows: &[Row]) {
     print_rows(
-        &format!("Closed loop, {connections} connections, 170-byte calls, 613-byte answers"),
+        &format!("{title}, {bytes}-byte calls, {ANSWER_BYTES}-byte answers"),
         rows,
         &[
             ("calls/s", &Measure::calls_per_second),
             ("p50 µs", &p50),
             ("p99 µs", &p99),
             ("CPU µs a call", &Measure::cpu_us_per_call),
+            ("cores busy", &Measure::cores),
             ("PSS MiB", &|run| mib(run.pss_kib)),
         ],
     );
@@ -158,6 +182,9 @@ impl Held {
 }
 
 pub(crate) fn print_held(streams: usize, held: &[Held]) {
+    if held.is_empty() {
+        return;
+    }
     println!("\n### Held streams, {streams} on a fresh process, then called again\n");
     println!("| target | KiB a stream | PSS before MiB | PSS open MiB | streams lost | CPU µs a call afterwards |");
     println!("|---|--:|--:|--:|--:|--:|");
@@ -206,12 +233,11 @@ pub(crate) fn print_goals(results: &Results, streams: usize) {
         let at = format!("CPU a call at {connections}");
         print_goal(&format!("{at}: metered / plain"), cpu(Kind::Metered, Kind::Plain), Some(1.10));
         print_goal(&format!("{at}: redis / metered"), cpu(Kind::Redis, Kind::Metered), Some(1.05));
-        print_goal(&format!("{at}: signed / metered"), cpu(Kind::Signed, Kind::Metered), Some(1.25));
-        print_goal(&format!("{at}: app-code / metered"), cpu(Kind::AppCode, Kind::Metered), Some(1.05));
         print_goal(&format!("{at}: metered / bare"), cpu(Kind::Metered, Kind::Bare), Some(1.5));
         print_goal(&format!("{at}: plain / bare"), cpu(Kind::Plain, Kind::Bare), None);
         print_goal(&format!("{at}: bare / nginx"), cpu(Kind::Bare, Kind::Nginx), None);
     }
+    print_variants(results);
     print_goal("p50 added at the fixed rate: bare / nginx", added(&results.rate, Kind::Bare, Kind::Nginx, p50), None);
     for kind in [Kind::Plain, Kind::Metered] {
         let name = kind.name();
@@ -231,6 +257,22 @@ pub(crate) fn print_goals(results: &Results, streams: usize) {
         let memory = results.memory.iter().find(|memory| memory.kind == kind);
         let growth = memory.map(Memory::growth);
         print_goal(&format!("memory after all loads / after warm-up: {name}"), growth, Some(1.10));
+    }
+}
+
+/// What one thing costs that differs from a metered call with a key over plain HTTP/1.1.
+fn print_variants(results: &Results) {
+    for (clients, rows) in &results.credentials {
+        for (kind, goal) in [(Kind::Signed, 1.25), (Kind::AppCode, 1.05)] {
+            let name = format!("CPU a call of {LARGER_BYTES} bytes at {clients}: {} / metered", kind.name());
+            print_goal(&name, ratio(rows, kind, Kind::Metered, Measure::cpu_us_per_call), Some(goal));
+        }
+    }
+    for (clients, rows) in &results.transports {
+        for kind in Kind::TRANSPORTS.iter().copied().filter(|kind| *kind != Kind::Metered) {
+            let name = format!("CPU a call at {clients}: {} / metered", kind.name());
+            print_goal(&name, ratio(rows, kind, Kind::Metered, Measure::cpu_us_per_call), None);
+        }
     }
 }
 

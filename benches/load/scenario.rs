@@ -1,12 +1,13 @@
 //! The runs: which load each target gets, in which order, and what is read before and after it. Targets
 //! take turns in every round, so that a disturbed machine disturbs all alike.
 
-use crate::driver::{HeldStreams, Plan, Tally, closed_loop, open_loop};
+use crate::driver::{HeldStreams, Load, Pace, Plan, Tally};
 use crate::machine::{self, CoreTimes, Cores};
 use crate::process::Process;
-use crate::target::{Kind, Place, Target, start_stub};
+use crate::target::{Kind, Place, SMALL_BYTES, Target, start_stub};
 use crate::{Result, SETTLE_POLL, wire};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -81,6 +82,11 @@ impl Measure {
         self.cpu.as_secs_f64() * 1e6 / self.tally.ok as f64
     }
 
+    /// How many cores the target kept busy: well below one, it had to wait for the driver.
+    pub(crate) fn cores(&self) -> f64 {
+        self.cpu.as_secs_f64() / self.tally.elapsed.as_secs_f64()
+    }
+
     pub(crate) fn cpu_us_per_event(&self) -> f64 {
         self.cpu.as_secs_f64() * 1e6 / self.tally.events as f64
     }
@@ -108,6 +114,10 @@ pub(crate) struct Memory {
     pub(crate) idle_kib: u64,
     pub(crate) warm_kib: u64,
     pub(crate) end_kib: u64,
+}
+
+async fn open(target: &Target, request: Arc<[u8]>, plan: Plan) -> Result<Load> {
+    target.load(request, plan.connections, Pace::Open(plan)).await
 }
 
 /// The stub that all proxies share, and where everything runs.
@@ -138,8 +148,10 @@ impl Session {
     /// after them: what grows from here on grows with the number of calls.
     pub(crate) async fn warm_up(&self, target: &Target, connections: usize) -> Result<Memory> {
         let idle_kib = target.process.pss_kib()?;
-        self.calls(target, connections, self.amount.warm_calls).await?;
-        self.steady_run(target, STEADY_EVENTS_PER_SECOND).await?;
+        self.call_often(target, connections, self.amount.warm_calls).await?;
+        if Kind::PROXIES.contains(&target.kind) {
+            self.steady(target, STEADY_EVENTS_PER_SECOND).await?.run().await?;
+        }
         tokio::time::sleep(QUIET).await;
         let warm_kib = target.process.pss_kib()?;
         Ok(Memory { kind: target.kind, idle_kib, warm_kib, end_kib: warm_kib })
@@ -154,43 +166,39 @@ impl Session {
         Ok(())
     }
 
-    async fn calls(&self, target: &Target, connections: usize, calls: u64) -> Result<Tally> {
-        let address = target.endpoint.address;
-        closed_loop(address, &target.call()?, connections, OVERTIME_MAX, calls).await
+    async fn call_often(&self, target: &Target, clients: usize, calls_max: u64) -> Result<Tally> {
+        let pace = Pace::Closed { duration: OVERTIME_MAX, calls_max };
+        target.load(target.call(SMALL_BYTES)?, clients, pace).await?.run().await
     }
 
-    pub(crate) async fn closed(&self, targets: &[Target], connections: usize) -> Result<Vec<Row>> {
-        self.take_turns(targets, async |target| self.closed_run(target, connections).await).await
+    /// A closed loop of so many clients, with bodies of this size.
+    pub(crate) async fn closed(&self, targets: &[&Target], clients: usize, bytes: usize) -> Result<Vec<Row>> {
+        self.take_turns(targets, async |target| self.closed_load(target, clients, bytes).await).await
     }
 
-    async fn closed_run(&self, target: &Target, connections: usize) -> Result<Tally> {
-        let address = target.endpoint.address;
-        let duration = self.amount.duration;
-        closed_loop(address, &target.call()?, connections, duration, u64::MAX).await
+    async fn closed_load(&self, target: &Target, clients: usize, bytes: usize) -> Result<Load> {
+        let pace = Pace::Closed { duration: self.amount.duration, calls_max: u64::MAX };
+        target.load(target.call(bytes)?, clients, pace).await
     }
 
-    pub(crate) async fn rate(&self, targets: &[Target]) -> Result<Vec<Row>> {
+    pub(crate) async fn rate(&self, targets: &[&Target]) -> Result<Vec<Row>> {
         let plan = self.for_the_duration(RATE);
-        self.take_turns(targets, async |target| open_loop(target.endpoint.address, &target.call()?, plan).await).await
+        self.take_turns(targets, async |target| open(target, target.call(SMALL_BYTES)?, plan).await).await
     }
 
-    pub(crate) async fn short_streams(&self, targets: &[Target]) -> Result<Vec<Row>> {
+    pub(crate) async fn short_streams(&self, targets: &[&Target]) -> Result<Vec<Row>> {
         let plan = self.for_the_duration(SHORT);
-        self.take_turns(targets, async |target| {
-            let request = target.stream(SHORT_EVENTS, SHORT_INTERVAL_US)?;
-            open_loop(target.endpoint.address, &request, plan).await
-        })
-        .await
+        let request = |target: &Target| target.stream(SHORT_EVENTS, SHORT_INTERVAL_US);
+        self.take_turns(targets, async |target| open(target, request(target)?, plan).await).await
     }
 
-    pub(crate) async fn steady_streams(&self, targets: &[Target]) -> Result<Vec<Row>> {
+    pub(crate) async fn steady_streams(&self, targets: &[&Target]) -> Result<Vec<Row>> {
         let events = STEADY_EVENTS_PER_SECOND * self.amount.duration.as_secs();
-        self.take_turns(targets, async |target| self.steady_run(target, events).await).await
+        self.take_turns(targets, async |target| self.steady(target, events).await).await
     }
 
-    async fn steady_run(&self, target: &Target, events: u64) -> Result<Tally> {
-        let request = target.stream(events, STEADY_INTERVAL_US)?;
-        open_loop(target.endpoint.address, &request, STEADY).await
+    async fn steady(&self, target: &Target, events: u64) -> Result<Load> {
+        open(target, target.stream(events, STEADY_INTERVAL_US)?, STEADY).await
     }
 
     fn for_the_duration(&self, plan: Plan) -> Plan {
@@ -203,7 +211,7 @@ impl Session {
         let Some(target) = self.start_target(kind).await? else {
             return Ok(None);
         };
-        self.calls(&target, 1, HELD_WARM_CALLS).await?;
+        self.call_often(&target, 1, HELD_WARM_CALLS).await?;
         tokio::time::sleep(QUIET).await;
         let before_kib = target.process.pss_kib()?;
         let request = target.stream(u64::from(u32::MAX), HELD_INTERVAL_US)?;
@@ -221,20 +229,20 @@ impl Session {
             }
             tokio::time::sleep(SETTLE_POLL).await;
         }
-        let one = std::slice::from_ref(&target);
-        let afterwards = self.measure(one, &target, self.closed_run(&target, connections)).await?;
+        let load = self.closed_load(&target, connections, SMALL_BYTES).await?;
+        let afterwards = self.measure(&[&target], &target, load).await?;
         Ok(Some(Held { kind, lost, before_kib, open_kib, afterwards }))
     }
 
-    async fn take_turns(&self, targets: &[Target], load: impl AsyncFn(&Target) -> Result<Tally>) -> Result<Vec<Row>> {
-        let empty = |target: &Target| Row { kind: target.kind, runs: Vec::new() };
+    async fn take_turns(&self, targets: &[&Target], load: impl AsyncFn(&Target) -> Result<Load>) -> Result<Vec<Row>> {
+        let empty = |target: &&Target| Row { kind: target.kind, runs: Vec::new() };
         let mut rows: Vec<Row> = targets.iter().map(empty).collect();
         for _ in 0..self.amount.runs {
             for (target, row) in targets.iter().zip(&mut rows) {
-                let mut run = self.measure(targets, target, load(target)).await?;
+                let mut run = self.measure(targets, target, load(target).await?).await?;
                 for _ in 0..self.amount.repeats {
                     if run.foreign > FOREIGN_MAX {
-                        run = run.or_quieter(self.measure(targets, target, load(target)).await?);
+                        run = run.or_quieter(self.measure(targets, target, load(target).await?).await?);
                     }
                 }
                 row.runs.push(run);
@@ -244,16 +252,11 @@ impl Session {
     }
 
     /// `running` are all targets whose CPU is ours and not foreign.
-    async fn measure(
-        &self,
-        running: &[Target],
-        target: &Target,
-        load: impl Future<Output = Result<Tally>>,
-    ) -> Result<Measure> {
+    async fn measure(&self, running: &[&Target], target: &Target, load: Load) -> Result<Measure> {
         let answered = self.ask(target.upstream, "/stub/count").await?;
         let cores = CoreTimes::read(self.cores)?;
         let (ours, cpu, start) = (self.own_cpu(running)?, target.process.cpu()?, Instant::now());
-        let tally = tokio::time::timeout(self.amount.duration + OVERTIME_MAX, load)
+        let tally = tokio::time::timeout(self.amount.duration + OVERTIME_MAX, load.run())
             .await
             .map_err(|_| format!("{} does not end its answers", target.kind.name()))??;
         let elapsed = start.elapsed();
@@ -274,7 +277,7 @@ impl Session {
         })
     }
 
-    fn own_cpu(&self, running: &[Target]) -> Result<Duration> {
+    fn own_cpu(&self, running: &[&Target]) -> Result<Duration> {
         let mut sum = machine::process_cpu("self")? + self.stub.cpu()?;
         for target in running {
             sum += target.process.cpu()?;

@@ -1,5 +1,7 @@
 //! What is measured, except Tollgate: the stub itself (no proxy), nginx, and the bare hyper proxy.
 
+use crate::client::{Destination, Transport};
+use crate::driver::{Load, Pace};
 use crate::machine::Cores;
 use crate::process::{Process, START_MAX};
 use crate::tollgate::{self as gateway, Caller};
@@ -15,8 +17,10 @@ use std::sync::Arc;
 use std::time::Instant;
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 
-/// The body of every small call.
-const REQUEST_BYTES: usize = 170;
+/// The body of a small call, and of every stream's.
+pub(crate) const SMALL_BYTES: usize = 170;
+/// The body of a call that shows what its hash costs.
+pub(crate) const LARGER_BYTES: usize = 1 << 10;
 /// The server program for accounts.
 const REDIS: &str = "redis-server";
 /// Where Debian keeps nginx when the search path of a user does not name it.
@@ -35,21 +39,42 @@ pub(crate) enum Kind {
     Metered,
     /// The same, its accounts on a Redis server instead of the embedded store. The server's own CPU is not counted.
     Redis,
-    /// As metered, each call signed with an app's secret instead of a key. In the closed loop alone.
+    /// As metered, each call signed with an app's secret instead of a key.
     Signed,
-    /// As metered, each call with an AppCode. In the closed loop alone.
+    /// As metered, each call with an AppCode.
     AppCode,
+    /// As metered, over TLS on kept connections.
+    Tls,
+    /// As metered, each call on a new connection over a resumed TLS session.
+    TlsResumed,
+    /// As metered, over HTTP/2 without TLS.
+    H2c,
+    /// As metered, over HTTP/2 and TLS.
+    H2,
 }
 
 impl Kind {
-    /// Those that run in the closed loop alone come last.
-    pub(crate) const ALL: [Self; 8] =
-        [Self::Direct, Self::Nginx, Self::Bare, Self::Plain, Self::Metered, Self::Redis, Self::Signed, Self::AppCode];
-
-    /// Whether it differs from another target by the credential alone, which the closed loop shows.
-    pub(crate) fn is_credential(self) -> bool {
-        matches!(self, Self::Signed | Self::AppCode)
-    }
+    pub(crate) const ALL: [Self; 12] = [
+        Self::Direct,
+        Self::Nginx,
+        Self::Bare,
+        Self::Plain,
+        Self::Metered,
+        Self::Redis,
+        Self::Signed,
+        Self::AppCode,
+        Self::Tls,
+        Self::TlsResumed,
+        Self::H2c,
+        Self::H2,
+    ];
+    /// What differs in the proxy itself, for most scenarios.
+    pub(crate) const PROXIES: &[Self] =
+        &[Self::Direct, Self::Nginx, Self::Bare, Self::Plain, Self::Metered, Self::Redis];
+    /// What differs in the credential alone.
+    pub(crate) const CREDENTIALS: &[Self] = &[Self::Metered, Self::Signed, Self::AppCode];
+    /// What differs in the way to the gateway alone.
+    pub(crate) const TRANSPORTS: &[Self] = &[Self::Metered, Self::Tls, Self::TlsResumed, Self::H2c, Self::H2];
 
     /// The name on the command line and in tables.
     pub(crate) fn name(self) -> &'static str {
@@ -62,6 +87,10 @@ impl Kind {
             Self::Redis => "redis",
             Self::Signed => "signed",
             Self::AppCode => "app-code",
+            Self::Tls => "tls",
+            Self::TlsResumed => "tls-resumed",
+            Self::H2c => "h2c",
+            Self::H2 => "h2",
         }
     }
 }
@@ -74,9 +103,11 @@ pub(crate) struct Place<'a> {
     pub(crate) dir: &'a Path,
 }
 
-/// How a target is called: its address, path, headers as whole lines, and who signs the calls, if anybody does.
+/// How a target is called: its address and the way there, path, headers as whole lines, and who signs the calls, if
+/// anybody does.
 pub(crate) struct Endpoint {
     pub(crate) address: SocketAddr,
+    pub(crate) transport: Transport,
     pub(crate) path: String,
     pub(crate) headers: Vec<String>,
     pub(crate) signer: Option<Signer>,
@@ -117,6 +148,8 @@ impl Target {
     /// Starts the target and makes one call through it. `None`: nginx or redis-server is not installed.
     pub(crate) async fn start(kind: Kind, place: &Place<'_>) -> Result<Option<Self>> {
         let mut store = None;
+        let key = async |transport| gateway::start(place, Caller::Key, transport, None).await;
+        let certificate = || gateway::make_certificate(place.dir);
         let (process, endpoint) = match kind {
             Kind::Direct => start_stub("direct", place.cores.target, place.cores, place.dir).await?,
             Kind::Nginx => match start_nginx(place).await? {
@@ -124,49 +157,68 @@ impl Target {
                 None => return Ok(None),
             },
             Kind::Bare => start_bare(place).await?,
-            Kind::Plain => gateway::start(place, Caller::Nobody, None).await?,
-            Kind::Metered => gateway::start(place, Caller::Key, None).await?,
-            Kind::Signed => gateway::start(place, Caller::App, None).await?,
-            Kind::AppCode => gateway::start(place, Caller::AppCode, None).await?,
+            Kind::Plain => gateway::start(place, Caller::Nobody, Transport::Http1, None).await?,
+            Kind::Metered => key(Transport::Http1).await?,
             Kind::Redis => {
                 let Some((server, socket)) = start_redis(place).await? else { return Ok(None) };
                 store = Some(server);
-                gateway::start(place, Caller::Key, Some(&socket)).await?
+                gateway::start(place, Caller::Key, Transport::Http1, Some(&socket)).await?
             }
+            Kind::Signed => gateway::start(place, Caller::App, Transport::Http1, None).await?,
+            Kind::AppCode => gateway::start(place, Caller::AppCode, Transport::Http1, None).await?,
+            Kind::Tls => key(Transport::Tls(certificate()?)).await?,
+            Kind::TlsResumed => key(Transport::Resumed(certificate()?)).await?,
+            Kind::H2c => key(Transport::H2c).await?,
+            Kind::H2 => key(Transport::H2(certificate()?)).await?,
         };
-        let upstream = match kind {
-            Kind::Direct => endpoint.address,
-            Kind::Nginx | Kind::Bare | Kind::Plain | Kind::Metered | Kind::Redis => place.upstream,
-            Kind::Signed | Kind::AppCode => place.upstream,
-        };
+        let upstream = if kind == Kind::Direct { endpoint.address } else { place.upstream };
         let target = Self { kind, process, _store: store, endpoint, upstream };
-        let (status, body) = wire::fetch(target.endpoint.address, &target.call()?).await?;
-        if status != 200 || body.len() != stub::ANSWER_BYTES {
-            let body = String::from_utf8_lossy(&body);
-            return Err(format!("{} answers {status}: {body}", kind.name()).into());
-        }
+        target.try_once().await?;
         Ok(Some(target))
     }
 
-    /// A small call.
-    pub(crate) fn call(&self) -> Result<Arc<[u8]>> {
-        self.render("", &[])
+    async fn try_once(&self) -> Result<()> {
+        let mut body = Vec::new();
+        let request = self.call(SMALL_BYTES)?;
+        for client in &mut self.destination(request).clients(1).await? {
+            let status = client.call(|data| body.extend_from_slice(data)).await?;
+            if status != 200 || body.len() != stub::ANSWER_BYTES {
+                let body = String::from_utf8_lossy(&body);
+                return Err(format!("{} answers {status}: {body}", self.kind.name()).into());
+            }
+        }
+        Ok(())
+    }
+
+    fn destination(&self, request: Arc<[u8]>) -> Destination {
+        let Endpoint { address, transport, .. } = &self.endpoint;
+        Destination { address: *address, transport: transport.clone(), request }
+    }
+
+    /// Opens clients that will make one request again and again.
+    pub(crate) async fn load(&self, request: Arc<[u8]>, clients: usize, pace: Pace) -> Result<Load> {
+        Ok(Load { clients: self.destination(request).clients(clients).await?, pace })
+    }
+
+    /// A call with a body of this size.
+    pub(crate) fn call(&self, bytes: usize) -> Result<Arc<[u8]>> {
+        self.render(bytes, "", &[])
     }
 
     /// A call that is answered by this many events, this far apart.
     pub(crate) fn stream(&self, chunks: u64, interval_us: u64) -> Result<Arc<[u8]>> {
         let headers = [format!("x-stub-chunks: {chunks}"), format!("x-stub-interval-us: {interval_us}")];
-        self.render("\"stream\":true,", &headers)
+        self.render(SMALL_BYTES, "\"stream\":true,", &headers)
     }
 
-    fn render(&self, fields: &str, headers: &[String]) -> Result<Arc<[u8]>> {
+    fn render(&self, bytes: usize, fields: &str, headers: &[String]) -> Result<Arc<[u8]>> {
         let body = |content: &str| {
             format!(
                 "{{\"model\":\"bench-small\",{fields}\"max_tokens\":100,\
                  \"messages\":[{{\"role\":\"user\",\"content\":\"{content}\"}}]}}"
             )
         };
-        let padding = REQUEST_BYTES.saturating_sub(body("").len());
+        let padding = bytes.saturating_sub(body("").len());
         let body = body(&"x".repeat(padding));
         let endpoint = &self.endpoint;
         let mut headers = [&endpoint.headers, headers].concat();
@@ -180,6 +232,7 @@ impl Target {
 fn direct_endpoint(port: u16) -> Endpoint {
     Endpoint {
         address: (Ipv4Addr::LOCALHOST, port).into(),
+        transport: Transport::Http1,
         path: "/v1/chat/completions".to_owned(),
         headers: Vec::new(),
         signer: None,

@@ -1,8 +1,10 @@
 //! Everything that this load runner knows of Tollgate: its configuration, how it says where it listens,
 //! and the administrator's calls that make an account which may call.
 
+use crate::client::Transport;
 use crate::process::{Process, START_MAX};
 use crate::target::{Endpoint, Place, Signer};
+use crate::tls::{Files, HOST};
 use crate::{Result, SETTLE_POLL, wire};
 use serde_json::{Value, json};
 use std::fs;
@@ -26,12 +28,30 @@ pub(crate) enum Caller {
     AppCode,
 }
 
-/// Starts a gateway of one worker in front of the stub. The metered product is sold to one account with
-/// more calls than any run makes. Accounts are on the Redis server at `store`, or embedded.
-pub(crate) async fn start(place: &Place<'_>, caller: Caller, store: Option<&Path>) -> Result<(Process, Endpoint)> {
+/// Makes an authority and a server's certificate in a folder of `dir`.
+pub(crate) fn make_certificate(dir: &Path) -> Result<Files> {
+    let files = Files(dir.join("certificates"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+    let output = command.arg("dev-certificate").arg(&files.0).args(["--host", HOST]).output()?;
+    match output.status.success() {
+        true => Ok(files),
+        false => Err(format!("no certificate: {}", String::from_utf8_lossy(&output.stderr)).into()),
+    }
+}
+
+/// Starts a gateway of one worker in front of the stub, called in the given way. The metered product is sold to one
+/// account with more calls than any run makes. Accounts are on the Redis server at `store`, or embedded.
+pub(crate) async fn start(
+    place: &Place<'_>,
+    caller: Caller,
+    transport: Transport,
+    store: Option<&Path>,
+) -> Result<(Process, Endpoint)> {
     let product = if caller == Caller::Nobody { "plain" } else { "metered" };
     let config = place.dir.join("tollgate.yaml");
-    fs::write(&config, configuration(place.upstream, place.dir, store))?;
+    let mut settings = configuration(place.upstream, place.dir, store);
+    settings["listeners"]["data"] = listener(&transport);
+    fs::write(&config, settings.to_string())?;
     let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
     command.arg("serve").arg("--config").arg(&config);
     let mut process = Process::start(product, &mut command, place.cores.target, place.cores, place.dir)?;
@@ -59,11 +79,24 @@ pub(crate) async fn start(place: &Place<'_>, caller: Caller, store: Option<&Path
         }
     };
     let path = format!("/v1/infers/{product}/v1/chat/completions");
-    let endpoint = Endpoint { address: data, path, headers, signer };
+    let endpoint = Endpoint { address: data, transport, path, headers, signer };
     Ok((process, endpoint))
 }
 
-fn configuration(upstream: SocketAddr, dir: &Path, store: Option<&Path>) -> String {
+fn listener(transport: &Transport) -> Value {
+    let address = "127.0.0.1:0";
+    match transport {
+        Transport::Http1 => json!(address),
+        Transport::H2c => json!({ "address": address, "h2c": true }),
+        Transport::Tls(files) | Transport::Resumed(files) | Transport::H2(files) => {
+            let pair = json!({ "cert_file": files.certificate(), "key_file": files.key() });
+            json!({ "address": address, "tls": { "certificates": [pair] } })
+        }
+    }
+}
+
+/// All but `listeners.data`.
+fn configuration(upstream: SocketAddr, dir: &Path, store: Option<&Path>) -> Value {
     let (data_dir, access_log) = (dir.join("data"), dir.join("access.log"));
     let product = |id: &str, access: &str, meter: &str| {
         json!({
@@ -75,7 +108,7 @@ fn configuration(upstream: SocketAddr, dir: &Path, store: Option<&Path>) -> Stri
     // JSON is YAML too.
     let mut config = json!({
         "workers": 1,
-        "listeners": { "data": "127.0.0.1:0", "admin": "127.0.0.1:0" },
+        "listeners": { "admin": "127.0.0.1:0" },
         "admin": { "token": ADMIN_TOKEN },
         "secrets": { "hash_key": "0123456789abcdef0123456789abcdef" },
         "credentials": { "allow_app_code_without_tls": true },
@@ -92,7 +125,7 @@ fn configuration(upstream: SocketAddr, dir: &Path, store: Option<&Path>) -> Stri
         let url = format!("unix:{}", socket.display());
         config["store"] = json!({ "volatile": true, "redis": { "url": url } });
     }
-    config.to_string()
+    config
 }
 
 /// The bound addresses, from the log line that tells them: first the buyers', then the administrator's.

@@ -1,5 +1,5 @@
 //! The least HTTP/1.1 client that a load driver needs: one call at a time on a kept connection, bodies
-//! by Content-Length or chunked. Not a general client: no redirects, trailers, 1xx or bodies that end
+//! by Content-Length or chunked, plain or over TLS. Not a general client: no redirects, trailers, 1xx or bodies that end
 //! with the connection (those are errors here).
 
 use crate::Result;
@@ -8,17 +8,22 @@ use memchr::memmem;
 use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 
 /// Room made before each read: an answer to a small call fits in one.
 const READ_BYTES: usize = 4096;
 
 /// A kept connection and the bytes read from it that no call has used yet.
 pub(crate) struct Connection {
-    address: SocketAddr,
-    stream: TcpStream,
+    stream: Stream,
     unread: BytesMut,
     /// The other side said that it will close.
     closing: bool,
+}
+
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
 }
 
 enum Framing {
@@ -37,16 +42,41 @@ impl Connection {
     pub(crate) async fn open(address: SocketAddr) -> Result<Self> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
-        Ok(Self { address, stream, unread: BytesMut::with_capacity(READ_BYTES), closing: false })
+        Ok(Self::over(Stream::Plain(stream)))
+    }
+
+    pub(crate) fn over_tls(stream: TlsStream<TcpStream>) -> Self {
+        Self::over(Stream::Tls(Box::new(stream)))
+    }
+
+    fn over(stream: Stream) -> Self {
+        Self { stream, unread: BytesMut::with_capacity(READ_BYTES), closing: false }
+    }
+
+    /// Whether the other side will take no further call.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing
+    }
+
+    /// Tells the other side that nothing more will come.
+    pub(crate) async fn close(&mut self) -> Result<()> {
+        match &mut self.stream {
+            Stream::Plain(stream) => stream.shutdown().await?,
+            Stream::Tls(stream) => stream.shutdown().await?,
+        }
+        Ok(())
     }
 
     /// Sends a rendered request and reads its answer to the end; `on_data` sees the body as it arrives.
     /// Returns the status. After an error the connection must be opened anew.
     pub(crate) async fn call(&mut self, request: &[u8], mut on_data: impl FnMut(&[u8])) -> Result<u16> {
-        if self.closing {
-            *self = Self::open(self.address).await?;
+        match &mut self.stream {
+            Stream::Plain(stream) => stream.write_all(request).await?,
+            Stream::Tls(stream) => {
+                stream.write_all(request).await?;
+                stream.flush().await?;
+            }
         }
-        self.stream.write_all(request).await?;
         let head = loop {
             if let Some(head) = parse_head(&self.unread)? {
                 break head;
@@ -101,7 +131,11 @@ impl Connection {
 
     async fn fill(&mut self) -> Result<()> {
         self.unread.reserve(READ_BYTES);
-        match self.stream.read_buf(&mut self.unread).await? {
+        let read = match &mut self.stream {
+            Stream::Plain(stream) => stream.read_buf(&mut self.unread).await?,
+            Stream::Tls(stream) => stream.read_buf(&mut self.unread).await?,
+        };
+        match read {
             0 => Err("the connection ended inside an answer".into()),
             _ => Ok(()),
         }

@@ -21,7 +21,6 @@ use tollgate::domain::id::{
 };
 use tollgate::domain::key::ApiKey;
 use tollgate::domain::lease::{Lease, LeasePart, Want};
-use tollgate::domain::limit::Limits;
 use tollgate::domain::package::Package;
 use tollgate::domain::pool::Pool;
 use tollgate::domain::usage::{CallFacts, Charge, ChargePart, Ending, PackageTerms, UnitClass};
@@ -122,22 +121,10 @@ pub(crate) async fn prepare_cold(socket: PathBuf, accounts: u64, hasher: &KeyHas
 
 /// A key as its account's document keeps it.
 fn known(key: &ApiKeyText, hasher: &KeyHasher) -> ApiKey {
+    let id = KeyId::new("key-1").unwrap();
     ApiKey {
-        id: KeyId::new("key-1").unwrap(),
-        hash: hasher.hash(key.expose()),
-        hint: key.hint(),
-        former: Vec::new(),
         description: "bench".to_owned(),
-        created_at: Timestamp::now(),
-        expires_at: None,
-        disabled: false,
-        products: None,
-        models: None,
-        networks: None,
-        project: ProjectId::default(),
-        tags: Tags::default(),
-        limits: Limits::NONE,
-        budget: Default::default(),
+        ..ApiKey::new(id, hasher.hash(key.expose()), key.hint(), Timestamp::now())
     }
 }
 
@@ -195,6 +182,7 @@ pub(crate) fn package(id: &str) -> Package {
         valid_from: now,
         valid_until: now.checked_add(SignedDuration::from_hours(90 * 24)).unwrap(),
         billable: BillableStatuses::default(),
+        price: None,
         project: ProjectId::default(),
         tags: Tags::default(),
     }

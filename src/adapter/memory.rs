@@ -30,6 +30,8 @@ const FIRST_LIFE: &str = "memory-1";
 pub enum Fault {
     /// The store does not do it.
     NotWritten,
+    /// The store has no room for it.
+    Full,
     /// The store does it, the reply is lost.
     ReplyLost,
     /// Someone else was faster.
@@ -209,6 +211,9 @@ impl MemoryStore {
         if fault == Some(Fault::NotWritten) {
             return lost("a fault was asked for");
         }
+        if fault == Some(Fault::Full) {
+            return Err(StoreError::Full("a fault was asked for".to_owned()).into());
+        }
         if fault == Some(Fault::Busy) {
             return Err(CommitError::Busy);
         }
@@ -338,6 +343,15 @@ impl ReplayCache for MemoryStore {
             let opened = lock(&self.life).opened;
             let said = lock(&self.contents).note_use(used, max, (now, opened));
             Ok(self.answered(said).await)
+        })
+    }
+
+    fn take_back(&self, used: UsedSignature) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            self.now()?;
+            lock(&self.contents).signatures.remove(&used.name);
+            self.answered(()).await;
+            Ok(())
         })
     }
 }

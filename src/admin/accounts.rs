@@ -8,10 +8,12 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::Shared;
-use super::openapi::{Guarded, Keyed};
+use super::parts::{AccountPath, Bodied, Guarded, InAccount, Keyed, Repeatable};
 use super::refusal::Refusal;
 use super::request::{Body, Idempotency, OneId};
-use super::wire::{AccountEntry, AccountList, AccountView, ErrorBody, KeyView, OpenAccount, OpenedAccount, PoolView};
+use super::wire::{
+    AccountEntry, AccountList, AccountView, ErrorBody, KeyView, OpenAccount, OpenedAccount, PackageView, PoolView,
+};
 use crate::domain::id::AccountId;
 use crate::ports::account_store::LIST_MAX;
 use crate::service::accounts::Shown;
@@ -24,14 +26,10 @@ pub(super) fn made(repeated: bool) -> StatusCode {
 /// Opens an account.
 #[utoipa::path(post, path = "/admin/v1/accounts",
     tag = "accounts", operation_id = "open_account", security(("admin_token" = [])),
-    params(Keyed), request_body = OpenAccount, responses(Guarded,
+    params(Keyed), request_body = OpenAccount, responses(Guarded, Bodied, Repeatable,
     (status = 200, description = "Opened before by the same Idempotency-Key", body = OpenedAccount),
     (status = 201, description = "Opened", body = OpenedAccount),
-    (status = 400, description = "No JSON, or a bad Idempotency-Key", body = ErrorBody),
     (status = 409, description = "The id is taken", body = ErrorBody),
-    (status = 413, description = "More than 64 KiB", body = ErrorBody),
-    (status = 415, description = "Not sent as application/json", body = ErrorBody),
-    (status = 422, description = "A field is unknown, missing or not accepted; the message names it", body = ErrorBody),
 ))]
 pub(super) async fn open(
     State(admin): State<Shared>,
@@ -74,9 +72,8 @@ pub(super) async fn list(
 /// Shows an account with its keys and packages.
 #[utoipa::path(get, path = "/admin/v1/accounts/{account}",
     tag = "accounts", operation_id = "show_account", security(("admin_token" = [])),
-    params(("account" = String, Path, description = "The account's id")), responses(Guarded,
+    params(AccountPath), responses(Guarded, InAccount,
     (status = 200, description = "The account", body = AccountView),
-    (status = 404, description = "No such account", body = ErrorBody),
 ))]
 pub(super) async fn show(
     State(admin): State<Shared>,
@@ -90,7 +87,7 @@ pub(super) async fn show(
         PoolView {
             remaining: pool.remaining(now).get(),
             next_expiry: pool.next_expiry(now),
-            packages: super::packages::views(pool.packages.into_iter().map(|package| (product.clone(), package))),
+            packages: PackageView::all(pool.packages.into_iter().map(|package| (product.clone(), package))),
             product,
         }
     });
@@ -98,10 +95,11 @@ pub(super) async fn show(
         pools: pools.collect(),
         apps: head.apps.into_iter().map(Into::into).collect(),
         keys: head.keys.into_iter().map(|key| KeyView::at(key, now)).collect(),
-        ended: super::packages::views(ended),
+        ended: PackageView::all(ended),
         id: head.id,
         name: head.name,
         created_at: head.created_at,
         limits: head.limits,
+        currency: head.currency,
     }))
 }

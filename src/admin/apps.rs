@@ -9,7 +9,7 @@ use secrecy::ExposeSecret;
 use super::Shared;
 use super::accounts::made;
 use super::keys::{check_products, overlap};
-use super::openapi::{Guarded, Keyed};
+use super::parts::{AccountPath, AppPath, Bodied, Growing, Guarded, InAccount, InApp, Keyed, Repeatable};
 use super::refusal::Refusal;
 use super::request::{Body, Idempotency, OneId, ThreeIds, TwoIds};
 use super::wire::ErrorBody;
@@ -24,16 +24,11 @@ use crate::service::accounts::reseal::Resealed;
 /// Adds an app.
 #[utoipa::path(post, path = "/admin/v1/accounts/{account}/apps",
     tag = "apps", operation_id = "add_app", security(("admin_token" = [])),
-    params(("account" = String, Path, description = "The account's id"), Keyed), request_body = AddApp,
-    responses(Guarded,
+    params(AccountPath, Keyed), request_body = AddApp,
+    responses(Guarded, InAccount, Bodied, Repeatable,
     (status = 200, description = "Added before by the same Idempotency-Key", body = AppWithSecretView),
     (status = 201, description = "Added", body = AppWithSecretView),
-    (status = 400, description = "No JSON, or a bad Idempotency-Key", body = ErrorBody),
-    (status = 404, description = "No such account", body = ErrorBody),
     (status = 409, description = "It has 50 apps, the AppKey is in use, or the Idempotency-Key did something else", body = ErrorBody),
-    (status = 413, description = "More than 64 KiB", body = ErrorBody),
-    (status = 415, description = "Not sent as application/json", body = ErrorBody),
-    (status = 422, description = "A field is unknown or not accepted; the message names it", body = ErrorBody),
 ))]
 pub(super) async fn add(
     State(admin): State<Shared>,
@@ -51,9 +46,8 @@ pub(super) async fn add(
 /// Lists an account's apps.
 #[utoipa::path(get, path = "/admin/v1/accounts/{account}/apps",
     tag = "apps", operation_id = "list_apps", security(("admin_token" = [])),
-    params(("account" = String, Path, description = "The account's id")), responses(Guarded,
+    params(AccountPath), responses(Guarded, InAccount,
     (status = 200, description = "The apps, without their secrets", body = AppList),
-    (status = 404, description = "No such account", body = ErrorBody),
 ))]
 pub(super) async fn list(
     State(admin): State<Shared>,
@@ -66,11 +60,9 @@ pub(super) async fn list(
 /// Deletes an app for ever, with its secrets and AppCodes.
 #[utoipa::path(delete, path = "/admin/v1/accounts/{account}/apps/{app}",
     tag = "apps", operation_id = "delete_app", security(("admin_token" = [])),
-    params(("account" = String, Path, description = "The account's id"),
-        ("app" = String, Path, description = "The app's id")),
-    responses(Guarded,
+    params(AppPath),
+    responses(Guarded, InApp,
     (status = 204, description = "Deleted; every gateway refuses it within a second"),
-    (status = 404, description = "No such account or app", body = ErrorBody),
 ))]
 pub(super) async fn delete(
     State(admin): State<Shared>,
@@ -83,11 +75,9 @@ pub(super) async fn delete(
 /// Shows an app with its present secret. Leaves a line in the log.
 #[utoipa::path(get, path = "/admin/v1/accounts/{account}/apps/{app}/secret",
     tag = "apps", operation_id = "show_app_secret", security(("admin_token" = [])),
-    params(("account" = String, Path, description = "The account's id"),
-        ("app" = String, Path, description = "The app's id")),
-    responses(Guarded,
+    params(AppPath),
+    responses(Guarded, InApp,
     (status = 200, description = "The app and its secret", body = AppWithSecretView),
-    (status = 404, description = "No such account or app", body = ErrorBody),
     (status = 500, description = "It was encrypted with a key that is not configured", body = ErrorBody),
 ))]
 pub(super) async fn show_secret(
@@ -101,16 +91,9 @@ pub(super) async fn show_secret(
 /// Puts a new secret in the place of the present one.
 #[utoipa::path(post, path = "/admin/v1/accounts/{account}/apps/{app}/secret",
     tag = "apps", operation_id = "rotate_app_secret", security(("admin_token" = [])),
-    params(("account" = String, Path, description = "The account's id"),
-        ("app" = String, Path, description = "The app's id")),
-    request_body = RotateSecret, responses(Guarded,
+    params(AppPath),
+    request_body = RotateSecret, responses(Guarded, InApp, Bodied, Growing,
     (status = 200, description = "The app with its new secret", body = AppWithSecretView),
-    (status = 400, description = "No JSON", body = ErrorBody),
-    (status = 404, description = "No such account or app", body = ErrorBody),
-    (status = 409, description = "The account's document is full", body = ErrorBody),
-    (status = 413, description = "More than 64 KiB", body = ErrorBody),
-    (status = 415, description = "Not sent as application/json", body = ErrorBody),
-    (status = 422, description = "A field is unknown or not accepted; the message names it", body = ErrorBody),
 ))]
 pub(super) async fn rotate_secret(
     State(admin): State<Shared>,
@@ -126,17 +109,11 @@ pub(super) async fn rotate_secret(
 /// Adds an AppCode.
 #[utoipa::path(post, path = "/admin/v1/accounts/{account}/apps/{app}/codes",
     tag = "apps", operation_id = "add_app_code", security(("admin_token" = [])),
-    params(("account" = String, Path, description = "The account's id"),
-        ("app" = String, Path, description = "The app's id"), Keyed),
-    request_body = AddCode, responses(Guarded,
+    params(AppPath, Keyed),
+    request_body = AddCode, responses(Guarded, InApp, Bodied, Repeatable,
     (status = 200, description = "Added before by the same Idempotency-Key; without the code itself", body = AddedCode),
     (status = 201, description = "Added; holds the code itself, if it was made here", body = AddedCode),
-    (status = 400, description = "No JSON, or a bad Idempotency-Key", body = ErrorBody),
-    (status = 404, description = "No such account or app", body = ErrorBody),
     (status = 409, description = "It has five AppCodes, or the code is in use", body = ErrorBody),
-    (status = 413, description = "More than 64 KiB", body = ErrorBody),
-    (status = 415, description = "Not sent as application/json", body = ErrorBody),
-    (status = 422, description = "A field is unknown or not accepted; the message names it", body = ErrorBody),
 ))]
 pub(super) async fn add_code(
     State(admin): State<Shared>,
@@ -152,8 +129,7 @@ pub(super) async fn add_code(
 /// Removes an AppCode for ever.
 #[utoipa::path(delete, path = "/admin/v1/accounts/{account}/apps/{app}/codes/{code}",
     tag = "apps", operation_id = "remove_app_code", security(("admin_token" = [])),
-    params(("account" = String, Path, description = "The account's id"),
-        ("app" = String, Path, description = "The app's id"),
+    params(AppPath,
         ("code" = String, Path, description = "The AppCode's id")),
     responses(Guarded,
     (status = 204, description = "Removed; every gateway refuses it within a second"),
@@ -170,12 +146,10 @@ pub(super) async fn remove_code(
 /// Lets an app open a product.
 #[utoipa::path(put, path = "/admin/v1/accounts/{account}/apps/{app}/products/{product}",
     tag = "apps", operation_id = "bind_app", security(("admin_token" = [])),
-    params(("account" = String, Path, description = "The account's id"),
-        ("app" = String, Path, description = "The app's id"),
+    params(AppPath,
         ("product" = String, Path, description = "The product's id")),
-    responses(Guarded,
+    responses(Guarded, InApp,
     (status = 200, description = "The app as it is now", body = AppView),
-    (status = 404, description = "No such account or app", body = ErrorBody),
     (status = 409, description = "It is bound to 100 products", body = ErrorBody),
     (status = 422, description = "No such product", body = ErrorBody),
 ))]
@@ -190,12 +164,10 @@ pub(super) async fn bind(
 /// No longer lets an app open a product.
 #[utoipa::path(delete, path = "/admin/v1/accounts/{account}/apps/{app}/products/{product}",
     tag = "apps", operation_id = "unbind_app", security(("admin_token" = [])),
-    params(("account" = String, Path, description = "The account's id"),
-        ("app" = String, Path, description = "The app's id"),
+    params(AppPath,
         ("product" = String, Path, description = "The product's id")),
-    responses(Guarded,
+    responses(Guarded, InApp,
     (status = 200, description = "The app as it is now", body = AppView),
-    (status = 404, description = "No such account or app", body = ErrorBody),
 ))]
 pub(super) async fn unbind(
     State(admin): State<Shared>,
@@ -207,16 +179,9 @@ pub(super) async fn unbind(
 /// Sets the only networks from which an app is accepted.
 #[utoipa::path(put, path = "/admin/v1/accounts/{account}/apps/{app}/networks",
     tag = "apps", operation_id = "allow_app_networks", security(("admin_token" = [])),
-    params(("account" = String, Path, description = "The account's id"),
-        ("app" = String, Path, description = "The app's id")),
-    request_body = AllowNetworks, responses(Guarded,
+    params(AppPath),
+    request_body = AllowNetworks, responses(Guarded, InApp, Bodied, Growing,
     (status = 200, description = "The app as it is now", body = AppView),
-    (status = 400, description = "No JSON", body = ErrorBody),
-    (status = 404, description = "No such account or app", body = ErrorBody),
-    (status = 409, description = "The account's document is full", body = ErrorBody),
-    (status = 413, description = "More than 64 KiB", body = ErrorBody),
-    (status = 415, description = "Not sent as application/json", body = ErrorBody),
-    (status = 422, description = "A field is unknown or not accepted; the message names it", body = ErrorBody),
 ))]
 pub(super) async fn allow_networks(
     State(admin): State<Shared>,
@@ -229,11 +194,9 @@ pub(super) async fn allow_networks(
 /// Seals the secrets of an account's apps with `secrets.seal_key`, where a former key has sealed them.
 #[utoipa::path(post, path = "/admin/v1/accounts/{account}/apps/reseal",
     tag = "apps", operation_id = "reseal_apps", security(("admin_token" = [])),
-    params(("account" = String, Path, description = "The account's id")),
-    responses(Guarded,
+    params(AccountPath),
+    responses(Guarded, InAccount, Growing,
     (status = 200, description = "How many; once no account has any left, former keys can be dropped", body = ResealedView),
-    (status = 404, description = "No such account", body = ErrorBody),
-    (status = 409, description = "The account's document is full", body = ErrorBody),
 ))]
 pub(super) async fn reseal(
     State(admin): State<Shared>,

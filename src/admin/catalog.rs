@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 
 use super::Shared;
-use super::openapi::Guarded;
+use super::parts::Guarded;
 use super::refusal::Refusal;
 use super::wire::{ErrorBody, OfferList, OfferView, ProductList, ProductView};
 use crate::config::{Access, Meter, Product, ProductKind, Upstream};
@@ -86,5 +86,6 @@ fn offer_view(offer: &Offer) -> OfferView {
         validity: offer.validity,
         zone: offer.zone.iana_name().map_or_else(|| format!("{:?}", offer.zone), str::to_owned),
         billable: offer.billable.clone(),
+        price: offer.price,
     }
 }

@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 
 use super::Shared;
 use super::accounts::made;
-use super::openapi::{Guarded, Keyed};
+use super::parts::{AccountPath, Bodied, Growing, Guarded, InAccount, InKey, KeyPath, Keyed, Repeatable};
 use super::refusal::Refusal;
 use super::request::{Body, Idempotency, OneId, TwoIds};
 use super::wire::{AddKey, AddedKey, ChangeKey, ErrorBody, KeyList, KeyView, RotateKey};
@@ -22,16 +22,11 @@ const OVERLAP_SECONDS_MAX: u32 = 30 * 24 * 3600;
 /// Adds an API key. The answer is the only one that holds the key itself.
 #[utoipa::path(post, path = "/admin/v1/accounts/{account}/keys",
     tag = "keys", operation_id = "add_key", security(("admin_token" = [])),
-    params(("account" = String, Path, description = "The account's id"), Keyed), request_body = AddKey,
-    responses(Guarded,
+    params(AccountPath, Keyed), request_body = AddKey,
+    responses(Guarded, InAccount, Bodied, Repeatable,
     (status = 200, description = "Added before by the same Idempotency-Key; without the key itself", body = AddedKey),
     (status = 201, description = "Added; holds the key itself", body = AddedKey),
-    (status = 400, description = "No JSON, or a bad Idempotency-Key", body = ErrorBody),
-    (status = 404, description = "No such account", body = ErrorBody),
-    (status = 409, description = "It has 20 keys, or the Idempotency-Key did something else", body = ErrorBody),
-    (status = 413, description = "More than 64 KiB", body = ErrorBody),
-    (status = 415, description = "Not sent as application/json", body = ErrorBody),
-    (status = 422, description = "A field is unknown or not accepted; the message names it", body = ErrorBody),
+    (status = 409, description = "It has 20 keys, its money is in another currency, or the Idempotency-Key did something else", body = ErrorBody),
 ))]
 pub(super) async fn add(
     State(admin): State<Shared>,
@@ -52,9 +47,8 @@ pub(super) async fn add(
 /// Lists an account's API keys.
 #[utoipa::path(get, path = "/admin/v1/accounts/{account}/keys",
     tag = "keys", operation_id = "list_keys", security(("admin_token" = [])),
-    params(("account" = String, Path, description = "The account's id")), responses(Guarded,
+    params(AccountPath), responses(Guarded, InAccount,
     (status = 200, description = "The keys, without the keys themselves", body = KeyList),
-    (status = 404, description = "No such account", body = ErrorBody),
 ))]
 pub(super) async fn list(
     State(admin): State<Shared>,
@@ -68,16 +62,9 @@ pub(super) async fn list(
 /// Changes what is given of an API key.
 #[utoipa::path(patch, path = "/admin/v1/accounts/{account}/keys/{key}",
     tag = "keys", operation_id = "change_key", security(("admin_token" = [])),
-    params(("account" = String, Path, description = "The account's id"),
-        ("key" = String, Path, description = "The key's id")),
-    request_body = ChangeKey, responses(Guarded,
+    params(KeyPath),
+    request_body = ChangeKey, responses(Guarded, InKey, Bodied, Growing,
     (status = 200, description = "The key as it is now", body = KeyView),
-    (status = 400, description = "No JSON", body = ErrorBody),
-    (status = 404, description = "No such account or key", body = ErrorBody),
-    (status = 409, description = "The account's document is full", body = ErrorBody),
-    (status = 413, description = "More than 64 KiB", body = ErrorBody),
-    (status = 415, description = "Not sent as application/json", body = ErrorBody),
-    (status = 422, description = "A field is unknown or not accepted; the message names it", body = ErrorBody),
 ))]
 pub(super) async fn change(
     State(admin): State<Shared>,
@@ -97,16 +84,9 @@ pub(super) async fn change(
 /// new key itself.
 #[utoipa::path(post, path = "/admin/v1/accounts/{account}/keys/{key}/rotate",
     tag = "keys", operation_id = "rotate_key", security(("admin_token" = [])),
-    params(("account" = String, Path, description = "The account's id"),
-        ("key" = String, Path, description = "The key's id")),
-    request_body = RotateKey, responses(Guarded,
+    params(KeyPath),
+    request_body = RotateKey, responses(Guarded, InKey, Bodied, Growing,
     (status = 200, description = "Holds the new key itself; the one before is accepted for the overlap", body = AddedKey),
-    (status = 400, description = "No JSON", body = ErrorBody),
-    (status = 404, description = "No such account or key", body = ErrorBody),
-    (status = 409, description = "The account's document is full", body = ErrorBody),
-    (status = 413, description = "More than 64 KiB", body = ErrorBody),
-    (status = 415, description = "Not sent as application/json", body = ErrorBody),
-    (status = 422, description = "A field is unknown or not accepted; the message names it", body = ErrorBody),
 ))]
 pub(super) async fn rotate(
     State(admin): State<Shared>,
@@ -131,11 +111,9 @@ pub(super) fn overlap(seconds: u32) -> Result<SignedDuration, Refusal> {
 /// Revokes an API key for ever.
 #[utoipa::path(delete, path = "/admin/v1/accounts/{account}/keys/{key}",
     tag = "keys", operation_id = "revoke_key", security(("admin_token" = [])),
-    params(("account" = String, Path, description = "The account's id"),
-        ("key" = String, Path, description = "The key's id")),
-    responses(Guarded,
+    params(KeyPath),
+    responses(Guarded, InKey,
     (status = 204, description = "Revoked; every gateway refuses it within a second"),
-    (status = 404, description = "No such account or key", body = ErrorBody),
 ))]
 pub(super) async fn revoke(
     State(admin): State<Shared>,

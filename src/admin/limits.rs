@@ -4,10 +4,9 @@ use axum::Json;
 use axum::extract::State;
 
 use super::Shared;
-use super::openapi::Guarded;
+use super::parts::{AccountPath, AppPath, Bodied, Growing, Guarded, InAccount, InApp};
 use super::refusal::Refusal;
 use super::request::{Body, OneId, TwoIds};
-use super::wire::ErrorBody;
 use super::wire::apps::AppView;
 use super::wire::limits::CallLimits;
 use crate::domain::id::{AccountId, AppId};
@@ -16,15 +15,9 @@ use crate::domain::limit::Limits;
 /// Sets how many calls an account may make, in place of all limits that it has.
 #[utoipa::path(put, path = "/admin/v1/accounts/{account}/limits",
     tag = "accounts", operation_id = "limit_account", security(("admin_token" = [])),
-    params(("account" = String, Path, description = "The account's id")),
-    request_body = CallLimits, responses(Guarded,
+    params(AccountPath),
+    request_body = CallLimits, responses(Guarded, InAccount, Bodied, Growing,
     (status = 200, description = "The limits as they are now; every gateway enforces them within a second", body = CallLimits),
-    (status = 400, description = "No JSON", body = ErrorBody),
-    (status = 404, description = "No such account", body = ErrorBody),
-    (status = 409, description = "The account's document is full", body = ErrorBody),
-    (status = 413, description = "More than 64 KiB", body = ErrorBody),
-    (status = 415, description = "Not sent as application/json", body = ErrorBody),
-    (status = 422, description = "A field is unknown or not accepted; the message names it", body = ErrorBody),
 ))]
 pub(super) async fn of_account(
     State(admin): State<Shared>,
@@ -38,16 +31,9 @@ pub(super) async fn of_account(
 /// Sets how many calls an app may make, in place of all limits that it has.
 #[utoipa::path(put, path = "/admin/v1/accounts/{account}/apps/{app}/limits",
     tag = "apps", operation_id = "limit_app", security(("admin_token" = [])),
-    params(("account" = String, Path, description = "The account's id"),
-        ("app" = String, Path, description = "The app's id")),
-    request_body = CallLimits, responses(Guarded,
+    params(AppPath),
+    request_body = CallLimits, responses(Guarded, InApp, Bodied, Growing,
     (status = 200, description = "The app as it is now; every gateway enforces its limits within a second", body = AppView),
-    (status = 400, description = "No JSON", body = ErrorBody),
-    (status = 404, description = "No such account or app", body = ErrorBody),
-    (status = 409, description = "The account's document is full", body = ErrorBody),
-    (status = 413, description = "More than 64 KiB", body = ErrorBody),
-    (status = 415, description = "Not sent as application/json", body = ErrorBody),
-    (status = 422, description = "A field is unknown or not accepted; the message names it", body = ErrorBody),
 ))]
 pub(super) async fn of_app(
     State(admin): State<Shared>,

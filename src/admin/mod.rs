@@ -10,6 +10,7 @@ mod keys;
 mod limits;
 mod openapi;
 mod packages;
+mod parts;
 mod refusal;
 mod request;
 mod server;

@@ -3,9 +3,8 @@
 use axum::Json;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{Components, OpenApi as Document};
-use utoipa::{IntoParams, IntoResponses, Modify, OpenApi};
+use utoipa::{Modify, OpenApi};
 
-use super::wire::ErrorBody;
 use super::{accounts, apps, catalog, health, keys, limits, packages};
 
 #[derive(OpenApi)]
@@ -37,29 +36,6 @@ impl Modify for Token {
     }
 }
 
-/// What every call under `/admin/v1` can answer.
-#[derive(IntoResponses)]
-#[expect(dead_code, reason = "only its schema is used")]
-pub(super) enum Guarded {
-    /// No admin token, or a wrong one.
-    #[response(status = 401)]
-    Unauthorized(ErrorBody),
-    /// The store does not answer, or the account is being changed by others; try again.
-    #[response(status = 503)]
-    Unavailable(ErrorBody),
-}
-
-/// The header that makes asking again safe.
-#[derive(IntoParams)]
-#[into_params(parameter_in = Header)]
-#[expect(dead_code, reason = "only its schema is used")]
-pub(super) struct Keyed {
-    /// The same key is done once within 30 days, whatever the body; asking again gives what it made. 1 to 64
-    /// characters of a-z A-Z 0-9 - _ .
-    #[param(rename = "Idempotency-Key")]
-    idempotency_key: Option<String>,
-}
-
 /// The OpenAPI document.
 pub fn document() -> Document {
     Api::openapi()
@@ -67,7 +43,7 @@ pub fn document() -> Document {
 
 /// This document.
 #[utoipa::path(get, path = "/admin/v1/openapi.json",
-    tag = "health", operation_id = "openapi",responses(
+    tag = "health", operation_id = "openapi", responses(
     (status = 200, description = "The OpenAPI document", body = Object, content_type = "application/json"),
 ))]
 pub(super) async fn show() -> Json<Document> {

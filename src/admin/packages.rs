@@ -8,34 +8,24 @@ use axum::http::StatusCode;
 
 use super::Shared;
 use super::accounts::made;
-use super::openapi::{Guarded, Keyed};
+use super::parts::{AccountPath, Bodied, Guarded, InAccount, Keyed, Repeatable};
 use super::refusal::Refusal;
 use super::request::{Body, Idempotency, OneId, TwoIds};
 use super::wire::{AddPackage, ErrorBody, PackageList, PackageView, ResolveSuspense};
 use crate::domain::allocation::Allocation;
 use crate::domain::amount::Units;
-use crate::domain::id::{AccountId, OfferId, PackageId, ProductId};
+use crate::domain::id::{AccountId, OfferId, PackageId};
 use crate::domain::offer::Offer;
-use crate::domain::package::Package;
 use crate::service::accounts::{NewPackage, Resolution, Shown};
-
-/// Packages as they are shown.
-pub(super) fn views(packages: impl IntoIterator<Item = (ProductId, Package)>) -> Vec<PackageView> {
-    packages.into_iter().map(|(product, package)| PackageView::of(product, package)).collect()
-}
 
 /// Adds a package of an offer.
 #[utoipa::path(post, path = "/admin/v1/accounts/{account}/packages",
     tag = "packages", operation_id = "add_package", security(("admin_token" = [])),
-    params(("account" = String, Path, description = "The account's id"), Keyed), request_body = AddPackage,
-    responses(Guarded,
+    params(AccountPath, Keyed), request_body = AddPackage,
+    responses(Guarded, InAccount, Bodied, Repeatable,
     (status = 200, description = "Added before by the same Idempotency-Key", body = PackageView),
     (status = 201, description = "Added", body = PackageView),
-    (status = 400, description = "No JSON, or a bad Idempotency-Key", body = ErrorBody),
-    (status = 404, description = "No such account", body = ErrorBody),
-    (status = 409, description = "The Idempotency-Key did something else, or the document is full", body = ErrorBody),
-    (status = 413, description = "More than 64 KiB", body = ErrorBody),
-    (status = 415, description = "Not sent as application/json", body = ErrorBody),
+    (status = 409, description = "The Idempotency-Key did something else, the account's money is in another currency, or the document is full", body = ErrorBody),
     (status = 422, description = "A field is unknown or not accepted, or no such offer", body = ErrorBody),
 ))]
 pub(super) async fn add(
@@ -55,9 +45,8 @@ pub(super) async fn add(
 /// Lists an account's packages.
 #[utoipa::path(get, path = "/admin/v1/accounts/{account}/packages",
     tag = "packages", operation_id = "list_packages", security(("admin_token" = [])),
-    params(("account" = String, Path, description = "The account's id")), responses(Guarded,
+    params(AccountPath), responses(Guarded, InAccount,
     (status = 200, description = "The packages", body = PackageList),
-    (status = 404, description = "No such account", body = ErrorBody),
 ))]
 pub(super) async fn list(
     State(admin): State<Shared>,
@@ -68,22 +57,18 @@ pub(super) async fn list(
         .pools
         .into_iter()
         .flat_map(|(product, pool)| pool.value.packages.into_iter().map(move |package| (product.clone(), package)));
-    Ok(Json(PackageList { packages: views(of_pools), ended: views(ended) }))
+    Ok(Json(PackageList { packages: PackageView::all(of_pools), ended: PackageView::all(ended) }))
 }
 
 /// Decides on units in suspense: used, or back for sale.
 #[utoipa::path(post, path = "/admin/v1/accounts/{account}/packages/{package}/resolve",
     tag = "packages", operation_id = "resolve_suspense", security(("admin_token" = [])),
-    params(("account" = String, Path, description = "The account's id"),
+    params(AccountPath,
         ("package" = String, Path, description = "The package's id"), Keyed),
-    request_body = ResolveSuspense, responses(Guarded,
+    request_body = ResolveSuspense, responses(Guarded, Bodied, Repeatable,
     (status = 200, description = "The package as it is now", body = PackageView),
-    (status = 400, description = "No JSON, or a bad Idempotency-Key", body = ErrorBody),
     (status = 404, description = "No such account or package", body = ErrorBody),
     (status = 409, description = "So many units are not in suspense", body = ErrorBody),
-    (status = 413, description = "More than 64 KiB", body = ErrorBody),
-    (status = 415, description = "Not sent as application/json", body = ErrorBody),
-    (status = 422, description = "A field is unknown, missing or not accepted", body = ErrorBody),
 ))]
 pub(super) async fn resolve(
     State(admin): State<Shared>,

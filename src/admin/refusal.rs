@@ -52,8 +52,16 @@ impl From<StoreError> for Refusal {
         match error {
             StoreError::Unavailable(_) => {
                 tracing::warn!(%error, "an admin request found the store away");
-                let message = format!("{error}; try again, a change with the same Idempotency-Key is made once");
+                let message = format!(
+                    "{error}; try again; a change may have been made all the same, or be made once the store answers: \
+                     repeated with the same Idempotency-Key it is made once"
+                );
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", message)
+            }
+            StoreError::Full(_) => {
+                tracing::warn!(%error, "an admin request found the store full");
+                let message = format!("{error}; nothing was changed: make room, then repeat the request");
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "store_full", message)
             }
             StoreError::Broken { .. } => {
                 tracing::error!(%error, "a document needs repair");
@@ -120,6 +128,7 @@ fn of_command(refusal: &CommandRefusal) -> (StatusCode, &'static str) {
         CommandRefusal::TooManyKeys { .. } => (StatusCode::CONFLICT, "too_many_keys"),
         CommandRefusal::UnknownKey(_) => (StatusCode::NOT_FOUND, "unknown_key"),
         CommandRefusal::UnknownPackage(_) => (StatusCode::NOT_FOUND, "unknown_package"),
+        CommandRefusal::OtherCurrency { .. } => (StatusCode::CONFLICT, "other_currency"),
         CommandRefusal::OutsideCalendar => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_value"),
         CommandRefusal::TooManyApps { .. } => (StatusCode::CONFLICT, "too_many_apps"),
         CommandRefusal::UnknownApp(_) => (StatusCode::NOT_FOUND, "unknown_app"),

@@ -157,6 +157,7 @@ fn catalog() -> Catalog {
         validity: Validity::Years(1),
         zone: TimeZone::UTC,
         billable: BillableStatuses::default(),
+        price: None,
         for_apps: false,
     };
     Catalog {
@@ -458,4 +459,26 @@ async fn the_server_answers_and_stops() {
     stop.send(()).unwrap();
     server.await.unwrap();
     assert!(tokio::net::TcpStream::connect(address).await.is_err());
+}
+
+#[tokio::test]
+async fn connections_that_ask_nothing_keep_nobody_out() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = tokio::spawn(serve(listener, None, World::new().router, std::future::pending()));
+    let mut idle = Vec::new();
+    for _ in 0..70 {
+        idle.push(tokio::net::TcpStream::connect(address).await.unwrap());
+    }
+    let asked = async {
+        let mut answer = String::new();
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    };
+    // An idle connection is closed by itself after 10 s.
+    let answer = tokio::time::timeout(std::time::Duration::from_secs(5), asked).await.expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    server.abort();
 }

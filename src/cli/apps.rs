@@ -7,7 +7,7 @@ use http::Method;
 use super::args::apps::{AppAdd, AppNetworks, AppsCommand, WhichApp};
 use super::args::limits::AppLimit;
 use super::client::{Ask, Client, ClientError};
-use super::remote::{Failure, Output, every_account, limits_text, networks_text, path_of, some_of};
+use super::output::{Failure, Output, every_account, limits_text, networks_text, path_of, some_of};
 use super::table::Table;
 use crate::admin::wire::apps::{
     AddApp, AddCode, AddedCode, AllowNetworks, AppList, AppView, AppWithSecret, ResealedView, RotateSecret,
@@ -34,7 +34,7 @@ pub(super) async fn apps(client: &Client, command: AppsCommand, mut output: Outp
         }
         AppsCommand::AddCode { app, code_file, once } => {
             let (path, body) = (path(&app, "/codes"), AddCode { code: read(code_file)? });
-            let ask = Ask::send(Method::POST, &path, once.idempotency_key.as_ref(), &body)?;
+            let ask = Ask::send(Method::POST, &path, Some(once.key()), &body)?;
             let added: AddedCode = client.ask(ask).await?;
             output.print(&added, || added.code.as_ref().map(|code| format!("{code}\n")).unwrap_or_default())?;
             match added.code {
@@ -84,8 +84,7 @@ async fn add(client: &Client, wanted: AppAdd, mut output: Output<'_>) -> Result<
     let AppAdd { account, name, app_key, secret_file, products, networks, once } = wanted;
     let body = AddApp { name, app_key, app_secret: read(secret_file)?, products, networks: some_of(networks) };
     let path = path_of(&account, "/apps");
-    let added: AppWithSecret =
-        client.ask(Ask::send(Method::POST, &path, once.idempotency_key.as_ref(), &body)?).await?;
+    let added: AppWithSecret = client.ask(Ask::send(Method::POST, &path, Some(once.key()), &body)?).await?;
     output.print(&added, || format!("{}\n{}\n", added.view.app_key, added.app_secret))?;
     output.note(&format!("{} is added; `tollgate apps secret` shows its secret again", added.view.id))?;
     Ok(())

@@ -2,6 +2,7 @@
 
 pub mod apps;
 pub mod certificate;
+pub mod idempotency;
 pub mod limits;
 pub mod signature;
 
@@ -11,7 +12,8 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use jiff::Timestamp;
 
-use crate::domain::id::{AccountId, CommandId, KeyId, OfferId, PackageId, ProductId, ProjectId};
+pub use self::idempotency::Idempotency;
+use crate::domain::id::{AccountId, KeyId, OfferId, PackageId, ProductId, ProjectId};
 use crate::domain::network::Network;
 use crate::simulate::Safeguard;
 
@@ -336,14 +338,6 @@ pub struct AdminAccess {
     pub admin_token_file: Option<PathBuf>,
 }
 
-/// Makes asking again safe.
-#[derive(Debug, Clone, Args)]
-pub struct Idempotency {
-    /// The same key is done once: repeat it to ask again after a failure
-    #[arg(long, value_name = "KEY", value_parser = CommandId::new)]
-    pub idempotency_key: Option<CommandId>,
-}
-
 /// Accounts.
 #[derive(Debug, Args)]
 pub struct AccountsArgs {
@@ -407,7 +401,7 @@ pub enum KeysCommand {
     Change(KeyChange),
     /// Set how many calls a key may make, over all products, in place of all limits that it has
     Limit(limits::KeyLimit),
-    /// Set how many units a key's calls may use, over all products, in place of the whole budget that it has
+    /// Set how many units a key's calls may use, or what they may be worth, in place of the whole budget that it has
     Budget(limits::KeyBudget),
     /// Put a new key in the place of the present one, under the same id, and print it, this once
     Rotate {

@@ -14,23 +14,15 @@ use rcgen::{
 };
 
 use super::args::certificate::DevCertificateArgs;
-use super::failure::{Failure, failure};
-use super::{EXIT_BUG, EXIT_OK, EXIT_UNAVAILABLE, EXIT_USAGE};
+use super::failure::{Failure, ended, failure};
+use super::{EXIT_BUG, EXIT_UNAVAILABLE, EXIT_USAGE};
 
 /// The authority's name.
 const AUTHORITY: &str = "Tollgate development authority";
 
 /// Carries the command out.
 pub fn run(args: &DevCertificateArgs, out: &mut dyn Write, notes: &mut dyn Write) -> ExitCode {
-    let done = make(args);
-    let done = done.and_then(|text| out.write_all(text.as_bytes()).map_err(|error| failure(EXIT_UNAVAILABLE, error)));
-    match done {
-        Ok(()) => ExitCode::from(EXIT_OK),
-        Err(Failure { code, text }) => {
-            let _ = writeln!(notes, "tollgate: {text}"); // nobody listens: the exit code says enough
-            ExitCode::from(code)
-        }
-    }
+    ended(make(args), out, notes)
 }
 
 /// Makes the files, and returns what to do with them.

@@ -33,6 +33,9 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Where the token is when no file is named.
 pub(super) const TOKEN_VARIABLE: &str = "TOLLGATE_ADMIN_TOKEN";
 
+/// Refusals after which nothing was changed nor will be, whatever their status.
+const NOT_DONE: [&str; 2] = ["store_full", "account_busy"];
+
 /// Why a command failed. The texts say what to do.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ClientError {
@@ -48,12 +51,16 @@ pub(super) enum ClientError {
         at: String,
         /// What happened.
         cause: String,
+        /// Whether it may have heard what was asked.
+        asked: bool,
     },
     /// It said no.
     #[error("{message}")]
     Refused {
         /// How.
         status: StatusCode,
+        /// What kind of refusal.
+        code: String,
         /// Why.
         message: String,
     },
@@ -67,17 +74,39 @@ pub(super) enum ClientError {
         /// What is wrong with it.
         cause: String,
     },
+    /// Nobody can say whether a change was made.
+    #[error(
+        "{failure}\nthe change may have been made, or may be made later by itself; repeat the command with \
+         --idempotency-key {key}, and it is made once"
+    )]
+    Doubtful {
+        /// What happened.
+        failure: Box<Self>,
+        /// The change's own name.
+        key: CommandId,
+    },
 }
 
 impl ClientError {
     pub(super) fn exit(&self) -> u8 {
         match self {
             Self::Setup(_) => EXIT_CONFIG,
+            Self::Doubtful { failure, .. } => failure.exit(),
             Self::Away { .. } | Self::Strange { .. } => EXIT_UNAVAILABLE,
             Self::Refused { status: StatusCode::UNAUTHORIZED, .. } => EXIT_CONFIG,
             Self::Refused { status: StatusCode::SERVICE_UNAVAILABLE, .. } => EXIT_UNAVAILABLE,
             Self::Refused { status, .. } if status.is_client_error() => EXIT_USAGE,
             Self::Refused { .. } => EXIT_BUG,
+        }
+    }
+
+    /// Whether what was asked may have been done, or may be done yet.
+    fn leaves_doubt(&self) -> bool {
+        match self {
+            Self::Setup(_) => false,
+            Self::Away { asked, .. } => *asked,
+            Self::Refused { status, code, .. } => status.is_server_error() && !NOT_DONE.contains(&code.as_str()),
+            Self::Strange { .. } | Self::Doubtful { .. } => true,
         }
     }
 }
@@ -86,7 +115,7 @@ impl ClientError {
 pub(super) struct Ask<'a> {
     pub(super) method: Method,
     pub(super) path: &'a str,
-    pub(super) once: Option<&'a CommandId>,
+    pub(super) once: Option<CommandId>,
     pub(super) body: Vec<u8>,
 }
 
@@ -98,7 +127,7 @@ impl<'a> Ask<'a> {
     pub(super) fn send(
         method: Method,
         path: &'a str,
-        once: Option<&'a CommandId>,
+        once: Option<CommandId>,
         body: &impl Serialize,
     ) -> Result<Self, ClientError> {
         let body = serde_json::to_vec(body).map_err(|error| ClientError::Setup(error.to_string()))?;
@@ -157,9 +186,22 @@ impl Client {
 
     /// Asks, and reads the answer as JSON.
     pub(super) async fn ask<T: DeserializeOwned>(&self, ask: Ask<'_>) -> Result<T, ClientError> {
-        let (status, body) = self.answer(ask).await?;
-        self.accepted(status, &body)?;
-        serde_json::from_slice(&body).map_err(|error| self.strange(status, &error))
+        let once = ask.once.clone();
+        let answer = match self.answer(ask).await {
+            Ok((status, body)) => self.read(status, &body),
+            Err(failure) => Err(failure),
+        };
+        match (answer, once) {
+            (Err(failure), Some(key)) if failure.leaves_doubt() => {
+                Err(ClientError::Doubtful { failure: Box::new(failure), key })
+            }
+            (answer, _) => answer,
+        }
+    }
+
+    fn read<T: DeserializeOwned>(&self, status: StatusCode, body: &[u8]) -> Result<T, ClientError> {
+        self.accepted(status, body)?;
+        serde_json::from_slice(body).map_err(|error| self.strange(status, &error))
     }
 
     /// Asks where a good answer says nothing.
@@ -170,7 +212,7 @@ impl Client {
 
     /// Asks, and gives the answer as it is.
     pub(super) async fn answer(&self, ask: Ask<'_>) -> Result<(StatusCode, Bytes), ClientError> {
-        let late = |_| self.away(&format!("no answer within {} s", ANSWER_TIME_MAX.as_secs()));
+        let late = |_| self.silent(&format!("no answer within {} s", ANSWER_TIME_MAX.as_secs()));
         timeout(ANSWER_TIME_MAX, self.exchange(ask)).await.map_err(late)?
     }
 
@@ -191,10 +233,10 @@ impl Client {
         let (mut sender, connection) = connected.map_err(|error| self.away(&error))?;
         let request = self.request(ask)?;
         let exchange = async {
-            let response = sender.send_request(request).await.map_err(|error| self.away(&error))?;
+            let response = sender.send_request(request).await.map_err(|error| self.silent(&error))?;
             let status = response.status();
             let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
-            Ok((status, body.map_err(|error| self.away(&error))?.to_bytes()))
+            Ok((status, body.map_err(|error| self.silent(&error))?.to_bytes()))
         };
         // The connection moves the bytes; what it has to say reaches us through the exchange.
         let (answer, _) = futures_util::future::join(exchange, connection).await;
@@ -206,7 +248,7 @@ impl Client {
         if let Some(authorization) = &self.authorization {
             request = request.header(AUTHORIZATION, authorization);
         }
-        if let Some(once) = ask.once {
+        if let Some(once) = &ask.once {
             request = request.header("idempotency-key", once.as_str());
         }
         if !ask.body.is_empty() {
@@ -221,11 +263,17 @@ impl Client {
             return Ok(());
         }
         let refusal: ErrorBody = serde_json::from_slice(body).map_err(|error| self.strange(status, &error))?;
-        Err(ClientError::Refused { status, message: refusal.error.message })
+        Err(ClientError::Refused { status, code: refusal.error.code, message: refusal.error.message })
     }
 
+    /// Nothing was asked yet.
     fn away(&self, cause: &dyn ToString) -> ClientError {
-        ClientError::Away { at: self.url(), cause: cause.to_string() }
+        ClientError::Away { at: self.url(), cause: cause.to_string(), asked: false }
+    }
+
+    /// No answer came.
+    fn silent(&self, cause: &dyn ToString) -> ClientError {
+        ClientError::Away { at: self.url(), cause: cause.to_string(), asked: true }
     }
 
     pub(super) fn strange(&self, status: StatusCode, cause: &dyn ToString) -> ClientError {

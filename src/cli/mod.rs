@@ -7,6 +7,7 @@ pub mod audit;
 pub mod certificate;
 mod client;
 mod failure;
+mod output;
 pub mod receipt;
 mod remote;
 pub mod signature;

@@ -7,8 +7,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::args::ReceiptCommand;
-use super::failure::{Failure, failure};
-use super::{EXIT_BUG, EXIT_CONFIG, EXIT_OK, EXIT_UNAVAILABLE, EXIT_USAGE};
+use super::failure::{Failure, ended, failure};
+use super::{EXIT_BUG, EXIT_CONFIG, EXIT_UNAVAILABLE, EXIT_USAGE};
 use crate::app::key_set;
 use crate::config;
 use crate::domain::signing::{KEY_BYTES, SigningKey};
@@ -24,14 +24,7 @@ pub fn run(command: &ReceiptCommand, out: &mut dyn Write, notes: &mut dyn Write)
         ReceiptCommand::Keys(file) => keys(&file.config),
         ReceiptCommand::Verify { key, receipt } => check(key, receipt.as_deref()),
     };
-    let done = done.and_then(|text| out.write_all(text.as_bytes()).map_err(|error| failure(EXIT_UNAVAILABLE, error)));
-    match done {
-        Ok(()) => ExitCode::from(EXIT_OK),
-        Err(Failure { code, text }) => {
-            let _ = writeln!(notes, "tollgate: {text}"); // nobody listens: the exit code says enough
-            ExitCode::from(code)
-        }
-    }
+    ended(done, out, notes)
 }
 
 /// Makes a key in a new file, and returns its public half.

@@ -1,83 +1,28 @@
 //! The commands that go through the admin API: what is asked, and how the answer is printed.
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::process::ExitCode;
 
 use http::{Method, StatusCode};
-use serde::Serialize;
 
 use super::apps::{apps, apps_text};
 use super::args::apps::AppsArgs;
-use super::args::limits::{AccountLimit, KeyBudget, KeyLimit};
+use super::args::limits::{AccountLimit, KeyLimit};
 use super::args::{
     AccountsArgs, AccountsCommand, KeyAdd, KeyChange, KeysArgs, KeysCommand, PackagesArgs, PackagesCommand,
     RemoteCommand, ResolveArgs,
 };
-use super::client::{Ask, Client, ClientError, TOKEN_VARIABLE};
+use super::client::{Ask, Client, TOKEN_VARIABLE};
+use super::output::{Failure, Output, every_account, limits_text, networks_text, path_of, some_of};
 use super::table::Table;
-use super::{EXIT_BUG, EXIT_CONFIG, EXIT_OK, EXIT_UNAVAILABLE, EXIT_USAGE};
+use super::{EXIT_BUG, EXIT_OK};
 use crate::admin::wire::{
-    AccountEntry, AccountList, AccountView, AddKey, AddPackage, AddedKey, ChangeKey, KeyList, KeyStateView, KeyView,
-    OpenAccount, OpenedAccount, PackageList, PackageView, ReadyView, ResolveSuspense, RotateKey,
+    AccountView, AddKey, AddPackage, AddedKey, ChangeKey, KeyList, KeyStateView, KeyView, OpenAccount, OpenedAccount,
+    PackageList, PackageView, ReadyView, ResolveSuspense, RotateKey,
 };
-use crate::domain::allocation::{Tags, TagsFault};
-use crate::domain::budget::Budget;
-use crate::domain::id::AccountId;
-use crate::domain::limit::{Kind, Limits};
-use crate::domain::network::Network;
-
-/// Why a command did not end well.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
-    #[error(transparent)]
-    Client(#[from] ClientError),
-    #[error("the answer cannot be printed: {0}")]
-    Output(#[from] io::Error),
-    #[error(transparent)]
-    Tags(#[from] TagsFault),
-    #[error("the gateway does not serve calls: {0}")]
-    NotReady(String),
-    #[error("{0} apps have a secret that cannot be read; name the key that sealed it under secrets.former_seal_keys")]
-    Sealed(usize),
-}
-
-impl Failure {
-    fn exit(&self) -> u8 {
-        match self {
-            Self::Client(error) => error.exit(),
-            // Whoever closed the pipe has seen enough.
-            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => EXIT_OK,
-            Self::Output(_) => EXIT_BUG,
-            Self::Tags(_) => EXIT_USAGE,
-            Self::NotReady(_) => EXIT_UNAVAILABLE,
-            Self::Sealed(_) => EXIT_CONFIG,
-        }
-    }
-}
-
-/// Where a command prints.
-pub(super) struct Output<'a> {
-    out: &'a mut dyn Write,
-    notes: &'a mut dyn Write,
-    json: bool,
-}
-
-impl Output<'_> {
-    /// JSON if that is wanted, else the text.
-    pub(super) fn print(&mut self, value: &impl Serialize, text: impl FnOnce() -> String) -> io::Result<()> {
-        if self.json {
-            serde_json::to_writer_pretty(&mut *self.out, value)?;
-            writeln!(self.out)
-        } else {
-            self.out.write_all(text().as_bytes())
-        }
-    }
-
-    /// A line for people.
-    pub(super) fn note(&mut self, text: &str) -> io::Result<()> {
-        writeln!(self.notes, "{text}")
-    }
-}
+use crate::domain::allocation::Tags;
+use crate::domain::budget::{Budget, MoneyBudget};
+use crate::domain::limit::Limits;
 
 /// Carries out a command: answers go to `out`, notes and errors to `notes`.
 pub fn run(command: RemoteCommand, out: &mut dyn Write, notes: &mut dyn Write) -> ExitCode {
@@ -151,7 +96,7 @@ async fn accounts(client: &Client, command: AccountsCommand, mut output: Output<
     match command {
         AccountsCommand::Open { name, id, once } => {
             let body = OpenAccount { name, id };
-            let ask = Ask::send(Method::POST, "/admin/v1/accounts", once.idempotency_key.as_ref(), &body)?;
+            let ask = Ask::send(Method::POST, "/admin/v1/accounts", Some(once.key()), &body)?;
             let opened: OpenedAccount = client.ask(ask).await?;
             output.print(&opened, || format!("{}\n", opened.id))?;
         }
@@ -176,21 +121,6 @@ async fn accounts(client: &Client, command: AccountsCommand, mut output: Output<
     Ok(())
 }
 
-pub(super) async fn every_account(client: &Client) -> Result<Vec<AccountEntry>, Failure> {
-    let mut all: Vec<AccountEntry> = Vec::new();
-    let mut path = "/admin/v1/accounts".to_owned();
-    loop {
-        let page: AccountList = client.ask(Ask::get(&path)).await?;
-        let last = all.last().map(|entry| entry.id.clone());
-        all.extend(page.accounts);
-        match page.next {
-            // Each page lies behind the one before, so that this ends.
-            Some(next) if Some(&next) > last.as_ref() => path = format!("/admin/v1/accounts?after={next}"),
-            _ => return Ok(all),
-        }
-    }
-}
-
 async fn keys(client: &Client, command: KeysCommand, mut output: Output<'_>) -> Result<(), Failure> {
     match command {
         KeysCommand::Add(wanted) => add_key(client, wanted, output).await?,
@@ -210,9 +140,10 @@ async fn keys(client: &Client, command: KeysCommand, mut output: Output<'_>) -> 
             let changed: KeyView = client.ask(Ask::send(Method::PATCH, &path, None, &body)?).await?;
             output.print(&changed, || keys_text(std::slice::from_ref(&changed)))?;
         }
-        KeysCommand::Budget(KeyBudget { account, key, per_day, per_month, total, none: _ }) => {
-            let path = path_of(&account, &format!("/keys/{key}"));
-            let body = ChangeKey { budget: Some(Budget { per_day, per_month, total }), ..ChangeKey::default() };
+        KeysCommand::Budget(wanted) => {
+            let path = path_of(&wanted.account, &format!("/keys/{}", wanted.key));
+            let budget = Budget::try_from(wanted)?;
+            let body = ChangeKey { budget: Some(budget), ..ChangeKey::default() };
             let changed: KeyView = client.ask(Ask::send(Method::PATCH, &path, None, &body)?).await?;
             output.print(&changed, || keys_text(std::slice::from_ref(&changed)))?;
         }
@@ -244,7 +175,7 @@ async fn add_key(client: &Client, wanted: KeyAdd, mut output: Output<'_>) -> Res
     let path = path_of(&account, "/keys");
     let (limits, budget) = (Limits::NONE, Budget::default());
     let body = AddKey { description, expires_at, products, models, networks, project, tags, limits, budget };
-    let added: AddedKey = client.ask(Ask::send(Method::POST, &path, once.idempotency_key.as_ref(), &body)?).await?;
+    let added: AddedKey = client.ask(Ask::send(Method::POST, &path, Some(once.key()), &body)?).await?;
     let id = &added.view.id;
     output.print(&added, || added.key.as_ref().map(|key| format!("{key}\n")).unwrap_or_default())?;
     match added.key {
@@ -281,7 +212,7 @@ async fn packages(client: &Client, command: PackagesCommand, mut output: Output<
         PackagesCommand::Add { account, offer, valid_from, project, tags, once } => {
             let path = path_of(&account, "/packages");
             let body = AddPackage { offer, valid_from, project, tags: tags_of(tags)? };
-            let ask = Ask::send(Method::POST, &path, once.idempotency_key.as_ref(), &body)?;
+            let ask = Ask::send(Method::POST, &path, Some(once.key()), &body)?;
             let added: PackageView = client.ask(ask).await?;
             output.print(&added, || packages_text(std::slice::from_ref(&added)))?;
         }
@@ -292,7 +223,7 @@ async fn packages(client: &Client, command: PackagesCommand, mut output: Output<
         PackagesCommand::Resolve(ResolveArgs { account, package, units, used, once, .. }) => {
             let path = path_of(&account, &format!("/packages/{package}/resolve"));
             let body = ResolveSuspense { units, used };
-            let ask = Ask::send(Method::POST, &path, once.idempotency_key.as_ref(), &body)?;
+            let ask = Ask::send(Method::POST, &path, Some(once.key()), &body)?;
             let resolved: PackageView = client.ask(ask).await?;
             output.print(&resolved, || packages_text(std::slice::from_ref(&resolved)))?;
         }
@@ -300,32 +231,19 @@ async fn packages(client: &Client, command: PackagesCommand, mut output: Output<
     Ok(())
 }
 
-/// Ids need no escaping in a path.
-pub(super) fn path_of(account: &AccountId, rest: &str) -> String {
-    format!("/admin/v1/accounts/{account}{rest}")
-}
-
-/// Limits in a table: `7/second, 100/day, 3 at once`.
-pub(super) fn limits_text(limits: &Limits) -> String {
-    let each = Kind::ALL.into_iter().filter_map(|kind| {
-        let calls = limits.of(kind)?;
-        Some(if kind == Kind::Concurrent { format!("{calls} at once") } else { format!("{calls}/{}", kind.name()) })
-    });
-    let text: Vec<String> = each.collect();
-    if text.is_empty() { "none".to_owned() } else { text.join(", ") }
-}
-
-/// A budget in a table: `7/day, 100 in all`.
+/// A budget in a table: `7/day, 100 in all, 9.5 CNY/month`.
 fn budget_text(budget: &Budget) -> String {
     let day = budget.per_day.map(|units| format!("{units}/day"));
     let month = budget.per_month.map(|units| format!("{units}/month"));
     let total = budget.total.map(|units| format!("{units} in all"));
-    let text: Vec<String> = [day, month, total].into_iter().flatten().collect();
+    let mut text: Vec<String> = [day, month, total].into_iter().flatten().collect();
+    if let Some(MoneyBudget { currency, per_day, per_month, total }) = budget.money {
+        let day = per_day.map(|amount| format!("{amount} {currency}/day"));
+        let month = per_month.map(|amount| format!("{amount} {currency}/month"));
+        let total = total.map(|amount| format!("{amount} {currency} in all"));
+        text.extend([day, month, total].into_iter().flatten());
+    }
     if text.is_empty() { "none".to_owned() } else { text.join(", ") }
-}
-
-pub(super) fn some_of<T>(list: Vec<T>) -> Option<Vec<T>> {
-    (!list.is_empty()).then_some(list)
 }
 
 fn account_text(view: &AccountView) -> String {
@@ -347,12 +265,6 @@ fn account_text(view: &AccountView) -> String {
         text.push_str(&format!("\napps\n{}", apps_text(&view.apps)));
     }
     text
-}
-
-/// A list of networks in a table.
-pub(super) fn networks_text(networks: Option<&[Network]>) -> String {
-    let joined = |networks: &[Network]| networks.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
-    networks.map_or_else(|| "all".to_owned(), joined)
 }
 
 fn keys_text(keys: &[KeyView]) -> String {

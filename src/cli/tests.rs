@@ -1,5 +1,6 @@
 //! The command line against a real admin listener.
 
+use std::io::Read;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
@@ -206,4 +207,45 @@ fn the_token_is_read_from_a_file() {
     std::fs::write(&file, "\n").unwrap();
     let (exit, ..) = run_at(&world.url, None, &format!("accounts list --admin-token-file {}", file.display()));
     assert_eq!(exit, EXIT_CONFIG);
+}
+
+/// Answers one request so, and gives the idempotency key that came with it.
+fn answering(answer: &'static str) -> (String, JoinHandle<Option<String>>) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let served = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let (mut head, mut byte) = (Vec::new(), [0]);
+        while !head.ends_with(b"\r\n\r\n") {
+            stream.read_exact(&mut byte).unwrap();
+            head.push(byte[0]);
+        }
+        stream.write_all(answer.as_bytes()).unwrap();
+        let head = String::from_utf8(head).unwrap();
+        head.lines().find_map(|line| line.strip_prefix("idempotency-key: ").map(str::to_owned))
+    });
+    (url, served)
+}
+
+#[test]
+fn a_change_of_which_nobody_knows_whether_it_was_made_can_be_repeated_by_its_key() {
+    let check = |answer: &'static str, line: &str, doubtful: bool| {
+        let (url, served) = answering(answer);
+        let (exit, _, notes) = run_at(&url, Some(TOKEN), line);
+        assert_ne!(exit, EXIT_OK, "{notes}");
+        let sent = served.join().unwrap().unwrap();
+        assert_eq!(notes.contains(&format!("--idempotency-key {sent}")), doubtful, "{line} {answer}: {notes}");
+        sent
+    };
+    let away = "HTTP/1.1 503 X\r\ncontent-length: 60\r\n\r\n\
+                {\"error\":{\"code\":\"store_unavailable\",\"message\":\"try again\"}}";
+    let full = "HTTP/1.1 503 X\r\ncontent-length: 53\r\n\r\n\
+                {\"error\":{\"code\":\"store_full\",\"message\":\"make room\"}}";
+    for line in ["accounts open Acme", "keys add acme", "packages add acme --offer x"] {
+        let first = check(away, line, true);
+        assert_ne!(check("", line, true), first); // the gateway is gone before it has answered
+        check("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", line, true);
+        check(full, line, false);
+    }
+    assert_eq!(check(away, "packages add acme --offer x --idempotency-key order-1", true), "order-1");
 }

@@ -269,6 +269,10 @@ impl Cx<'_> {
             self.report.note(at.place, "the path is empty; write one");
             return None;
         }
+        if at.value.contains('\0') {
+            self.report.note(at.place, "the path holds a NUL character, which no path may; take it out");
+            return None;
+        }
         Some(self.folder.join(at.value))
     }
 

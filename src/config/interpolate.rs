@@ -27,7 +27,7 @@ pub(super) struct Sources<'a> {
 /// Resolves every text of a tree in place. A text with a problem becomes [`Value::Bad`].
 pub(super) fn resolve(node: &mut Node, sources: &Sources<'_>, report: &Report<'_>) {
     match &mut node.value {
-        Value::Null | Value::Bad => {}
+        Value::Null | Value::Literal(_) | Value::Bad => {}
         Value::Text(text) => {
             if text.contains('$') {
                 node.value = match resolved(text, sources, node.place, report) {

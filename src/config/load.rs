@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
+use std::string::FromUtf8Error;
 
 use super::interpolate::Sources;
 use super::problem::{Problems, Report};
@@ -27,10 +28,21 @@ pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config,
     if bytes.len() as u64 > FILE_BYTES_MAX {
         return Err(of_file(format!("the file has more than {FILE_BYTES_MAX} bytes; a configuration is smaller")));
     }
-    let text = String::from_utf8(bytes).map_err(|error| {
-        of_file(format!("byte {} is not UTF-8; save the file as UTF-8", error.utf8_error().valid_up_to()))
-    })?;
-    parse(&text, path, env)
+    match String::from_utf8(bytes) {
+        Ok(text) => parse(&text, path, env),
+        Err(error) => not_text(path, &error),
+    }
+}
+
+/// Says where a file's first byte is that is not UTF-8.
+fn not_text(path: &Path, error: &FromUtf8Error) -> Result<Config, Problems> {
+    let before = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
+    let before = String::from_utf8_lossy(before);
+    let line = before.rsplit('\n').next().unwrap_or_default();
+    let report = Report::new(path, "");
+    let message = "this byte is not UTF-8; save the file as UTF-8".to_owned();
+    report.note_text(before.matches('\n').count() + 1, line.chars().count() + 1, message);
+    report.finish(None)
 }
 
 /// Checks a configuration's text. `origin` names it in problems; relative paths begin at its folder.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::problem::{PlaceId, Report};
 use super::suggest::{hint, listed};
-use super::tree::{Entry, Node, Value};
+use super::tree::{Entry, Node, Value, is_truth};
 
 /// The name by which [`Given`] asks our deserializer for a place and a value.
 const GIVEN: &str = "\u{0}given";
@@ -179,15 +179,24 @@ impl<'a> Reader<'a> {
 
     fn text(self, expected: &str) -> Result<&'a str, Fault> {
         match &self.node.value {
-            Value::Text(text) => Ok(text),
+            Value::Text(text) | Value::Literal(text) => Ok(text),
             Value::Null | Value::List(_) | Value::Section(_) | Value::Bad => Err(self.unexpected(expected)),
         }
+    }
+
+    /// A text, which a number or a truth value is not.
+    fn words(self) -> Result<&'a str, Fault> {
+        let Value::Literal(literal) = &self.node.value else { return self.text("a single value") };
+        let found = if is_truth(literal) { "a truth value" } else { "a number" };
+        Err(Fault::Said(format!("found {found}; write a text, and put one that looks like this in quotes")))
     }
 
     fn entries(self, expected: &str) -> Result<&'a [Entry], Fault> {
         match &self.node.value {
             Value::Section(entries) => Ok(entries),
-            Value::Null | Value::Text(_) | Value::List(_) | Value::Bad => Err(self.unexpected(expected)),
+            Value::Null | Value::Text(_) | Value::Literal(_) | Value::List(_) | Value::Bad => {
+                Err(self.unexpected(expected))
+            }
         }
     }
 
@@ -198,7 +207,7 @@ impl<'a> Reader<'a> {
                 let message = format!("no value; write {expected}, or take the key out if it has a default");
                 return Fault::Said(message);
             }
-            Value::Text(_) => "a single value",
+            Value::Text(_) | Value::Literal(_) => "a single value",
             Value::List(_) => "a list",
             Value::Section(_) => "a section of keys",
             Value::Bad => return Fault::Noted,
@@ -221,6 +230,14 @@ impl<'de> Deserializer<'de> for Reader<'de> {
         visitor.visit_borrowed_str(self.text("a single value")?)
     }
 
+    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        visitor.visit_borrowed_str(self.words()?)
+    }
+
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        self.deserialize_str(visitor)
+    }
+
     fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         match self.text("true or false")? {
             "true" => visitor.visit_bool(true),
@@ -232,7 +249,9 @@ impl<'de> Deserializer<'de> for Reader<'de> {
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         match self.node.value {
             Value::Null => visitor.visit_none(),
-            Value::Text(_) | Value::List(_) | Value::Section(_) | Value::Bad => visitor.visit_some(self),
+            Value::Text(_) | Value::Literal(_) | Value::List(_) | Value::Section(_) | Value::Bad => {
+                visitor.visit_some(self)
+            }
         }
     }
 
@@ -256,7 +275,7 @@ impl<'de> Deserializer<'de> for Reader<'de> {
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         match &self.node.value {
             Value::List(items) => visitor.visit_seq(Items { reader: self, items: items.iter() }),
-            Value::Null | Value::Text(_) | Value::Section(_) | Value::Bad => {
+            Value::Null | Value::Text(_) | Value::Literal(_) | Value::Section(_) | Value::Bad => {
                 Err(self.unexpected("a list, as in `[a, b]`"))
             }
         }
@@ -273,7 +292,7 @@ impl<'de> Deserializer<'de> for Reader<'de> {
         names: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Fault> {
-        if let (SHORT, Value::Text(_), Some(key)) = (name, &self.node.value, names.first()) {
+        if let (SHORT, Value::Text(_) | Value::Literal(_), Some(key)) = (name, &self.node.value, names.first()) {
             return visitor.visit_map(Only { reader: self, key: Some(key) });
         }
         let entries = self.entries(&format!("a section with keys such as `{}`", names.first().unwrap_or(&"")))?;
@@ -297,8 +316,8 @@ impl<'de> Deserializer<'de> for Reader<'de> {
     }
 
     serde::forward_to_deserialize_any! {
-        i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct tuple
-        identifier ignored_any
+        i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char bytes byte_buf unit unit_struct tuple identifier
+        ignored_any
     }
 }
 

@@ -2,6 +2,7 @@
 //! one scalar and says what would be right. URLs and hosts are in `address`.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -9,9 +10,11 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use secrecy::SecretString;
-use serde::Deserialize;
+use serde::de::{self, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use super::suggest::hint;
+use crate::domain::money::{Currency, Money, Price};
 use crate::domain::offer::Validity;
 
 /// The longest duration, in days.
@@ -20,44 +23,79 @@ const PERIOD_DAYS_MAX: u64 = 30;
 const VALIDITY_YEARS_MAX: u16 = 100;
 
 /// A length of time, from one millisecond to 30 days.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Period(pub(super) Duration);
 
 /// A number of bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Size(pub(super) u64);
 
 /// A whole number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Count(pub(super) u64);
 
 /// How long a package is valid.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ValidityText(pub(super) Validity);
 
-/// A zone of the time-zone database.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+/// An amount of money and its currency.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
+pub(super) struct PriceText(pub(super) Price);
+
+/// A zone of the time-zone database.
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Zone(pub(super) TimeZone);
 
 /// A moment with its offset from UTC.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Moment(pub(super) Timestamp);
 
 /// An address and port to listen on; port 0 picks a free one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Listen(pub(super) SocketAddr);
 
 /// A text that is never shown.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(from = "String")]
 pub(super) struct Secret(pub(super) SecretString);
+
+/// What stands in one scalar, with quotes or without.
+struct Scalar(String);
+
+impl<'de> Deserialize<'de> for Scalar {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ScalarVisitor;
+
+        impl Visitor<'_> for ScalarVisitor {
+            type Value = Scalar;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a single value")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Scalar, E> {
+                Ok(Scalar(text.to_owned()))
+            }
+        }
+
+        deserializer.deserialize_any(ScalarVisitor)
+    }
+}
+
+/// Reads a value from a scalar, whatever YAML takes that for: the value says best itself what would be right.
+macro_rules! of_scalar {
+    ($($name:ident),*) => {$(
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let Scalar(text) = Scalar::deserialize(deserializer)?;
+                Self::try_from(text).map_err(de::Error::custom)
+            }
+        }
+    )*};
+}
+
+of_scalar!(Period, Size, Count, ValidityText, Zone, Moment, Listen);
 
 /// Digits and what follows them.
 fn split_number(text: &str) -> Option<(u64, &str)> {
@@ -138,6 +176,19 @@ impl TryFrom<String> for ValidityText {
     }
 }
 
+impl TryFrom<String> for PriceText {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let (amount, currency) = text.split_once(' ').ok_or_else(|| {
+            format!("`{text}` is not a price; write an amount, a space and the currency, as in `49.90 CNY`")
+        })?;
+        let amount = Money::written(amount).map_err(|fault| fault.to_string())?;
+        let currency = Currency::new(currency).map_err(|fault| fault.to_string())?;
+        Ok(Self(Price { amount, currency }))
+    }
+}
+
 impl TryFrom<String> for Zone {
     type Error = String;
 
@@ -208,6 +259,7 @@ described!(Size: { "oneOf": [
 ] });
 described!(Count: { "type": "integer", "minimum": 1 });
 described!(ValidityText: { "type": "string", "pattern": "^[0-9]+ ?(d|days?|mo|months?|y|years?)$" });
+described!(PriceText: { "type": "string", "pattern": "^[0-9]{1,12}([.][0-9]{1,9})? [A-Z]{3}$" });
 described!(Zone: { "type": "string", "pattern": "^[A-Za-z]" });
 described!(Moment: { "type": "string", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}T.+" });
 described!(Listen: { "type": "string", "pattern": "^.+:[0-9]+$" });
@@ -305,6 +357,21 @@ mod tests {
         refused::<ValidityText>("1201mo", "not between");
         refused::<ValidityText>("101y", "not between");
         refused::<ValidityText>("65537d", "not between");
+    }
+
+    #[test]
+    fn prices() {
+        for (text, shown) in [("49.90 CNY", "49.9 CNY"), ("0 EUR", "0 EUR"), ("0.000000001 USD", "0.000000001 USD")] {
+            assert_eq!(read::<PriceText>(text).map(|price| price.0.to_string()), Ok(shown.to_owned()), "{text}");
+        }
+        refused::<PriceText>("", "not a price");
+        refused::<PriceText>("49.90", "not a price");
+        refused::<PriceText>("49.90CNY", "not a price");
+        refused::<PriceText>("49,90 CNY", "not an amount of money");
+        refused::<PriceText>("-1 CNY", "not an amount of money");
+        refused::<PriceText>("0.0000000001 CNY", "at most 9 places");
+        refused::<PriceText>("49.90  CNY", "not a currency");
+        refused::<PriceText>("49.90 cny", "three capital letters");
     }
 
     #[test]

@@ -26,6 +26,8 @@ pub(super) struct Node {
 pub(super) enum Value {
     /// Nothing, `~` or `null`.
     Null,
+    /// A scalar without quotes that YAML takes for a number or a truth value.
+    Literal(String),
     /// Any other scalar, after YAML's own escapes.
     Text(String),
     /// A sequence.
@@ -198,7 +200,7 @@ impl<'a> Builder<'a> {
                 });
                 Value::Section(copies.collect::<Option<_>>()?)
             }
-            plain @ (Value::Null | Value::Text(_) | Value::Bad) => plain.clone(),
+            plain @ (Value::Null | Value::Literal(_) | Value::Text(_) | Value::Bad) => plain.clone(),
         };
         Some(Node { place, value })
     }
@@ -216,6 +218,49 @@ impl<'a> Builder<'a> {
 fn scalar(text: &str, style: ScalarStyle) -> Value {
     match (style, text) {
         (ScalarStyle::Plain, "" | "~" | "null" | "Null" | "NULL") => Value::Null,
+        (ScalarStyle::Plain, _) if is_truth(text) || is_number(text) => Value::Literal(text.to_owned()),
         _ => Value::Text(text.to_owned()),
+    }
+}
+
+/// By YAML's core schema.
+pub(super) fn is_truth(text: &str) -> bool {
+    matches!(text, "true" | "True" | "TRUE" | "false" | "False" | "FALSE")
+}
+
+/// By YAML's core schema.
+fn is_number(text: &str) -> bool {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if let Some(octal) = text.strip_prefix("0o") {
+        return !octal.is_empty() && octal.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
+    }
+    if let Some(hex) = text.strip_prefix("0x") {
+        return !hex.is_empty() && hex.bytes().all(|byte| byte.is_ascii_hexdigit());
+    }
+    let text = text.strip_prefix(['-', '+']).unwrap_or(text);
+    if matches!(text, ".inf" | ".Inf" | ".INF" | ".nan" | ".NaN" | ".NAN") {
+        return true;
+    }
+    let (number, power) = text.split_once(['e', 'E']).map_or((text, None), |(number, power)| (number, Some(power)));
+    let power_fits = power.is_none_or(|power| digits(power.strip_prefix(['-', '+']).unwrap_or(power)));
+    let (whole, part) = number.split_once('.').unwrap_or((number, ""));
+    let none_or_digits = |text: &str| text.is_empty() || digits(text);
+    power_fits && none_or_digits(whole) && none_or_digits(part) && !(whole.is_empty() && part.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_told_from_names_as_yaml_does() {
+        for number in ["0", "-12", "+1", "1.5", "1.", ".5", "1e5", "-1.5E-3", "0x1F", "0o17", ".inf", "-.inf", ".nan"] {
+            assert!(is_number(number), "{number}");
+        }
+        for text in
+            ["", "-", ".", "1.2.3", "1a", "0x", "0xg", "0o8", "1e", "e5", "10s", "127.0.0.1", "1_000", "inf", "- 1"]
+        {
+            assert!(!is_number(text), "{text}");
+        }
     }
 }

@@ -11,6 +11,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::level_filters::LevelFilter;
 
 use self::tour::Tour;
@@ -31,8 +32,12 @@ const ADMIN: &str = "127.0.0.1:9090";
 pub enum DemoError {
     #[error("{what}: {error}")]
     Io { what: String, error: io::Error },
-    #[error("the demo's own configuration is wrong, which is a bug or due to --upstream:\n{0}")]
-    Config(#[from] Problems),
+    #[error("--upstream-key-file {}: {error}", path.display())]
+    KeyFile { path: PathBuf, error: io::Error },
+    #[error("the demo's own configuration is wrong, which is a bug:\n{0}")]
+    Config(Problems),
+    #[error("--upstream, --upstream-key-file and --model make a configuration that is refused:\n{0}")]
+    Upstream(Problems),
     #[error("{0}")]
     Start(#[from] StartError),
     #[error("{0}")]
@@ -52,44 +57,102 @@ struct Offering {
     scripted: bool,
 }
 
-/// Runs the demo until it is interrupted.
+/// Whatever ends the demo.
+struct Signals([Signal; 3]);
+
+impl Signals {
+    /// From now on a signal ends nothing by itself.
+    fn heed() -> Result<Self, DemoError> {
+        let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+        let [interrupt, terminate, hangup] = kinds.map(signal);
+        let heeded = || Ok::<_, io::Error>(Self([interrupt?, terminate?, hangup?]));
+        heeded().map_err(io_error("signals cannot be heeded"))
+    }
+
+    async fn next(&mut self) {
+        let [interrupt, terminate, hangup] = &mut self.0;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    }
+}
+
+/// Runs the demo until it is interrupted. However it ends, a folder of its own is gone then, with the secrets in it.
 pub async fn run(args: DemoArgs) -> Result<(), DemoError> {
     crate::telemetry::log::start(LevelFilter::WARN);
-    let offering = offering(&args).await?;
-    let (dir, temporary) = match &args.dir {
-        Some(dir) => (dir.clone(), false),
-        None => (std::env::temp_dir().join(format!("tollgate-demo-{}", std::process::id())), true),
+    let signals = Signals::heed()?;
+    if let Some(dir) = &args.dir {
+        return give(&args, dir, signals).await;
+    }
+    let dir = std::env::temp_dir().join(format!("tollgate-demo-{}", std::process::id()));
+    let given = give(&args, &dir, signals).await;
+    let removed = match fs::remove_dir_all(&dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error(dir.display().to_string())(error)),
+        Ok(()) | Err(_) => Ok(()),
     };
-    let listen = free_or(args.listen)?;
-    let file = set_up(&dir, listen, &offering)?;
-    let load = move || config::load(&file, &|name| std::env::var(name).ok());
-    let gateway = Gateway::start(load()?, Arc::new(load)).await?;
+    given.and(removed)
+}
+
+/// Starts everything, gives the tour, and stays until a signal comes.
+async fn give(args: &DemoArgs, dir: &Path, mut signals: Signals) -> Result<(), DemoError> {
+    let (gateway, tour) = tokio::select! {
+        started = start(args, dir) => started?,
+        () = signals.next() => return Ok(()),
+    };
+    let mut out = io::stdout();
+    let toured = tokio::select! {
+        toured = tour.give(&mut out) => toured.map(|()| false),
+        () = signals.next() => Ok(true),
+    };
+    if let Ok(false) = toured {
+        signals.next().await;
+    }
+    let stopped = gateway.stop(signals.next()).await.map_err(|error| DemoError::Tour(error.to_string()));
+    toured.map(|_| ()).and(stopped)
+}
+
+/// Sets everything up, and starts the gateway.
+async fn start(args: &DemoArgs, dir: &Path) -> Result<(Gateway, Tour), DemoError> {
+    let offering = offering(args).await?;
+    let admin: SocketAddr = ADMIN.parse().unwrap_or(args.listen);
+    let gateway = match open(dir, (args.listen, admin), &offering).await {
+        // Someone has taken the port meanwhile: any will do.
+        Err(DemoError::Start(StartError::Listener { .. })) => {
+            let any = |address: SocketAddr| SocketAddr::new(address.ip(), 0);
+            open(dir, (any(args.listen), any(admin)), &offering).await?
+        }
+        opened => opened?,
+    };
     let tour = Tour {
         data: gateway.data_address,
         admin: gateway.admin_address,
         token: read(&dir.join("admin.token"))?,
         model: offering.model,
         scripted: offering.scripted,
-        dir: dir.clone(),
+        dir: dir.to_owned(),
     };
-    let toured = tour.give(&mut io::stdout()).await;
-    if toured.is_ok() {
-        let _ = tokio::signal::ctrl_c().await; // an error means that nothing could ever interrupt: stop now
-    }
-    let hurry = async {
-        let _ = tokio::signal::ctrl_c().await;
-    };
-    let stopped = gateway.stop(hurry).await.map_err(|error| DemoError::Tour(error.to_string()));
-    if temporary {
-        fs::remove_dir_all(&dir).map_err(io_error(dir.display().to_string()))?;
-    }
-    toured.and(stopped)
+    Ok((gateway, tour))
+}
+
+/// Starts the gateway at these addresses, or at others if they are taken.
+async fn open(
+    dir: &Path,
+    (listen, admin): (SocketAddr, SocketAddr),
+    offering: &Offering,
+) -> Result<Gateway, DemoError> {
+    let file = set_up(dir, (free_or(listen)?, free_or(admin)?), offering)?;
+    let load = move || config::load(&file, &|name| std::env::var(name).ok());
+    let config = load().map_err(if offering.scripted { DemoError::Config } else { DemoError::Upstream })?;
+    Ok(Gateway::start(config, Arc::new(load)).await?)
 }
 
 async fn offering(args: &DemoArgs) -> Result<Offering, DemoError> {
     if let (Some(base_url), Some(model)) = (&args.upstream, &args.model) {
-        let key_file = args.upstream_key_file.as_ref();
-        let key_file = key_file.map(fs::canonicalize).transpose().map_err(io_error("--upstream-key-file"))?;
+        let whole =
+            |path: &PathBuf| fs::canonicalize(path).map_err(|error| DemoError::KeyFile { path: path.clone(), error });
+        let key_file = args.upstream_key_file.as_ref().map(whole).transpose()?;
         return Ok(Offering { base_url: base_url.clone(), model: model.clone(), key_file, scripted: false });
     }
     let address = seller::start().await.map_err(io_error("the demo's seller"))?;
@@ -104,7 +167,7 @@ fn free_or(wanted: SocketAddr) -> Result<SocketAddr, DemoError> {
 }
 
 /// Writes the demo's configuration and its secrets, unless they are there from an earlier demo.
-fn set_up(dir: &Path, listen: SocketAddr, offering: &Offering) -> Result<PathBuf, DemoError> {
+fn set_up(dir: &Path, (listen, admin): (SocketAddr, SocketAddr), offering: &Offering) -> Result<PathBuf, DemoError> {
     fs::create_dir_all(dir).map_err(io_error(dir.display().to_string()))?;
     for name in ["admin.token", "hash.key"] {
         let path = dir.join(name);
@@ -112,8 +175,6 @@ fn set_up(dir: &Path, listen: SocketAddr, offering: &Offering) -> Result<PathBuf
             write_secret(&path, &random_text()).map_err(io_error(path.display().to_string()))?;
         }
     }
-    let admin: SocketAddr = ADMIN.parse().unwrap_or(listen);
-    let admin = free_or(admin)?;
     let quoted = |text: &str| serde_json::Value::from(text).to_string(); // a JSON string is a YAML string
     let key = offering.key_file.as_ref().map(|file| quoted(&format!("${{file:{}}}", file.display())));
     let key = key.map(|key| format!("\n      api_key: {key}")).unwrap_or_default();

@@ -12,11 +12,11 @@ use super::key::KeyHash;
 use super::limit::Limits;
 use super::network::Network;
 
-/// The marketplace's limit of apps per account.
+/// The marketplace's limit of apps per account, beside the one that purchases make.
 pub const APPS_PER_ACCOUNT_MAX: usize = 50;
 /// The marketplace's limit of AppCodes per app.
 pub const CODES_PER_APP_MAX: usize = 5;
-/// Most products that an app is bound to.
+/// Most products that an app is bound to by hand.
 pub const BINDINGS_MAX: usize = 100;
 /// Secrets of an app that are accepted at one time: the present one, and the one before it during a rotation.
 pub const SECRETS_MAX: usize = 2;
@@ -40,7 +40,7 @@ pub struct App {
     /// At most [`CODES_PER_APP_MAX`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub codes: Vec<AppCode>,
-    /// The products that it opens; at most [`BINDINGS_MAX`].
+    /// The products that it opens; bound by hand at most [`BINDINGS_MAX`].
     pub products: Vec<ProductId>,
     /// The only networks from which it is accepted; `None`: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -127,7 +127,8 @@ pub enum AppChange {
 
 /// Adds an app.
 pub(super) fn add(head: &mut Account, app: &App) -> Result<(), Refusal> {
-    if head.apps.len() >= APPS_PER_ACCOUNT_MAX {
+    let by_hand = head.apps.iter().filter(|app| app.name != MARKETPLACE_APP).count();
+    if by_hand >= APPS_PER_ACCOUNT_MAX {
         return Err(Refusal::TooManyApps { max: APPS_PER_ACCOUNT_MAX });
     }
     refuse_taken(head, app.hash)?;
@@ -195,15 +196,18 @@ fn refuse_taken(head: &Account, hash: KeyHash) -> Result<(), Refusal> {
     if head.hashes().any(|there| there == hash) { Err(Refusal::CredentialTaken) } else { Ok(()) }
 }
 
-/// The purchase of a product for apps: it is bound to the account's [`MARKETPLACE_APP`], which the first one makes.
+/// The purchase of a product for apps: it is bound to the account's [`MARKETPLACE_APP`], which the first one makes. How
+/// many apps and bindings there are by hand is no reason to refuse a purchase.
 pub(super) fn bind_bought(head: &mut Account, product: &ProductId, spare: &App) -> Result<(), Refusal> {
     if let Some(app) = head.apps.iter_mut().find(|app| app.name == MARKETPLACE_APP) {
-        return bind(app, product);
+        if !app.products.contains(product) {
+            app.products.push(product.clone());
+        }
+        return Ok(());
     }
-    let mut app = spare.clone();
-    app.name = MARKETPLACE_APP.to_owned();
-    app.products = vec![product.clone()];
-    add(head, &app)
+    refuse_taken(head, spare.hash)?;
+    head.apps.push(App { name: MARKETPLACE_APP.to_owned(), products: vec![product.clone()], ..spare.clone() });
+    Ok(())
 }
 
 #[cfg(test)]
@@ -285,6 +289,7 @@ mod tests {
                 validity: Validity::Days(1),
                 zone: jiff::tz::TimeZone::UTC,
                 billable: BillableStatuses::default(),
+                price: None,
                 for_apps: spare.is_some(),
             };
             let package = PackageId::new(&format!("p-{}", self.commands)).unwrap();
@@ -363,6 +368,25 @@ mod tests {
         world.change(2, AppChange::Delete, 0).unwrap();
         world.buy("two", Some(5)).unwrap();
         assert_eq!(world.books.head.apps[1].products, [product("two")]);
+    }
+
+    #[test]
+    fn no_number_of_apps_and_bindings_by_hand_stands_against_a_purchase() {
+        let mut world = World::new();
+        for number in 0..50 {
+            world.add(number).unwrap();
+        }
+        for number in 0..=BINDINGS_MAX {
+            world.buy(&format!("p{number}"), Some(200)).unwrap();
+        }
+        let bought = world.books.head.apps.last().unwrap();
+        assert_eq!((bought.name.as_str(), bought.products.len()), (MARKETPLACE_APP, BINDINGS_MAX + 1));
+        assert_eq!(world.add(50), Err(Refusal::TooManyApps { max: 50 }));
+        // It takes no place among the fifty.
+        world.change(7, AppChange::Delete, 0).unwrap();
+        world.add(50).unwrap();
+        let by_hand = world.change(200, AppChange::Bind(product("more")), 0);
+        assert_eq!(by_hand, Err(Refusal::TooManyBindings { max: BINDINGS_MAX }));
     }
 
     #[test]

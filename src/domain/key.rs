@@ -141,6 +141,27 @@ pub enum KeyState {
 }
 
 impl ApiKey {
+    /// A key that opens everything, for ever and without limits.
+    pub fn new(id: KeyId, hash: KeyHash, hint: String, created_at: Timestamp) -> Self {
+        Self {
+            id,
+            hash,
+            hint,
+            former: Vec::new(),
+            description: String::new(),
+            created_at,
+            expires_at: None,
+            disabled: false,
+            products: None,
+            models: None,
+            networks: None,
+            project: ProjectId::default(),
+            tags: Tags::default(),
+            limits: Limits::NONE,
+            budget: Budget::default(),
+        }
+    }
+
     /// Whether it can be used at a moment.
     pub fn state_at(&self, now: Timestamp) -> KeyState {
         if self.disabled {
@@ -198,22 +219,13 @@ mod tests {
     use super::*;
 
     fn key(disabled: bool, expires_at: Option<&str>) -> ApiKey {
+        let created_at = Timestamp::UNIX_EPOCH;
+        let id = KeyId::new("key-1").unwrap();
         ApiKey {
-            id: KeyId::new("key-1").unwrap(),
-            hash: KeyHash([0xa5; 32]),
-            hint: "sk-tg-abcd…wxyz".into(),
-            former: Vec::new(),
-            description: String::new(),
-            created_at: Timestamp::UNIX_EPOCH,
             expires_at: expires_at.map(|text| text.parse().unwrap()),
             disabled,
             products: Some(vec![ProductId::new("chat").unwrap()]),
-            models: None,
-            networks: None,
-            project: ProjectId::default(),
-            tags: Tags::default(),
-            limits: Limits::NONE,
-            budget: Budget::default(),
+            ..ApiKey::new(id, KeyHash([0xa5; 32]), "sk-tg-abcd…wxyz".into(), created_at)
         }
     }
 

@@ -131,6 +131,9 @@ pub enum StoreError {
     /// It cannot be reached or cannot write; trying again may help.
     #[error("the store is unavailable: {0}")]
     Unavailable(String),
+    /// It has no room: nothing was written, and nothing of it will be.
+    #[error("the store has no room: {0}")]
+    Full(String),
     /// A document cannot be read: newer than this program, or damaged. Only this account is affected.
     #[error("document {document} of account {account} cannot be used: {reason}")]
     Broken {
@@ -171,7 +174,7 @@ pub enum CommitError {
     /// The writer's time is more than [`TIME_OFF_MAX`] off; this is the store's. Nothing was written.
     #[error("this process's idea of the store's time is too far off: there it is {0}")]
     TimeOff(Timestamp),
-    /// The store failed; whether the commit happened is unknown.
+    /// The store failed; whether the commit happened is unknown, unless it was [`StoreError::Full`].
     #[error(transparent)]
     Store(#[from] StoreError),
 }

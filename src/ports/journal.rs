@@ -110,8 +110,8 @@ pub enum JournalError {
     /// The disk has no room; calls are refused until it has.
     #[error("the journal's disk is full")]
     Full,
-    /// The disk failed.
-    #[error("the journal cannot be written: {0}")]
+    /// The disk failed, or what is there cannot be read.
+    #[error("the journal cannot be used: {0}")]
     Io(String),
 }
 

@@ -23,4 +23,8 @@ pub trait ReplayCache: Send + Sync {
     /// Notes that a signature is used now, unless that is refused. Of several who note the same one, exactly one is told
     /// [`SignatureUse::First`]. About `max` are remembered at one time: none is forgotten before its end to make room.
     fn note_use(&self, used: UsedSignature, max: usize) -> BoxFuture<'_, Result<SignatureUse, StoreError>>;
+
+    /// Takes a use back that this caller noted, and was told [`SignatureUse::First`] of: nothing was served for it. Asked of
+    /// the store at most once: a second time it could take back a later use.
+    fn take_back(&self, used: UsedSignature) -> BoxFuture<'_, Result<(), StoreError>>;
 }

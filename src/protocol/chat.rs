@@ -250,7 +250,7 @@ fn is_variant(key: &str, field: &str) -> bool {
 pub struct ErrorFields<'a> {
     /// What is wrong and what to do next, for people.
     pub message: &'a str,
-    /// OpenAI's `type`, such as `invalid_request_error`.
+    /// OpenAI's `type`, or Anthropic's, such as `invalid_request_error`.
     pub kind: &'a str,
     /// The request's field at fault.
     pub param: Option<&'a str>,
@@ -269,6 +269,14 @@ struct LlmError<'a> {
     error: OpenAiError<'a>,
     #[serde(flatten)]
     apig: ApigError<'a>,
+}
+
+#[derive(Serialize)]
+struct AnthropicError<'a> {
+    #[serde(rename = "type")]
+    what: &'static str,
+    #[serde(flatten)]
+    llm: LlmError<'a>,
 }
 
 #[derive(Serialize)]
@@ -292,14 +300,22 @@ impl<'a> ErrorFields<'a> {
     fn apig(&self) -> ApigError<'a> {
         ApigError { error_code: self.apig_code, error_msg: self.message, request_id: self.request_id }
     }
+
+    fn llm(&self) -> LlmError<'a> {
+        let Self { message, kind, param, code, reason, .. } = *self;
+        LlmError { error: OpenAiError { message, kind, param, code, reason }, apig: self.apig() }
+    }
 }
 
 /// Renders a refusal on an LLM route: OpenAI's shape and APIG's in one object, because the SDKs of
 /// either read only their own.
 pub fn error_body_llm(fields: &ErrorFields<'_>) -> Vec<u8> {
-    let ErrorFields { message, kind, param, code, reason, .. } = *fields;
-    let error = OpenAiError { message, kind, param, code, reason };
-    json_text(&LlmError { error, apig: fields.apig() })
+    json_text(&fields.llm())
+}
+
+/// Renders a refusal for Anthropic's SDKs, whose `kind` is one of theirs.
+pub fn error_body_anthropic(fields: &ErrorFields<'_>) -> Vec<u8> {
+    json_text(&AnthropicError { what: "error", llm: fields.llm() })
 }
 
 /// Renders a refusal on any other route: APIG's shape.
@@ -538,6 +554,7 @@ mod tests {
             String::from_utf8(error_body_llm(&fields)).unwrap(),
             r#"{"error":{"message":"the key is \"unknown\"","type":"invalid_request_error","param":null,"code":"invalid_api_key","reason":"api_key_expired"},"error_code":"APIG.0303","error_msg":"the key is \"unknown\"","request_id":"r-1"}"#
         );
+        assert!(String::from_utf8(error_body_anthropic(&fields)).unwrap().starts_with(r#"{"type":"error","error":{"#));
         let fields = ErrorFields { param: Some("model"), code: None, message: "no\n", ..fields };
         assert_eq!(
             String::from_utf8(error_body_llm(&fields)).unwrap(),

@@ -7,6 +7,12 @@ use memchr::memchr2;
 const BOM: &[u8] = b"\xef\xbb\xbf";
 const DATA: &[u8] = b"data";
 
+/// Whether bytes that were sent at one time end with `data: [DONE]`, the event after which OpenAI's streams say no more.
+pub fn ends_with_done(bytes: &[u8]) -> bool {
+    let Some(line) = bytes.trim_ascii_end().strip_suffix(b"[DONE]") else { return false };
+    line.trim_ascii_end().ends_with(b"data:") && bytes.ends_with(b"\n")
+}
+
 /// Follows one stream, by the WHATWG's rules of parsing: lines end with LF, CRLF or CR, an empty
 /// line ends an event, a byte order mark at the start is passed over.
 #[derive(Clone, Debug, Default)]
@@ -240,6 +246,23 @@ mod tests {
             let text = pieces.concat();
             let (events, at_boundary) = by_lines(&text);
             check(&text, events, at_boundary);
+        }
+    }
+
+    #[test]
+    fn sees_the_end_of_openais_streams() {
+        for done in ["data: [DONE]\n\n", "data:[DONE]\r\n\r\n", "data: 1\n\ndata: [DONE]\n", "data: [DONE] \n\n"] {
+            assert!(ends_with_done(done.as_bytes()), "{done}");
+        }
+        for more in [
+            "",
+            "[DONE]\n\n",
+            "data: [DONE]",
+            "data: x[DONE]\n\n",
+            "data: \"[DONE]\"\n\n",
+            "data: [DONE]\n\ndata: 1\n\n",
+        ] {
+            assert!(!ends_with_done(more.as_bytes()), "{more}");
         }
     }
 }

@@ -9,10 +9,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::HeaderMap;
 use http::request::Parts;
-use hyper::body::{Body, Incoming};
+use http_body::Body;
 
 use super::body_kind::{has_other_charset, is_coded, may_be_json, says_json};
 use super::catalog::{Shelf, Sold};
+use super::client_body::ClientBody;
 use super::context::Call;
 use super::identify::{Pending, check_product, fits, is_strangers, needs_body, verify};
 use super::rejection::{Code, Rejection};
@@ -40,7 +41,7 @@ pub enum Arrived {
     /// Whole, for its hash.
     Read(Hashed),
     /// Not at all.
-    Waiting(Incoming),
+    Waiting(ClientBody),
 }
 
 /// Reads the body if a signature covers it, and checks the signature. `max` bounds what is read.
@@ -48,7 +49,7 @@ pub async fn arrive(
     call: &mut Call,
     (sold, max): (Option<&Sold>, u64),
     head: &Parts,
-    incoming: Incoming,
+    incoming: ClientBody,
     pending: Option<Pending<'_>>,
 ) -> Result<Arrived, Rejection> {
     let Some(pending) = pending else { return Ok(Arrived::Waiting(incoming)) };
@@ -90,7 +91,7 @@ pub async fn read_body(
     call: &mut Call,
     (shelf, sold): (&Shelf, Option<Arc<Sold>>),
     head: &Parts,
-    incoming: Incoming,
+    incoming: ClientBody,
     pending: Option<Pending<'_>>,
 ) -> Result<ReadyBody, Rejection> {
     let llm = sold.as_ref().is_none_or(|sold| sold.llm);
@@ -117,7 +118,7 @@ async fn read_model(
     call: &mut Call,
     (shelf, sold): (&Shelf, Option<Arc<Sold>>),
     head: &Parts,
-    incoming: Incoming,
+    incoming: ClientBody,
     pending: Option<Pending<'_>>,
 ) -> Result<ReadyBody, Rejection> {
     for (wrong, text) in [
@@ -203,7 +204,7 @@ fn name_end_user(call: &mut Call, sold: &Sold, head: &HeaderMap) {
 }
 
 /// A body that is handed on unread.
-fn unread(call: &Call, sold: &Sold, incoming: Incoming, has_body: bool) -> ReadyBody {
+fn unread(call: &Call, sold: &Sold, incoming: ClientBody, has_body: bool) -> ReadyBody {
     if !has_body {
         return ReadyBody { body: RequestBody::whole(Bytes::new()), upload: None };
     }

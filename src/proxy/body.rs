@@ -15,7 +15,7 @@ use super::seller::{Link, Seller};
 use crate::domain::usage::Ending;
 use crate::ports::BoxFuture;
 use crate::ports::journal::JournalError;
-use crate::protocol::sse::SseScanner;
+use crate::protocol::sse::{SseScanner, ends_with_done};
 
 /// The answer stops here: the engine closes the connection without ending the body.
 #[derive(Debug, thiserror::Error)]
@@ -246,8 +246,11 @@ impl Tap {
             events.feed(data);
             if events.events() > 0 {
                 call.stream = Some(StreamState::Spoke);
-                self.events = None; // that is all one needs to know
+                self.events = None; // that is all one needs to know of them
             }
+        }
+        if call.stream.is_some_and(|state| state != StreamState::Silent) {
+            call.stream = Some(if ends_with_done(data) { StreamState::Done } else { StreamState::Spoke });
         }
     }
 

@@ -3,6 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
+use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::{Rc, Weak};
@@ -52,6 +53,8 @@ pub struct Conn {
     /// For the next bytes of a head, or the next request.
     read_deadline: Cell<Option<Instant>>,
     read_expired: Cell<bool>,
+    /// It is ended for the sake of another.
+    shed: Cell<bool>,
     /// For the client to take some of what is written to it.
     write_deadline: Cell<Option<Instant>>,
     write_expired: Cell<bool>,
@@ -106,6 +109,7 @@ impl Conn {
             waiting_since: Cell::new(None),
             read_deadline: Cell::new(None),
             read_expired: Cell::new(false),
+            shed: Cell::new(false),
             write_deadline: Cell::new(None),
             write_expired: Cell::new(false),
             answer_deadline: Cell::new(None),
@@ -113,6 +117,11 @@ impl Conn {
             call_expired: Cell::new(false),
             waker: RefCell::new(None),
         }
+    }
+
+    /// If this is a stream: how many its connection has open.
+    pub fn streams(&self) -> Option<usize> {
+        self.connection.as_ref().map(|connection| connection.streams.get())
     }
 
     /// When the connection is old.
@@ -124,6 +133,11 @@ impl Conn {
     pub fn begin_stream_head(&self, deadline: Instant) {
         self.pressed.set(true);
         self.read_deadline.set(Some(deadline));
+    }
+
+    /// Whether another connection waits for this one's end, and no stream is open.
+    pub fn is_in_the_way(&self) -> bool {
+        self.shed.get() && self.streams.get() == 0
     }
 
     /// No head of a stream is under way any more.
@@ -255,19 +269,18 @@ impl Conn {
         self.await_request();
     }
 
-    /// The client took something, or there was nothing to take.
-    pub fn wrote(&self) {
-        self.write_deadline.set(None);
-    }
-
-    /// Whether the client has taken nothing for too long, or its answer takes longer than it may; otherwise the gate is
-    /// woken when it has. Called while it takes nothing.
-    pub fn poll_write_expired(&self, cx: &Context<'_>) -> bool {
+    /// Times a client that takes nothing for too long of what is written to it, or whose answer takes longer than it may.
+    /// Takes what a write came to; gives what its caller is told. The caller is woken when the time is over.
+    pub fn timed(&self, cx: &Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if written.is_ready() {
+            self.write_deadline.set(None);
+            return written;
+        }
         self.keep_waker(cx);
         if self.write_deadline.get().is_none() {
             self.write_deadline.set(Some(Instant::now() + self.idle_timeout));
         }
-        self.write_expired.get()
+        if self.write_expired.get() { Poll::Ready(Err(io::ErrorKind::TimedOut.into())) } else { written }
     }
 
     /// The client may take until then to read the current answer.
@@ -359,6 +372,7 @@ impl Conns {
         let Some((_, conn)) = waiting.min_by_key(|(since, _)| *since) else { return false };
         conn.waiting_since.set(None); // the next one is another's turn
         conn.read_expired.set(true);
+        conn.shed.set(true);
         conn.wake();
         true
     }

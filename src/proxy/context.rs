@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use super::catalog::Sold;
 use super::client::Client;
 use super::conn::Conn;
+use super::rejection::Shape;
 use super::server::Core;
 use crate::config::{BreakRule, ProductKind};
 use crate::domain::credential::Scheme;
@@ -43,6 +44,8 @@ pub struct Call {
     pub path: String,
     /// The origin of the page that makes it, if a page does.
     pub origin: Option<HeaderValue>,
+    /// Whether it has the form of Anthropic's API, whose SDKs send the key as `x-api-key`.
+    pub anthropic: bool,
     /// Of our own messages.
     pub language: Language,
     /// Once it is known.
@@ -51,7 +54,7 @@ pub struct Call {
     pub scheme: Option<Scheme>,
     /// Once it is known beyond doubt.
     pub caller: Option<Arc<Caller>>,
-    /// The signature that proved it, until it is noted as used.
+    /// The signature that proved it; once the product is known, only if it is used by this call.
     pub signed: Option<Signed>,
     /// What finding the caller has brought, until quota is set aside.
     pub read: Option<Box<Read>>,
@@ -90,6 +93,8 @@ pub enum StreamState {
     Silent,
     /// At least one event has passed.
     Spoke,
+    /// What passed last was the event that ends OpenAI's streams.
+    Done,
 }
 
 impl Call {
@@ -111,6 +116,21 @@ impl Call {
         }
     }
 
+    /// How a refusal of it is written.
+    pub fn shape(&self) -> Shape {
+        match (self.speaks_llm(), self.anthropic) {
+            (true, true) => Shape::Anthropic,
+            (true, false) => Shape::OpenAi,
+            (false, _) => Shape::Api,
+        }
+    }
+
+    /// What it is when its client has gone. One that leaves at the last event, without waiting for the body's end as
+    /// some SDKs do, has had everything.
+    pub fn left(&self) -> Ending {
+        if self.stream == Some(StreamState::Done) { Ending::Complete } else { Ending::ClientGone }
+    }
+
     /// Whether a charge stands, given how the call ended.
     fn billed(&self, ending: Ending) -> bool {
         if ending != Ending::SellerBroke && ending != Ending::TimedOut {
@@ -119,7 +139,7 @@ impl Call {
         let rule = self.sold.as_ref().and_then(|sold| sold.product.on_seller_break);
         match (rule, self.stream) {
             (Some(rule), _) => rule == BreakRule::Bill,
-            (None, stream) => stream == Some(StreamState::Spoke),
+            (None, stream) => matches!(stream, Some(StreamState::Spoke | StreamState::Done)),
         }
     }
 

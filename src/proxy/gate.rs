@@ -18,9 +18,9 @@ use crate::protocol::head::{Framing, HEAD_BYTES_MAX, HeadEnd, HeadFault, check_h
 /// Stands for a head that was refused; see [`Conn::refuse`].
 const HARMLESS_HEAD: &[u8] = b"GET / HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
 /// How much a client may still send after a connection's last answer, so that it reads the answer and no reset.
-const LINGER_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// How long the gate listens for that.
-const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
+pub const LINGER_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How long it is listened to for that.
+pub const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 enum Reading {
@@ -146,16 +146,6 @@ impl<S> Gate<S> {
         self.checked.extend_from_slice(HARMLESS_HEAD);
     }
 
-    /// Times a client that takes nothing of what is written to it.
-    fn timed(&self, cx: &Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if written.is_ready() {
-            self.conn.wrote();
-        } else if self.conn.poll_write_expired(cx) {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-        }
-        written
-    }
-
     fn hand_over(&mut self, to: &mut ReadBuf<'_>) {
         let now = self.checked.len().min(to.remaining());
         to.put_slice(self.checked.get(..now).unwrap_or_default());
@@ -205,7 +195,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gate<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gate<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.timed(cx, written)
+        self.conn.timed(cx, written)
     }
 
     fn poll_write_vectored(
@@ -214,7 +204,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gate<S> {
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = joined::poll_write(&mut self.stream, cx, bytes);
-        self.timed(cx, written)
+        self.conn.timed(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {

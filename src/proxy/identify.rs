@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
+use http::HeaderValue;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue};
 
 use super::catalog::{Shelf, Sold};
 use super::client::came_by_tls;
@@ -52,8 +52,8 @@ pub async fn identify<'h>(
     let query = head.uri.query().unwrap_or_default();
     let parameter = sold.and_then(|sold| sold.product.app_code_query.as_deref());
     let llm = sold.is_none_or(|sold| sold.llm);
-    let places =
-        Places { x_api_key: llm && anthropic_shaped(path, &head.headers), query: parameter.map(|name| (query, name)) };
+    call.anthropic |= is_messages(path);
+    let places = Places { x_api_key: llm && call.anthropic, query: parameter.map(|name| (query, name)) };
     let sent = find_credentials(&head.headers, places).map_err(|fault| not_one(call, &fault))?;
     let Some(strongest) = sent.strongest() else {
         return match (sold, route) {
@@ -123,10 +123,9 @@ fn failed(call: &mut Call, presented: Presented<'_>, refused: Rejection) -> Reje
     }
 }
 
-/// Whether a request has the shape of Anthropic's API, whose SDKs send the key as `x-api-key`.
-fn anthropic_shaped(path: &str, headers: &HeaderMap) -> bool {
-    let messages = path.strip_prefix("/messages").is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?']));
-    messages || headers.contains_key("anthropic-version")
+/// Whether a path under an LLM product's base is one of Anthropic's API.
+fn is_messages(path: &str) -> bool {
+    path.strip_prefix("/messages").is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?']))
 }
 
 /// Notes who calls, and refuses a caller that may not call from where it does.
@@ -285,16 +284,23 @@ pub async fn verify(
     }
 }
 
-/// Refuses a signature that was used before, where the product is protected from that. From here on it is used, whatever
-/// becomes of the call.
+/// Refuses a signature that was used before, where the product is protected from that. From here on it is used, unless
+/// [`served_nothing`]. Before the limits: whoever sends a used one again takes no place of theirs, and hears nothing of
+/// them.
 pub async fn accept_once(call: &mut Call, sold: Option<&Sold>) -> Result<(), Rejection> {
-    match call.signed.take() {
-        Some(signed) if sold.is_some_and(|sold| sold.product.replay_protection) => {
-            let replay = &call.core.shared.replay;
-            // Boxed, as it is rare: warm calls keep no room for it.
-            Box::pin(replay.accept(signed, call.arrived)).await.map_err(|fault| Rejection::replay(&fault))
-        }
-        Some(_) | None => Ok(()),
+    let protected = sold.is_some_and(|sold| sold.product.replay_protection);
+    let Some(signed) = call.signed.take().filter(|_| protected) else { return Ok(()) };
+    let replay = &call.core.shared.replay;
+    // Boxed, as it is rare: warm calls keep no room for it.
+    Box::pin(replay.accept(signed, call.arrived)).await.map_err(|fault| Rejection::replay(&fault))?;
+    call.signed = Some(signed);
+    Ok(())
+}
+
+/// A call is refused after its signature was accepted: the same one may be sent again.
+pub async fn served_nothing(call: &mut Call) {
+    if let Some(signed) = call.signed.take() {
+        Box::pin(call.core.shared.replay.give_back(signed)).await;
     }
 }
 

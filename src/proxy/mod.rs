@@ -6,6 +6,7 @@ pub mod body;
 pub mod body_kind;
 pub mod catalog;
 pub mod client;
+pub mod client_body;
 pub mod conn;
 pub mod connection;
 pub mod context;

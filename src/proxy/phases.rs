@@ -9,17 +9,19 @@ use std::time::{Duration, Instant};
 use http::header::{self, HeaderName};
 use http::response::Parts as AnswerParts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
-use hyper::body::{Body, Incoming};
+use http_body::Body;
+use hyper::body::Incoming;
 
 use super::arrival::{arrive, body_max, read_body};
 use super::body::{AnswerBody, FirstFrame, Tap, TapParts};
 use super::catalog::Sold;
 use super::client::named_by_header;
+use super::client_body::ClientBody;
 use super::conn::Conn;
 use super::context::{Call, CallGuard};
 use super::forward::{Outgoing, exchange};
-use super::identify::{accept_once, identify};
-use super::rejection::{Code, Rejection};
+use super::identify::{accept_once, identify, served_nothing};
+use super::rejection::{Code, Rejection, Shape};
 use super::route::{self, Route};
 use super::seller::{Link, Seller};
 use super::server::Core;
@@ -46,7 +48,7 @@ pub async fn serve(
     core: Rc<Core>,
     conn: Rc<Conn>,
     refused: Option<HeadFault>,
-    request: Request<Incoming>,
+    request: Request<ClientBody>,
 ) -> Response<AnswerBody> {
     let named = named_by_header(&conn.client, request.headers(), &core.shared.proxies);
     let mut call = begin(core, conn, &request);
@@ -65,7 +67,7 @@ pub async fn serve(
     answer
 }
 
-fn begin(core: Rc<Core>, conn: Rc<Conn>, request: &Request<Incoming>) -> Call {
+fn begin(core: Rc<Core>, conn: Rc<Conn>, request: &Request<ClientBody>) -> Call {
     core.shared.metrics.calls_open.inc();
     let (head, arrived) = (request.headers(), core.shared.clock.now());
     let own = || core.next_request_id();
@@ -79,6 +81,7 @@ fn begin(core: Rc<Core>, conn: Rc<Conn>, request: &Request<Incoming>) -> Call {
         method: request.method().clone(),
         path: request.uri().path().to_owned(),
         origin: cors::origin(head),
+        anthropic: head.contains_key("anthropic-version"),
         language: Language::preferred(head.get_all(header::ACCEPT_LANGUAGE).iter().map(HeaderValue::as_bytes)),
         sold: None,
         scheme: None,
@@ -102,7 +105,7 @@ fn begin(core: Rc<Core>, conn: Rc<Conn>, request: &Request<Incoming>) -> Call {
     }
 }
 
-async fn serve_checked(guard: &mut CallGuard, request: Request<Incoming>) -> Result<Response<AnswerBody>, Rejection> {
+async fn serve_checked(guard: &mut CallGuard, request: Request<ClientBody>) -> Result<Response<AnswerBody>, Rejection> {
     let Some(call) = guard.call() else { return Err(gone()) };
     let shelf = Arc::clone(&call.core.shelf());
     let (parts, incoming) = request.into_parts();
@@ -144,22 +147,32 @@ async fn serve_checked(guard: &mut CallGuard, request: Request<Incoming>) -> Res
     };
     let body = read_body(call, (&shelf, sold), &parts, incoming, pending).await?;
     let sold = call.sold.clone().ok_or_else(gone)?;
+    let target = seller_uri(&sold, &path)?;
     accept_once(call, Some(&sold)).await?;
-    limits::pass(call, &sold)?;
-    if let Err(refused) = admit(call, &sold).await {
-        limits::give_back(call);
+    if let Err(refused) = let_in(call, &sold).await {
+        served_nothing(call).await;
         return Err(refused);
     }
     let seller = call.core.seller(&sold);
     let mut request = Request::new(body.body);
     *request.method_mut() = parts.method;
-    *request.uri_mut() = seller_uri(&sold, &path)?;
+    *request.uri_mut() = target;
     *request.headers_mut() = parts.headers;
     headers::to_seller(request.headers_mut(), &sold, &call.client().text, &call.request_id);
     let streamed_up = body.upload.is_some();
     let (response, link) = exchange(call, &seller, Outgoing { request, upload: body.upload }).await?;
     let kept = (!streamed_up).then_some((link, seller));
     answer(guard, response, kept, &sold).await
+}
+
+/// Asks the limits, then for quota. What is refused has used neither.
+async fn let_in(call: &mut Call, sold: &Sold) -> Result<(), Rejection> {
+    limits::pass(call, sold)?;
+    let admitted = admit(call, sold).await;
+    if admitted.is_err() {
+        limits::give_back(call);
+    }
+    admitted
 }
 
 /// Sets quota aside, if the product is metered.
@@ -173,6 +186,10 @@ async fn admit(call: &mut Call, sold: &Sold) -> Result<(), Rejection> {
     }
     let refused = |error| Rejection::quota(&error, &sold.product.id, sold.product.buy_url.as_deref());
     let open = call.core.meter.admit(&pool, call.waited).await.map_err(refused)?;
+    if let Err(refused) = limits::weigh(call, open.unit_worth(), sold) {
+        call.core.meter.give_back(open);
+        return Err(refused);
+    }
     call.open = Some(open.within(call.budget.take()));
     Ok(())
 }
@@ -339,11 +356,11 @@ fn own_answer(call: &mut Call, mut response: Response<AnswerBody>) -> Response<A
 }
 
 fn reject(guard: &mut CallGuard, rejection: &Rejection) -> Response<AnswerBody> {
-    let Some(call) = guard.call() else { return rejection.answer("", true, Language::English) };
+    let Some(call) = guard.call() else { return rejection.answer("", Shape::OpenAi, Language::English) };
     call.code = Some(rejection.code.name());
     call.core.rejected(rejection.code);
     call.status = Some(rejection.status());
-    let mut response = rejection.answer(call.request_id(), call.speaks_llm(), call.language);
+    let mut response = rejection.answer(call.request_id(), call.shape(), call.language);
     dress(call, response.headers_mut());
     response
 }

@@ -8,11 +8,12 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use super::body::AnswerBody;
 use super::limits::show_rate;
 use super::words::{Said, Text, texts};
-use crate::domain::budget::{OverBudget, Period};
+use crate::domain::budget::{Allowed, OverBudget, Period};
 use crate::domain::id::ProductId;
 use crate::domain::limit::{Kind, Level};
+use crate::domain::money::Price;
 use crate::domain::pool::Shortage;
-use crate::protocol::chat::{BodyFault, ErrorFields, error_body_api, error_body_llm};
+use crate::protocol::chat::{BodyFault, ErrorFields, error_body_anthropic, error_body_api, error_body_llm};
 use crate::protocol::framing::FramingFault;
 use crate::protocol::head::HeadFault;
 use crate::protocol::language::Language;
@@ -76,6 +77,33 @@ struct Facts {
     kind: &'static str,
     openai_code: Option<&'static str>,
     apig_code: &'static str,
+}
+
+impl Facts {
+    /// Anthropic's `type`. Theirs go by status, but for quota that is used up.
+    fn anthropic_kind(&self) -> &'static str {
+        match self.status {
+            StatusCode::UNAUTHORIZED => "authentication_error",
+            StatusCode::FORBIDDEN => "permission_error",
+            StatusCode::NOT_FOUND => "not_found_error",
+            StatusCode::TOO_MANY_REQUESTS if self.kind == QUOTA => "billing_error",
+            StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
+            StatusCode::GATEWAY_TIMEOUT => "timeout_error",
+            status if status.is_server_error() => "api_error",
+            _ => INVALID,
+        }
+    }
+}
+
+/// How a refusal is written: what the SDKs of a route read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// APIG's.
+    Api,
+    /// OpenAI's, and APIG's in it.
+    OpenAi,
+    /// The same in Anthropic's terms.
+    Anthropic,
 }
 
 const INVALID: &str = "invalid_request_error";
@@ -380,24 +408,21 @@ impl Rejection {
     /// A call beyond a limit.
     pub fn limited(refused: &Refused, product: &ProductId) -> Self {
         let Refused { level, over } = refused;
-        let limit = over.limit;
         let whose = match level {
-            Level::Product => format!("{product} serves all its callers"),
-            Level::Account => "the account may make".to_owned(),
-            Level::Key => "the API key may make".to_owned(),
-            Level::App => "the app may make".to_owned(),
+            Level::Product => texts::PRODUCT_SERVES.with([("product", product.to_string().into())]),
+            Level::Account => (&texts::ACCOUNT_MAY).into(),
+            Level::Key => (&texts::KEY_MAY).into(),
+            Level::App => (&texts::APP_MAY).into(),
         };
         let what = match over.kind {
-            Kind::Second => format!("{limit} calls a second"),
-            Kind::Minute => format!("{limit} calls a minute"),
-            Kind::Day => format!("{limit} calls a day"),
-            Kind::Concurrent => format!("{limit} calls at one time"),
+            Kind::Second => &texts::CALLS_A_SECOND,
+            Kind::Minute => &texts::CALLS_A_MINUTE,
+            Kind::Day => &texts::CALLS_A_DAY,
+            Kind::Concurrent => &texts::CALLS_AT_ONE_TIME,
         };
-        let next = match over.wait {
-            Some(wait) => format!("try again in {} s", seconds_up(wait)),
-            None => "try again when one of them has ended".to_owned(),
-        };
-        let message = format!("{whose} {what}, and these are used up; {next}, or ask the operator for more");
+        let what = what.with([("limit", over.limit.to_string().into())]);
+        let next = over.wait.map_or_else(|| (&texts::WHEN_ONE_HAS_ENDED).into(), try_again_in);
+        let message = texts::LIMITED.with([("whose", whose), ("what", what), ("next", next)]);
         let rate = over.fresh_in.map(|fresh_in| (over.limit, fresh_in));
         let wait = Some(over.wait.unwrap_or(WAIT_UNKNOWN));
         Self { wait, rate, ..Self::new(Code::RateLimitExceeded, message) }
@@ -405,33 +430,35 @@ impl Rejection {
 
     /// A call beyond its key's budget.
     pub fn budget(over: &OverBudget) -> Self {
-        let OverBudget::Exhausted { period, limit, renewed } = over else {
-            let message = "this gateway's share of what is left of the API key's budget is used until the other gateways \
-                           have heard of it; try again in a second";
-            return Self { wait: Some(WAIT_UNKNOWN), ..Self::new(Code::RateLimitExceeded, message) };
+        let OverBudget::Exhausted { period, allowed, renewed } = over else {
+            let refused = Self::new(Code::RateLimitExceeded, &texts::BUDGETS_SHARE_USED);
+            return Self { wait: Some(WAIT_UNKNOWN), ..refused };
         };
         let how = match period {
-            Period::Day => " a day",
-            Period::Month => " a month",
-            Period::Total => " in all",
+            Period::Day => &texts::A_DAY,
+            Period::Month => &texts::A_MONTH,
+            Period::Total => &texts::IN_ALL,
         };
-        let renewed = renewed.map(|at| format!("it begins anew at {at}; ")).unwrap_or_default();
-        let message = format!(
-            "the API key's budget of {limit} units{how} is used up; {renewed}ask the account's owner for a larger one, \
-             or use another key"
-        );
+        let renewed = renewed.map(|at| texts::BEGINS_ANEW.with([("at", at.to_string().into())]));
+        let (how, renewed) = (("how", how.into()), ("renewed", renewed.unwrap_or_else(|| "".into())));
+        let message = match allowed {
+            Allowed::Units(limit) => texts::UNITS_USED_UP.with([("units", limit.to_string().into()), how, renewed]),
+            Allowed::Money { limit, left } => {
+                let left = Price { amount: *left, ..*limit };
+                let (money, left) = (limit.to_string().into(), left.to_string().into());
+                texts::MONEY_USED_UP.with([("money", money), ("left", left), how, renewed])
+            }
+        };
         Self::new(Code::BudgetExhausted, message)
     }
 
     /// A credential that is not looked at: too many have failed.
     pub fn too_many(too_many: &TooMany) -> Self {
-        let whose = match too_many.blamed {
-            Blamed::Address => "from this address",
-            Blamed::Credential => "with this credential",
+        let text = match too_many.blamed {
+            Blamed::Address => &texts::TOO_MANY_FROM_ADDRESS,
+            Blamed::Credential => &texts::TOO_MANY_WITH_CREDENTIAL,
         };
-        let wait = seconds_up(too_many.wait);
-        let message =
-            format!("too many authentications {whose} have failed; check the credential, try again in {wait} s");
+        let message = text.with([("next", try_again_in(too_many.wait))]);
         Self { wait: Some(too_many.wait), ..Self::new(Code::TooManyFailures, message) }
     }
 
@@ -467,19 +494,23 @@ impl Rejection {
         Cow::Owned(format!("{}（{words}）", self.code.text().chinese))
     }
 
-    /// The answer. `llm` chooses the shape: the SDKs of LLM routes read more than APIG's.
-    pub fn answer(&self, request_id: &str, llm: bool, language: Language) -> Response<AnswerBody> {
+    /// The answer.
+    pub fn answer(&self, request_id: &str, shape: Shape, language: Language) -> Response<AnswerBody> {
         let facts = self.code.facts();
         let fields = ErrorFields {
             message: &self.message(language),
-            kind: facts.kind,
+            kind: if shape == Shape::Anthropic { facts.anthropic_kind() } else { facts.kind },
             param: self.param,
             code: Some(facts.openai_code.unwrap_or(self.code.name())),
             reason: self.code.name(),
             apig_code: facts.apig_code,
             request_id,
         };
-        let body = if llm { error_body_llm(&fields) } else { error_body_api(&fields) };
+        let body = match shape {
+            Shape::Api => error_body_api(&fields),
+            Shape::OpenAi => error_body_llm(&fields),
+            Shape::Anthropic => error_body_anthropic(&fields),
+        };
         let mut response = Response::new(AnswerBody::full(body));
         *response.status_mut() = facts.status;
         self.fill(response.headers_mut(), &facts);
@@ -530,6 +561,10 @@ impl Rejection {
     pub fn status(&self) -> u16 {
         self.code.facts().status.as_u16()
     }
+}
+
+fn try_again_in(wait: Duration) -> Said {
+    texts::TRY_AGAIN_IN.with([("wait", seconds_up(wait).to_string().into())])
 }
 
 /// Whole seconds that are no less.

@@ -23,7 +23,7 @@ use super::request_body::RequestBody;
 /// An idle connection older than this is not used: the seller may be about to close it.
 const IDLE_AGE_MAX: Duration = Duration::from_secs(60);
 /// Read buffer of one connection, in bytes: what a slow reader makes us hold at most on this side.
-const BUFFER_BYTES_MAX: usize = 64 * 1024;
+pub const BUFFER_BYTES_MAX: usize = 64 * 1024;
 
 /// One core's side of a seller.
 #[derive(Debug)]
@@ -44,20 +44,30 @@ struct Idle {
 pub struct Link {
     /// Sends a request on it.
     pub sender: SendRequest<RequestBody>,
-    received: Rc<Cell<u64>>,
+    reads: Rc<Reads>,
     /// Whether it has served a call before.
     pub reused: bool,
 }
 
+/// What is read from a seller.
+#[derive(Debug)]
+struct Reads {
+    /// Bytes since the last request began.
+    bytes: Cell<u64>,
+    /// How much is read at once, in bytes.
+    part_bytes_max: Cell<usize>,
+}
+
 impl Link {
-    /// A request is about to be sent.
-    pub fn begin(&self) {
-        self.received.set(0);
+    /// A request is about to be sent; its answer is read in parts of at most this size.
+    pub fn begin(&self, part_bytes_max: usize) {
+        self.reads.bytes.set(0);
+        self.reads.part_bytes_max.set(part_bytes_max);
     }
 
     /// Whether the seller has sent anything since [`Link::begin`].
     pub fn answered(&self) -> bool {
-        self.received.get() > 0
+        self.reads.bytes.get() > 0
     }
 }
 
@@ -110,29 +120,38 @@ impl Seller {
 }
 
 async fn start<T: AsyncRead + AsyncWrite + Unpin + 'static>(stream: T) -> io::Result<Link> {
-    let received = Rc::new(Cell::new(0));
-    let io = TokioIo::new(Counted { stream, received: Rc::clone(&received) });
+    let reads = Rc::new(Reads { bytes: Cell::new(0), part_bytes_max: Cell::new(BUFFER_BYTES_MAX) });
+    let io = TokioIo::new(Counted { stream, reads: Rc::clone(&reads) });
     let engine = http1::Builder::new().max_buf_size(BUFFER_BYTES_MAX).handshake(io).await;
     let (sender, connection) = engine.map_err(io::Error::other)?;
     // Ends when the seller closes, or when the sender and the answer's body are dropped. Its error, if any, reaches
     // the call through them.
     tokio::task::spawn_local(connection); // as it is: an `async` block around it would have room for it twice
-    Ok(Link { sender, received, reused: false })
+    Ok(Link { sender, reads, reused: false })
 }
 
-/// Counts what is received.
+/// Counts what is received, and measures it out.
 #[derive(Debug)]
 struct Counted<T> {
     stream: T,
-    received: Rc<Cell<u64>>,
+    reads: Rc<Reads>,
 }
 
 impl<T: AsyncRead + Unpin> AsyncRead for Counted<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = to.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(cx, to);
+        let (before, part_bytes_max) = (to.filled().len(), self.reads.part_bytes_max.get());
+        let read = if part_bytes_max < to.remaining() {
+            let mut part = ReadBuf::new(to.initialize_unfilled_to(part_bytes_max));
+            let read = Pin::new(&mut self.stream).poll_read(cx, &mut part);
+            let new = part.filled().len();
+            to.advance(new);
+            read
+        } else {
+            Pin::new(&mut self.stream).poll_read(cx, to)
+        };
         let new = to.filled().len().saturating_sub(before);
-        self.received.set(self.received.get().saturating_add(u64::try_from(new).unwrap_or(u64::MAX)));
+        let bytes = &self.reads.bytes;
+        bytes.set(bytes.get().saturating_add(u64::try_from(new).unwrap_or(u64::MAX)));
         read
     }
 }

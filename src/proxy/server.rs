@@ -12,6 +12,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use http::HeaderValue;
+use hyper::body::Incoming;
 use prometheus::IntGauge;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, LocalOptions};
@@ -19,6 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::catalog::{Shelf, Sold};
+use super::client_body;
 use super::conn::{Conns, SWEEP_EVERY};
 use super::connection;
 use super::context::Call;
@@ -109,6 +111,9 @@ pub struct Core {
     #[expect(clippy::vec_box, reason = "they come boxed and leave boxed: unboxing would copy each call twice")]
     abandoned: RefCell<Vec<Box<Call>>>,
     abandoned_any: tokio::sync::Notify,
+    /// What is left of bodies that nobody reads any more; bounded by the number of streams.
+    unread: RefCell<Vec<Incoming>>,
+    unread_any: tokio::sync::Notify,
 }
 
 impl Core {
@@ -125,6 +130,8 @@ impl Core {
             streams: RefCell::default(),
             abandoned: RefCell::default(),
             abandoned_any: tokio::sync::Notify::new(),
+            unread: RefCell::default(),
+            unread_any: tokio::sync::Notify::new(),
         };
         core.stock(shelf);
         Rc::new(core)
@@ -185,8 +192,36 @@ impl Core {
     async fn end_abandoned(&self) {
         loop {
             self.abandoned_any.notified().await;
-            let calls = std::mem::take(&mut *self.abandoned.borrow_mut());
-            calls.into_iter().for_each(|call| call.finish(Ending::ClientGone));
+            self.end_left();
+        }
+    }
+
+    /// Ends the calls whose client has left.
+    fn end_left(&self) {
+        let calls = std::mem::take(&mut *self.abandoned.borrow_mut());
+        calls.into_iter().for_each(|call| {
+            let ending = call.left();
+            call.finish(ending);
+        });
+    }
+
+    /// What is left of a body that nobody reads any more; read by the core's own task.
+    pub fn throw_away(&self, body: Incoming) {
+        self.unread.borrow_mut().push(body);
+        self.unread_any.notify_one();
+    }
+
+    async fn read_unread(&self) {
+        let mut reading = JoinSet::new();
+        loop {
+            tokio::select! {
+                () = self.unread_any.notified() => {
+                    for body in std::mem::take(&mut *self.unread.borrow_mut()) {
+                        reading.spawn_local(client_body::throw_away(body));
+                    }
+                }
+                Some(_) = reading.join_next(), if !reading.is_empty() => {}
+            }
         }
     }
 
@@ -371,6 +406,10 @@ async fn run_core(
         let core = Rc::clone(&core);
         async move { core.end_abandoned().await }
     });
+    let reading = tokio::task::spawn_local({
+        let core = Rc::clone(&core);
+        async move { core.read_unread().await }
+    });
     let charging = tokio::task::spawn_local({
         let core = Rc::clone(&core);
         async move { core.meter.write_charges().await }
@@ -390,11 +429,14 @@ async fn run_core(
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
         }
     }
-    connections.shutdown().await; // what is still open now is cut off
+    // What is still open now is cut off: its client is not gone.
+    ending.abort();
+    core.end_left();
+    connections.shutdown().await;
     let mut streams = core.streams.take();
     streams.shutdown().await;
     sweeping.abort();
-    ending.abort();
+    reading.abort();
     charging.abort();
     let cut_off = std::mem::take(&mut *core.abandoned.borrow_mut());
     cut_off.into_iter().for_each(|call| call.finish(Ending::Interrupted));

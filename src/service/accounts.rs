@@ -3,6 +3,7 @@
 
 pub mod apps;
 mod ids;
+mod queues;
 pub mod reseal;
 mod rotation;
 #[cfg(test)]
@@ -12,6 +13,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+pub use self::ids::command_from;
+use self::queues::Queues;
 use super::commands::{CommandLog, Told, books, commit_of, opening};
 use super::desk::{BUSY_WAIT, Desk};
 use crate::domain::account::{Account, Change, apply};
@@ -44,6 +47,7 @@ pub struct Accounts {
     desk: Desk,
     log: Arc<CommandLog>,
     keyring: Keyring,
+    queues: Arc<Queues>,
 }
 
 /// A result, and whether it was there before: the same command id is applied once.
@@ -215,7 +219,8 @@ pub enum ChangeError {
     /// It could not be written down before it is done.
     #[error(transparent)]
     Journal(#[from] JournalError),
-    /// The store failed; whether the change happened is unknown, and it will be once the store answers. The same command id makes asking again safe.
+    /// The store failed. If it had no room, nothing was changed. Otherwise nobody knows whether the change happened, and it
+    /// will once the store answers: the same command id makes asking again safe.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -229,7 +234,7 @@ enum Applied {
 impl Accounts {
     /// Over a store, with the gateway's own secrets.
     pub fn new(desk: Desk, log: Arc<CommandLog>, keyring: Keyring) -> Self {
-        Self { desk, log, keyring }
+        Self { desk, log, keyring, queues: Arc::new(Queues::new()) }
     }
 
     /// Opens an account, with an id of its own choice or a new one.
@@ -270,16 +275,17 @@ impl Accounts {
                 Err(CommitError::Busy) => tokio::time::sleep(BUSY_WAIT).await,
                 Err(error @ (CommitError::TooLarge { .. } | CommitError::KeyTaken | CommitError::Closed)) => {
                     // A new document is small and has neither keys nor leases.
+                    self.log.refused(record);
                     let (document, reason) = ("head".to_owned(), error.to_string());
                     return Err(StoreError::Broken { account: id, document, reason }.into());
                 }
                 Err(CommitError::Store(error)) => {
-                    self.log.doubtful(record);
+                    self.log.failed(record, &error);
                     return Err(error.into());
                 }
             }
         }
-        self.log.doubtful(record);
+        self.log.refused(record);
         Err(StoreError::Unavailable("its time keeps stepping".to_owned()).into())
     }
 
@@ -471,6 +477,7 @@ impl Accounts {
 
     /// Applies a command: by the rules first, then it is written down, then it is committed.
     async fn apply(&self, account: &AccountId, command: &Command) -> Result<Applied, ChangeError> {
+        let _turn = self.queues.turn(account).await.ok_or(ChangeError::Busy)?;
         let mut loaded = self.load(account).await?;
         let at = loaded.now;
         let command = &begun(command, at);
@@ -495,10 +502,13 @@ impl Accounts {
                 }
                 Err(CommitError::KeyTaken) => return Err(self.refused(record, ChangeError::Taken)),
                 Err(CommitError::TimeOff(now)) => loaded.now = now,
-                Err(CommitError::Stranger(_)) => loaded = self.load(account).await?,
+                Err(CommitError::Stranger(_)) => match self.load(account).await {
+                    Ok(there) => loaded = there,
+                    Err(error) => return Err(self.refused(record, error)),
+                },
                 Err(CommitError::Busy | CommitError::Closed) => tokio::time::sleep(BUSY_WAIT).await,
                 Err(CommitError::Store(error)) => {
-                    record.into_iter().for_each(|record| self.log.doubtful(record));
+                    record.into_iter().for_each(|record| self.log.failed(record, &error));
                     return Err(error.into());
                 }
             }

@@ -244,10 +244,13 @@ impl Attendance {
     /// Where another gateway must tell an account again first, it is waited for, but not for long; returns whether all came.
     async fn send_again(&self, servers: &Servers) -> Result<bool, AttendError> {
         let first = self.progress().sent_to.is_none();
-        if first && self.runs.last_servers()?.as_ref() == Some(servers) {
+        let known = self.runs.last_servers()?;
+        if first && known.as_ref() == Some(servers) {
             return Ok(true);
         }
-        tracing::info!("the store is another than before, or has restarted: all is reported again");
+        if known.is_some() || !first {
+            tracing::info!("the store is another than before, or has restarted: all is reported again");
+        }
         let patience = Instant::now() + MISSING_WAIT;
         self.commands.tell_again().await?;
         while !self.report_again().await? {

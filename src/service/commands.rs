@@ -92,8 +92,13 @@ impl CommandLog {
         let body = serde_json::to_string(told).map_err(|error| JournalError::Io(error.to_string()))?;
         let record = JournalledCommand { account: account.clone(), command: told.id().clone(), at, body };
         let position = self.journal.append(&Record::Command(record.clone()))?;
-        self.journal.on_disk(position).await?;
-        Ok(record)
+        match self.journal.on_disk(position).await {
+            Ok(()) => Ok(record),
+            Err(error) => {
+                self.refused(record);
+                Err(error)
+            }
+        }
     }
 
     /// Notes that a command that was written down was not done and never will be.
@@ -104,9 +109,15 @@ impl CommandLog {
         }
     }
 
-    /// Notes that nobody knows whether a command was done: it will be, once the store answers.
-    pub(super) fn doubtful(&self, record: JournalledCommand) {
-        self.retry_later(record, Instant::now() + RETRY_FOR);
+    /// Notes that the store failed while it was told of a command. Where it is certain that nothing was written, the
+    /// command is refused; where nobody knows, it will be done once the store answers.
+    pub(super) fn failed(&self, record: JournalledCommand, error: &StoreError) {
+        match error {
+            StoreError::Full(_) => self.refused(record),
+            StoreError::Unavailable(_) | StoreError::Broken { .. } => {
+                self.retry_later(record, Instant::now() + RETRY_FOR);
+            }
+        }
     }
 
     fn retry_later(&self, record: JournalledCommand, until: Instant) {
@@ -166,7 +177,9 @@ impl CommandLog {
             let loaded = match self.desk.load(&record.account).await {
                 Ok(loaded) => loaded,
                 Err(error @ StoreError::Broken { .. }) => return Ok(Retold::Refused(error.to_string())),
-                Err(error @ StoreError::Unavailable(_)) => return Err(CommitError::from(error).into()),
+                Err(error @ (StoreError::Unavailable(_) | StoreError::Full(_))) => {
+                    return Err(CommitError::from(error).into());
+                }
             };
             let known = |loaded: &Loaded| loaded.head.value.commands.contains_key(&record.command);
             let commit = match (&told, &loaded) {

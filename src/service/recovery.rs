@@ -1,9 +1,9 @@
 //! Brings into the books what the journals of ended runs know and the store does not: at start, when another run of
 //! this gateway ends, and after the store has forgotten.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::stream::{self, StreamExt};
 use jiff::Timestamp;
@@ -13,7 +13,6 @@ use super::tally::Tally;
 use super::unbooked::Unbooked;
 use crate::domain::account::{Account, Sync, sync};
 use crate::domain::amount::Units;
-use crate::domain::event::Event;
 use crate::domain::id::{AccountId, Incarnation, KeyId, ProductId};
 use crate::domain::pool::Pool;
 use crate::domain::settle::{LeaseReport, RunEnd};
@@ -47,20 +46,21 @@ pub struct Recovered {
     pub interrupted: usize,
     /// Bytes that were no valid record.
     pub damaged_bytes: u64,
-    /// Units that went into suspense, because a journal may lack records.
-    pub suspended: u64,
     /// Pools that a journal knows of and the store does not have.
     pub missing: usize,
     /// Pools whose documents cannot be read.
     pub broken: usize,
     /// Pools that are not booked yet.
     pub left: usize,
+    /// Runs of which a pool is not booked yet, or cannot be.
+    pub unsettled: BTreeSet<Incarnation>,
     /// Pools that have units in suspense now, and how many.
     pub suspense: BTreeMap<PoolKey, u64>,
 }
 
-/// Reads every journal that is not settled, books what the store lacks, and notes that it is settled. What is not booked
-/// by `until` is left to a later attempt, and named in `unbooked`.
+/// Reads every journal that is not settled, books what the store lacks, and notes of each run all of whose use is booked
+/// that it is settled. What is not booked within `patience`, which begins when all is read, is left to a later attempt,
+/// and named in `unbooked`.
 ///
 /// # Errors
 /// See [`RecoveryError`].
@@ -68,25 +68,22 @@ pub async fn recover(
     runs: &Arc<dyn EarlierRuns>,
     desk: &Desk,
     unbooked: &Unbooked,
-    until: Option<Instant>,
+    patience: Option<Duration>,
 ) -> Result<Recovered, RecoveryError> {
     let ended = runs.unsettled()?;
     let mut found = Recovered::default();
-    book_runs((runs, desk, unbooked), &ended, until, &mut found).await?;
+    book_runs((runs, desk, unbooked), &ended, patience, &mut found).await?;
     if found.left > 0 {
         tracing::info!(pools = found.left, "what earlier runs sold is brought into the books while calls are served");
     }
-    if found.suspended > 0 {
-        let units = found.suspended;
+    let units: u64 = found.suspense.values().sum();
+    if units > 0 {
         tracing::warn!(
             units,
             "units are in suspense: see `tollgate packages list`, decide with `tollgate packages resolve`"
         );
     }
-    if found.left > 0 || found.broken > 0 {
-        return Ok(found);
-    }
-    for run in ended {
+    for run in ended.into_iter().filter(|run| !found.unsettled.contains(&run.incarnation)) {
         runs.mark_settled(&run)?;
         tracing::info!(run = %run.incarnation, "an earlier run's journal is settled");
     }
@@ -137,11 +134,11 @@ async fn add_up(runs: &Arc<dyn EarlierRuns>, run: &Incarnation) -> Result<(Tally
     read.await.map_err(|error| JournalError::Io(error.to_string()))?
 }
 
-/// Reads all the runs' journals, then books pool after pool until `until`.
+/// Reads all the runs' journals, then books pool after pool as long as `patience` allows.
 async fn book_runs(
     (runs, desk, unbooked): (&Arc<dyn EarlierRuns>, &Desk, &Unbooked),
     ended: &[EarlierRun],
-    until: Option<Instant>,
+    patience: Option<Duration>,
     found: &mut Recovered,
 ) -> Result<(), RecoveryError> {
     let mut pools: BTreeMap<PoolKey, Vec<Sync>> = BTreeMap::new();
@@ -157,6 +154,11 @@ async fn book_runs(
         found.damaged_bytes = found.damaged_bytes.saturating_add(damage.bytes);
     }
     unbooked.add(pools.keys());
+    let mut waiting: BTreeMap<PoolKey, Vec<Incarnation>> = BTreeMap::new();
+    for (pool, asked) in &pools {
+        waiting.insert(pool.clone(), asked.iter().map(|asked| asked.incarnation.clone()).collect());
+    }
+    let until = patience.map(|patience| Instant::now() + patience);
     let next = || {
         if until.is_some_and(|until| Instant::now() >= until) {
             return None;
@@ -168,13 +170,14 @@ async fn book_runs(
     let mut booked = begun.buffer_unordered(BOOKED_AT_ONCE);
     while let Some(outcome) = booked.next().await {
         match outcome {
-            (pool, Ok(Some((suspended, suspense)))) => {
+            (pool, Ok(Some(suspense))) => {
                 unbooked.remove(&pool);
-                found.suspended = found.suspended.saturating_add(suspended);
+                waiting.remove(&pool);
                 found.suspense.insert(pool, suspense);
             }
             (pool, Ok(None)) => {
                 unbooked.remove(&pool);
+                waiting.remove(&pool);
                 found.missing = found.missing.saturating_add(1);
             }
             // Only this account is refused, until its document is mended.
@@ -187,32 +190,28 @@ async fn book_runs(
     }
     drop(booked);
     found.left = pools.len();
+    found.unsettled.extend(waiting.into_values().flatten());
     Ok(())
 }
 
 /// Books what each of the runs knows of one pool; see [`book`].
-async fn book_pool(desk: &Desk, pool: PoolKey, asked: Vec<Sync>) -> (PoolKey, Result<Option<(u64, u64)>, CommitError>) {
-    let mut sum: Option<(u64, u64)> = None;
+async fn book_pool(desk: &Desk, pool: PoolKey, asked: Vec<Sync>) -> (PoolKey, Result<Option<u64>, CommitError>) {
+    let mut suspense = None;
     for asked in asked {
         match book(desk, (&pool.0, &pool.1), &asked).await {
-            Ok(Some((suspended, suspense))) => {
-                let before = sum.map_or(0, |(suspended, _)| suspended);
-                sum = Some((suspended.saturating_add(before), suspense));
-            }
-            Ok(None) => {}
+            Ok(now) => suspense = now.or(suspense),
             Err(error) => return (pool, Err(error)),
         }
     }
-    (pool, Ok(sum))
+    (pool, Ok(suspense))
 }
 
-/// Books one pool's reports; returns how many units went into suspense, and how many are there now. `None`: there is no
-/// such pool.
+/// Books one pool's reports; returns how many units are in suspense now. `None`: there is no such pool.
 async fn book(
     desk: &Desk,
     (account, product): (&AccountId, &ProductId),
     asked: &Sync,
-) -> Result<Option<(u64, u64)>, CommitError> {
+) -> Result<Option<u64>, CommitError> {
     let mut loaded = desk.load(account).await?;
     for _ in 0..COMMIT_ATTEMPTS_MAX {
         let there = loaded.as_ref().and_then(|there: &Loaded| Some((there, there.pools.get(product)?)));
@@ -222,12 +221,11 @@ async fn book(
         };
         let asked = &of_budgets(asked, &there.head.value);
         let (change, _) = sync(&known.value, asked, desk.now());
-        let suspended = change.events.iter().filter_map(suspended_units).sum();
         let Some(value) = change.pool else { return Ok(None) };
         let suspense: Units = value.packages.iter().map(|package| package.suspense).sum();
         let time_high = known.value.time_high;
         if (Pool { time_high, ..value.clone() }) == known.value {
-            return Ok(Some((suspended, suspense.get()))); // an earlier attempt has booked it
+            return Ok(Some(suspense.get())); // an earlier attempt has booked it
         }
         let commit = Commit {
             account: account.clone(),
@@ -242,7 +240,7 @@ async fn book(
             turn: true,
         };
         match desk.commit(commit).await {
-            Ok(()) => return Ok(Some((suspended, suspense.get()))),
+            Ok(()) => return Ok(Some(suspense.get())),
             Err(CommitError::Conflict(current)) => loaded = current.map(|current| *current),
             Err(CommitError::TimeOff(_)) => {}
             Err(CommitError::Stranger(_)) => loaded = desk.load(account).await?,
@@ -259,14 +257,4 @@ fn of_budgets(asked: &Sync, head: &Account) -> Sync {
     let has_budget = |key: &KeyId| head.keys.iter().any(|known| known.id == *key && !known.budget.is_none());
     asked.reports.iter_mut().for_each(|report| report.spent.retain(|key, _| has_budget(key)));
     asked
-}
-
-fn suspended_units(event: &Event) -> Option<u64> {
-    match event {
-        Event::Suspended { suspense, .. } => Some(suspense.get()),
-        Event::PackageAdded { .. }
-        | Event::PackageUsedUp { .. }
-        | Event::PackageExpired { .. }
-        | Event::Overrun { .. } => None,
-    }
 }

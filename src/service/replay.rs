@@ -68,15 +68,12 @@ impl ReplayGuard {
         Self { used, keyring, metrics, patience, max }
     }
 
-    /// Accepts a right signature, or says why not. Once accepted it is used.
+    /// Accepts a right signature, or says why not. Once accepted it is used, unless it is [given back](Self::give_back).
     ///
     /// # Errors
     /// See [`ReplayFault`].
     pub async fn accept(&self, signed: Signed, now: Timestamp) -> Result<(), ReplayFault> {
-        let Signed { signature, dated } = signed;
-        let ends = dated.checked_add(SKEW_MAX).and_then(|last| last.checked_add(DATE_STEP));
-        let used =
-            UsedSignature { name: self.keyring.of_signature(&signature), dated, ends: ends.unwrap_or(Timestamp::MAX) };
+        let (used, dated) = (self.remembered(signed), signed.dated);
         let said = match tokio::time::timeout(self.patience, self.used.note_use(used, self.max)).await {
             Ok(Ok(said)) => Some(said),
             Ok(Err(_)) | Err(_) => None, // the store's keeper says why; here it is counted
@@ -90,5 +87,18 @@ impl ReplayGuard {
             Some(SignatureUse::Full) => Err(ReplayFault::Full),
             None => Err(ReplayFault::Unavailable),
         }
+    }
+
+    /// A signature that was accepted served nothing: it may be used again. If the store does not hear of it, it stays used.
+    pub async fn give_back(&self, signed: Signed) {
+        let given = tokio::time::timeout(self.patience, self.used.take_back(self.remembered(signed))).await;
+        if let Ok(Ok(())) = given {
+            self.metrics.signatures_given_back().inc();
+        }
+    }
+
+    fn remembered(&self, Signed { signature, dated }: Signed) -> UsedSignature {
+        let ends = dated.checked_add(SKEW_MAX).and_then(|last| last.checked_add(DATE_STEP));
+        UsedSignature { name: self.keyring.of_signature(&signature), dated, ends: ends.unwrap_or(Timestamp::MAX) }
     }
 }

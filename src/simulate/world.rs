@@ -21,7 +21,6 @@ use crate::domain::command::{Action, Command, KeyChange};
 use crate::domain::id::{AccountId, CommandId, GatewayId, IdFault, KeyId, OfferId, PackageId, ProductId, ProjectId};
 use crate::domain::key::{ApiKey, KeyHash};
 use crate::domain::lease::Want;
-use crate::domain::limit::Limits;
 use crate::domain::offer::{Offer, Validity};
 use crate::ports::account_store::Stamp;
 
@@ -349,6 +348,7 @@ impl World {
             validity: Validity::Days(u16::try_from(self.rng.below(3)).unwrap_or(0)),
             zone: TimeZone::UTC,
             billable: BillableStatuses::default(),
+            price: None,
             for_apps: false,
         };
         // Said when it is asked for, so that it means the same whenever it is applied again.
@@ -379,23 +379,7 @@ impl World {
         let known = self.truth.keys.len();
         if known == 0 || self.rng.percent(40) {
             let id = KeyId::new(&format!("k-{known}")).map_err(|fault| fault.to_string())?;
-            let key = ApiKey {
-                id: id.clone(),
-                hash: KeyHash([0; 32]),
-                hint: String::new(),
-                former: Vec::new(),
-                description: String::new(),
-                created_at: moment(self.now),
-                expires_at: None,
-                disabled: false,
-                products: None,
-                models: None,
-                networks: None,
-                project: ProjectId::default(),
-                tags: Tags::default(),
-                limits: Limits::NONE,
-                budget: Default::default(),
-            };
+            let key = ApiKey::new(id.clone(), KeyHash([0; 32]), String::new(), moment(self.now));
             let command = self.command_of("key", Action::AddKey(key))?;
             self.truth.keys.push(Key { id, added: false, revoking: false, revoked: false });
             self.truth.keys[known].added = self.tell_command(run, &command, 0)?;

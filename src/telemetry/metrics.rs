@@ -394,7 +394,7 @@ impl Metrics {
             journal: JournalMetrics::new(&declare)?,
             access_dropped: declare.counter(
                 "tollgate_access_log_dropped_total",
-                "Access log lines dropped because their sink was too slow.",
+                "Access log lines that their sink did not take: it failed, or was too slow.",
             )?,
             reload_success: declare.gauge(
                 "tollgate_config_reload_success",
@@ -439,6 +439,11 @@ impl Metrics {
     /// The counter of signatures of which the store said this; `None`: it did not answer.
     pub fn signature_uses(&self, said: Option<SignatureUse>) -> IntCounter {
         self.signature_uses.with_label_values(&[said.map_or("failed", SignatureUse::name)])
+    }
+
+    /// The counter of used signatures that served nothing and may be used again.
+    pub fn signatures_given_back(&self) -> IntCounter {
+        self.signature_uses.with_label_values(&["given_back"])
     }
 
     /// The counter of rejections with this code; codes come from one enum.

@@ -4,6 +4,7 @@
 
 pub(crate) mod admin;
 pub(crate) mod books;
+pub(crate) mod canaries;
 pub(crate) mod client;
 pub(crate) mod crash;
 pub(crate) mod h2;

@@ -1,7 +1,6 @@
 //! Secrets that can be told from everything else, led through all that a gateway does at its most talkative, and then
 //! searched for in all that it leaves behind: as they are, in base64, in hexadecimal, with escapes, and in pieces.
 
-use std::collections::HashMap;
 use std::path::Path;
 
 use base64::Engine;
@@ -11,8 +10,8 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::harness::admin::{TOKEN, text};
+use crate::harness::canaries::{Canaries, Traces};
 use crate::harness::client::{Answer, Request};
-use crate::harness::keep;
 use crate::harness::process::run;
 use crate::harness::redis::Server;
 use crate::harness::rng::Rng;
@@ -21,89 +20,13 @@ use crate::harness::signer::Signer;
 use crate::harness::until;
 use crate::harness::world::{World, base_config, product};
 
-/// A piece of a secret that must not be found.
-const PIECE: usize = 12;
-
-/// The secrets, and every piece of them in every coding.
-#[derive(Default)]
-struct Canaries {
-    pieces: HashMap<[u8; PIECE], String>,
-    /// By three bytes: whether a piece begins with them. The others, which are most, need not be looked up.
-    begins: Vec<bool>,
-}
-
-/// Three bytes as a number.
-fn three(bytes: &[u8]) -> usize {
-    usize::from(bytes[0]) << 16 | usize::from(bytes[1]) << 8 | usize::from(bytes[2])
-}
-
-impl Canaries {
-    fn add(&mut self, name: &str, secret: &str) {
-        let bytes = secret.as_bytes();
-        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        let escaped: String = bytes
-            .iter()
-            .map(|b| if b.is_ascii_alphanumeric() { char::from(*b).to_string() } else { format!("%{b:02X}") })
-            .collect();
-        let mut codings =
-            vec![("raw", secret.to_owned()), ("escaped", escaped.clone()), ("escaped", escaped.to_lowercase())];
-        codings.extend([("hex", hex.to_uppercase()), ("hex", hex)]);
-        // What stands before it shifts base64; its first and last characters then mix with what is around it.
-        for shift in 0..3 {
-            let shifted = [&vec![0; shift][..], bytes].concat();
-            for text in [STANDARD.encode(&shifted), URL_SAFE.encode(&shifted)] {
-                codings.push((
-                    "base64",
-                    text.trim_end_matches('=')[shift + usize::from(shift > 0)..text.trim_end_matches('=').len() - 1]
-                        .to_owned(),
-                ));
-            }
-        }
-        self.begins.resize(1 << 24, false);
-        for (coding, text) in codings {
-            for piece in text.as_bytes().windows(PIECE) {
-                self.begins[three(piece)] = true;
-                self.pieces.entry(piece.try_into().unwrap()).or_insert_with(|| format!("{name}, {coding}"));
-            }
-        }
-    }
-
-    /// Whose pieces are in some bytes.
-    fn found_in(&self, bytes: &[u8]) -> Vec<String> {
-        let likely = bytes.windows(PIECE).filter(|piece| self.begins[three(piece)]);
-        let mut found: Vec<String> = likely.filter_map(|piece| self.pieces.get(piece).cloned()).collect();
-        found.sort();
-        found.dedup();
-        found
-    }
-}
-
-/// All that a gateway left, by where it was found.
-#[derive(Default)]
-struct Traces(Vec<(String, Vec<u8>)>);
-
 impl Traces {
-    fn add(&mut self, place: &str, bytes: impl AsRef<[u8]>) {
-        self.0.push((place.to_owned(), bytes.as_ref().to_vec()));
-    }
-
     /// What a process said, and what the system shows of it.
     fn add_process(&mut self, world: &World) {
         self.add("standard error", world.gateway.said().join("\n"));
         self.add("standard output", world.gateway.printed().join("\n"));
         for file in ["cmdline", "environ"] {
             self.add(file, std::fs::read(format!("/proc/{}/{file}", world.gateway.id())).unwrap_or_default());
-        }
-    }
-
-    fn add_folder(&mut self, folder: &Path) {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                self.add_folder(&path);
-            } else if path.is_file() && !is_given(&path) {
-                self.add(path.to_str().unwrap(), std::fs::read(&path).unwrap());
-            }
         }
     }
 
@@ -114,13 +37,6 @@ impl Traces {
             self.add(&format!("body of: {what}"), &answer.body);
         }
     }
-}
-
-/// Files by which the operator gives secrets.
-fn is_given(path: &Path) -> bool {
-    let given = ["secret", "yaml", "token"];
-    let named = |name: &std::ffi::OsStr| given.iter().any(|given| name == *given);
-    path.extension().is_some_and(named) || path.file_name().is_some_and(named)
 }
 
 const SELLER_KEY: &str = "cnry-SellerKey/Zq8Rw2+Lk9TfXb4N";
@@ -347,40 +263,9 @@ async fn live(world: &mut World, canaries: &mut Canaries, traces: &mut Traces) {
     traces.add_folder(world.dir.path());
 }
 
-/// What a whole run of the suite has left in a folder, every gateway of it at its most talkative: see `tests/canary`.
-#[test]
-#[ignore = "searches what a run with TOLLGATE_TESTS_KEEP has left"]
-fn nothing_that_the_suite_has_left_holds_a_secret() {
-    let folder = std::env::var("TOLLGATE_TESTS_KEEP").unwrap();
-    let folder = Path::new(&folder);
-    let (mut canaries, mut traces) = (Canaries::default(), Traces::default());
-    let made = std::fs::read_to_string(folder.join(keep::SECRETS)).unwrap();
-    made.lines().for_each(|secret| canaries.add("a key, AppCode or app secret", secret));
-    // The fixed ones have a part that names of other things have too.
-    canaries.add("admin token or hash key", "s-0123456789");
-    canaries.add("seller key", "-secret-1f0c");
-    traces.add_folder(folder);
-    traces.0.retain(|(place, _)| !place.ends_with(keep::SECRETS));
-    eprintln!("{} secrets", made.lines().count());
-    report(&canaries, &traces);
-}
-
-/// Fails if anything was found, and shows where.
-fn report(canaries: &Canaries, traces: &Traces) {
-    let size: usize = traces.0.iter().map(|(_, bytes)| bytes.len()).sum();
-    let found: Vec<String> = traces
-        .0
-        .iter()
-        .flat_map(|(place, bytes)| canaries.found_in(bytes).into_iter().map(move |what| format!("{place}: {what}")))
-        .collect();
-    let (places, pieces) = (traces.0.len(), canaries.pieces.len());
-    eprintln!("{places} places, {size} bytes, {pieces} pieces of secrets: {} found", found.len());
-    assert_eq!(found, Vec::<String>::new());
-}
-
 /// Shows where anything was found, and that there was enough to look at.
 fn judge(canaries: &Canaries, traces: &Traces) {
-    report(canaries, traces);
+    assert_eq!(traces.search(canaries), Vec::<String>::new());
     let holds = |name: &str| traces.0.iter().any(|(place, bytes)| place.contains(name) && !bytes.is_empty());
     for place in
         ["standard error", "standard output", "body of", "/metrics", "cmdline", "journal", "backup", "usage export"]

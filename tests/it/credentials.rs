@@ -270,3 +270,41 @@ async fn what_is_removed_opens_nothing_within_a_second() {
     world.admin.call("DELETE", &apps, None).await.expect(204);
     becomes(&signed, 401).await;
 }
+
+#[tokio::test]
+async fn anthropics_sdks_are_refused_in_words_that_they_know() {
+    let seller = Seller::plain().await;
+    let world = World::with(seller.address, |config| {
+        let chat = product(config, "chat");
+        chat["models"] = json!({ "m": null });
+        chat["body_max"] = json!("1KiB");
+    })
+    .await;
+    let buyer = world.buyer(&["chat-1", "api-5"]).await;
+    let (_, other) = world.admin.add_key(&buyer.account, &json!({ "products": ["api"] })).await;
+    let messages = |key: &str, body: &str| Request::post("/v1/messages").field("X-Api-Key", key).json(body);
+    let (call, big) = (r#"{"model":"m"}"#, format!(r#"{{"model":"m","x":"{}"}}"#, "x".repeat(1024)));
+    world.call(&messages(&buyer.key, call)).await.expect(200);
+    for (request, status, kind, code) in [
+        (messages("sk-tg-unknown", call), 401, "authentication_error", "invalid_api_key"),
+        (messages(&other, call), 403, "permission_error", "product_not_allowed"),
+        (messages(&buyer.key, r#"{"model":"x"}"#), 404, "not_found_error", "model_not_found"),
+        (messages(&buyer.key, &big), 413, "invalid_request_error", "request_too_large"),
+        (messages(&buyer.key, call), 429, "billing_error", "insufficient_quota"),
+        // Their header says it on other paths.
+        (
+            Request::get("/v1/models").field("anthropic-version", "2023-06-01"),
+            401,
+            "authentication_error",
+            "missing_api_key",
+        ),
+        (Request::post("/v1/chat/completions").json(call), 401, "invalid_request_error", "missing_api_key"),
+    ] {
+        let answer = world.call(&request).await.expect(status);
+        let (json, anthropic) = (answer.json(), !request.target().contains("completions"));
+        assert_eq!(json["type"], if anthropic { json!("error") } else { Value::Null }, "{json}");
+        assert_eq!((&json["error"]["type"], &json["error"]["code"]), (&json!(kind), &json!(code)), "{json}");
+        assert!(json["error"]["message"].is_string() && json["error_msg"].is_string(), "{json}");
+        assert_eq!(answer.head.get("request-id"), json["request_id"].as_str(), "{json}");
+    }
+}

@@ -107,6 +107,46 @@ async fn every_refusal_is_told_in_the_callers_language() {
     assert_eq!(answer.head.get("content-language"), Some("en"));
 }
 
+/// Whether a text is Chinese but for names, numbers and moments.
+fn is_all_chinese(text: &str) -> bool {
+    let names = ["chat", "API Key", "T", "Z"];
+    let rest = names.iter().fold(text.to_owned(), |text, name| text.replace(name, ""));
+    is_chinese(text) && !rest.chars().any(|c| c.is_ascii_alphabetic())
+}
+
+#[tokio::test]
+async fn what_limits_and_budgets_refuse_is_told_whole() {
+    let seller = Seller::plain().await;
+    let world = World::with(seller.address, |config| {
+        config["limits"]["failed_auth_per_minute"] = json!(1);
+        product(config, "chat")["limits"] = json!({ "per_day": 3 });
+    })
+    .await;
+    let buyer = world.buyer(&["chat-50"]).await;
+    let key = async |limits: Value| {
+        let (_, key) = world.admin.add_key(&buyer.account, &limits).await;
+        world.call(&Request::chat(&key)).await.expect(200);
+        both(&world, &Request::chat(&key), 429).await
+    };
+    let said = [
+        key(json!({ "limits": { "per_day": 1 } })).await,
+        key(json!({ "budget": { "per_month": 1 } })).await,
+        key(json!({ "budget": { "total": 1 } })).await,
+    ];
+    assert!(said[0].0.starts_with("the API key may make 1 calls a day, and these are used up; try again in 8"));
+    assert!(said[0].1.starts_with("该 API Key 的限额为每天 1 次调用，现已用完，请在 8"), "{}", said[0].1);
+    assert!(said[1].1.starts_with("该 API Key 每月 1 个计量单位的预算已用完，将于 20"), "{}", said[1].1);
+    assert_eq!(said[2].1, "该 API Key 总计 1 个计量单位的预算已用完，请联系账户所有者提高预算，或更换其他 API Key");
+    let (english, of_product) = both(&world, &Request::chat(&buyer.key), 429).await;
+    assert!(english.starts_with("chat serves all its callers 3 calls a day"), "{english}");
+    let unknown = Request::chat("sk-tg-0123456789ABCDEFGHIJKLMNOPQRST04f25W");
+    world.call(&unknown).await.expect(401);
+    let (_, failures) = both(&world, &unknown, 429).await;
+    for chinese in said.iter().map(|(_, chinese)| chinese).chain([&of_product, &failures]) {
+        assert!(is_all_chinese(chinese), "{chinese}");
+    }
+}
+
 #[tokio::test]
 async fn quality_values_decide_and_english_is_the_default() {
     let seller = Seller::plain().await;

@@ -1,12 +1,14 @@
 //! Products that accept a signature once: the same request sent again, in every way in which it can be sent again.
 
+use std::time::{Duration, Instant};
+
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use crate::harness::admin::text;
 use crate::harness::client::{Answer, Client, Request};
 use crate::harness::redis::Server;
-use crate::harness::seller::Seller;
+use crate::harness::seller::{Seller, plain};
 use crate::harness::signer::Signer;
 use crate::harness::until;
 use crate::harness::world::{World, base_config, product};
@@ -123,17 +125,97 @@ async fn a_used_signature_is_refused_until_its_date_is_out_of_the_window() {
 }
 
 #[tokio::test]
-async fn a_signature_is_used_though_the_call_is_refused_for_its_quota() {
+async fn a_call_that_is_refused_for_its_quota_has_not_used_its_signature() {
     let seller = Seller::plain().await;
     let world = World::with(seller.address, protected).await;
     let buyer = world.buyer(&[]).await;
     let (_, signer) = world.admin.add_app(&buyer.account, &["api"]).await;
     let signed = signer.sign(post());
-    refused_for_quota(world.call(&signed).await);
+    for _ in 0..2 {
+        refused_for_quota(world.call(&signed).await);
+    }
     world.admin.add_package(&buyer.account, "api-5").await;
+    let served = async || (world.call(&signed).await.status() == 200).then_some(());
+    until("the package is noticed", served).await;
     refused(world.call(&signed).await, 401, "signature_replayed");
-    world.call(&signer.sign(post().field("X-Fresh", "1"))).await.expect(200);
     assert_eq!(seller.requests().len(), 1);
+}
+
+/// The limits of an app are `per_second` and such; a refusal tells how long to wait.
+fn wait_of(answer: &Answer) -> Duration {
+    assert_eq!(answer.head.get("x-tollgate-error-code"), Some("rate_limit_exceeded"), "{}", answer.text());
+    Duration::from_millis(answer.head.get("retry-after-ms").unwrap().parse().unwrap())
+}
+
+#[tokio::test]
+async fn whoever_waits_as_a_limit_says_is_let_in_with_the_same_signature_once() {
+    let seller = Seller::plain().await;
+    let server = Server::start(&[]);
+    let limited = |config: &mut Value| product(config, "api")["limits"] = json!({ "each_app": { "per_minute": 60 } });
+    let start = async |name| on_redis_with(&server, &seller, name, limited).await;
+    let (one, other) = (start("gw-1").await, start("gw-2").await);
+    let (account, signer) = signing(&one).await;
+    // Before that a gateway takes itself to be alone, and what it tells becomes untrue when it learns of the other.
+    for gateway in [&one, &other] {
+        until("both know of two gateways", async || {
+            (gateway.admin.metrics().await.sum("tollgate_gateways_live", &[]) == 2.0).then_some(())
+        })
+        .await;
+    }
+    for number in 0..2 {
+        let world = [&one, &other][number];
+        let mut served = 0;
+        let (refused_one, wait) = loop {
+            let next = signer.sign(post().field("X-Number", &format!("{number}-{served}")));
+            let answer = world.call(&next).await;
+            if answer.status() == 429 {
+                break (next, wait_of(&answer));
+            }
+            answer.expect(200);
+            served += 1;
+        };
+        let told = Instant::now();
+        until("the wait that was told is over", async || (told.elapsed() >= wait).then_some(())).await;
+        world.call(&refused_one).await.expect(200);
+        // Used now, at both; and nobody who sends it again hears anything of limits.
+        for gateway in [&one, &other] {
+            let again = gateway.call(&refused_one).await;
+            assert_eq!((again.head.get("x-ratelimit-limit-requests"), again.head.get("retry-after")), (None, None));
+            refused(again, 401, "signature_replayed");
+        }
+        let metrics = world.admin.metrics().await;
+        assert_eq!(metrics.sum("tollgate_signature_uses_total", &[("result", "given_back")]), 1.0);
+    }
+    one.settles(&account, u64::try_from(seller.requests().len()).unwrap()).await;
+}
+
+#[tokio::test]
+async fn a_used_signature_that_is_sent_again_takes_no_place_of_a_limit() {
+    let seller = Seller::by_hand().await;
+    let world = World::with(seller.address, |config| {
+        protected(config);
+        product(config, "api")["limits"] = json!({ "per_day": 2, "concurrent": 1 });
+    })
+    .await;
+    let (_, signer) = signing(&world).await;
+    let (signed, fresh) = (signer.sign(post()), signer.sign(post().field("X-Fresh", "1")));
+    let mut client = world.client().await;
+    client.send(signed.bytes()).await;
+    let mut exchange = seller.next().await;
+    // The only place is taken: a used one hears that it is used, a fresh one of the limit.
+    for _ in 0..3 {
+        refused(world.call(&signed).await, 401, "signature_replayed");
+        assert_eq!(wait_of(&world.call(&fresh).await), Duration::from_secs(1));
+    }
+    exchange.send(plain(200, "{}")).await;
+    exchange.done();
+    client.answer("POST").await.expect(200);
+    client.send(fresh.bytes()).await;
+    let mut exchange = seller.next().await;
+    exchange.send(plain(200, "{}")).await;
+    exchange.done();
+    client.answer("POST").await.expect(200);
+    refused(world.call(&fresh).await, 401, "signature_replayed");
 }
 
 fn refused_for_quota(answer: Answer) {
@@ -181,8 +263,13 @@ async fn when_no_more_can_be_remembered_further_signatures_are_refused() {
 
 /// A gateway on a Redis server, with a name of its own.
 async fn on_redis(server: &Server, seller: &Seller, name: &str) -> World {
+    on_redis_with(server, seller, name, |_| {}).await
+}
+
+async fn on_redis_with(server: &Server, seller: &Seller, name: &str, change: impl FnOnce(&mut Value)) -> World {
     let mut config = base_config(seller.address);
     protected(&mut config);
+    change(&mut config);
     config["gateway"] = json!(name);
     config["store"] = json!({
         "volatile": true,

@@ -175,3 +175,31 @@ async fn a_stream_that_breaks_is_aborted_never_ended() {
     };
     until("both endings are counted", broke).await;
 }
+
+/// OpenAI's Python SDK hangs up at `[DONE]`, without waiting for the body's end.
+#[tokio::test]
+async fn a_client_that_leaves_after_done_has_had_the_whole_stream() {
+    let seller = Seller::by_hand().await;
+    let mut world = World::start(seller.address).await;
+    let buyer = world.buyer(&["chat-5"]).await;
+    let cases = [
+        ("data: 1\n\ndata: [DONE]\n\n", "complete"),
+        ("data: 1\r\n\r\ndata:[DONE]\r\n\r\n", "complete"),
+        ("data: 1\n\n", "client_gone"),
+        ("data: {\"content\":\"[DONE]\"}\n\n", "client_gone"),
+        ("data: [DONE]\n\ndata: more\n\n", "client_gone"),
+    ];
+    for (events, _) in cases {
+        let (mut client, mut exchange) = open_stream(&world, &seller, &buyer.key).await;
+        exchange.send(chunk(events)).await;
+        assert_eq!(client.chunked(events.len()).await, events.as_bytes());
+        drop(client);
+        exchange.gateway_ends().await;
+    }
+    world.settles(&buyer.account, 5).await;
+    world.stop().await;
+    let mut records = world.usage();
+    records.sort_by_key(|record| record["arrived"].to_string());
+    let endings: Vec<_> = records.iter().map(|record| record["ending"].as_str().unwrap_or_default()).collect();
+    assert_eq!(endings, cases.map(|(_, ending)| ending));
+}

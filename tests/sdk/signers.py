@@ -1,4 +1,4 @@
-"""Both signers that PyPI has, through a running gateway: random requests, each signed by the package, sent as it was signed.
+"""Both signers that PyPI has, through a running gateway: random requests, sent as the package signed them.
 
 usage: signers.py TOLLGATE [REQUESTS]      prints the counts; exit 0 if every request was accepted
 """
@@ -6,10 +6,8 @@ usage: signers.py TOLLGATE [REQUESTS]      prints the counts; exit 0 if every re
 import http.client
 import http.server
 import json
-import os
 import random
 import string
-import subprocess
 import sys
 import tempfile
 import threading
@@ -21,7 +19,8 @@ from huaweicloudsdkcore.auth.credentials import BasicCredentials
 from huaweicloudsdkcore.sdk_request import SdkRequest
 from huaweicloudsdkcore.signer.signer import Signer as CloudSigner
 
-TOKEN = "admin-token-of-the-signers-0123456789"
+from world import Gateway, stop_all
+
 HOST = "api.test"
 
 
@@ -42,41 +41,6 @@ class Seller(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *_):
         pass
-
-
-def config(folder, seller):
-    product = {
-        "id": "api", "kind": "http", "path": "/api", "accept": ["signature"], "meter": "none",
-        "upstream": {"base_url": f"http://127.0.0.1:{seller}"},
-    }
-    path = os.path.join(folder, "tollgate.yaml")
-    with open(path, "w", encoding="utf-8") as file:
-        json.dump({
-            "data_dir": "data", "listeners": {"data": "127.0.0.1:0", "admin": "127.0.0.1:0"},
-            "admin": {"token": TOKEN}, "secrets": {"hash_key": "hash-key-of-the-signers-0123456789"},
-            "log": {"access": "off"}, "products": [product], "offers": [],
-        }, file)
-    return path
-
-
-def start(binary, folder, seller):
-    gateway = subprocess.Popen([binary, "serve", "--config", config(folder, seller)], stderr=subprocess.PIPE, text=True)
-    for line in gateway.stderr:
-        said = json.loads(line) if line.startswith("{") else {}
-        if said.get("message") == "listening":
-            threading.Thread(target=gateway.stderr.read, daemon=True).start()
-            return gateway, said["data"], said["admin"]
-    sys.exit("the gateway does not start")
-
-
-def operate(admin, method, path, body=None):
-    connection = http.client.HTTPConnection(admin)
-    connection.request(method, path, json.dumps(body) if body else None,
-                       {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"})
-    answer = connection.getresponse()
-    text = answer.read()
-    assert answer.status in (200, 201), (path, answer.status, text)
-    return json.loads(text) if text.startswith(b"{") else None
 
 
 def word(least, most, letters=string.ascii_letters + string.digits):
@@ -128,14 +92,18 @@ def main():
     random.seed(7)
     seller = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Seller)
     threading.Thread(target=seller.serve_forever, daemon=True).start()
+    product = {
+        "id": "api", "kind": "http", "path": "/api", "accept": ["signature"], "meter": "none",
+        "upstream": {"base_url": f"http://127.0.0.1:{seller.server_port}"},
+    }
     with tempfile.TemporaryDirectory() as folder:
-        gateway, data, admin = start(binary, folder, seller.server_port)
         try:
-            account = operate(admin, "POST", "/admin/v1/accounts", {"name": "signers"})["id"]
-            app = operate(admin, "POST", f"/admin/v1/accounts/{account}/apps", {"name": "signers", "products": ["api"]})
+            gateway = Gateway(binary, folder, [product], [])
+            account = gateway.operate("POST", "", {"name": "signers"})["id"]
+            app = gateway.operate("POST", f"/{account}/apps", {"name": "signers", "products": ["api"]})
             refused, began = 0, time.monotonic()
             for name, sign in (("apigateway-sdk-python", by_demo), ("huaweicloudsdkcore", by_cloud)):
-                connection = http.client.HTTPConnection(data)
+                connection = http.client.HTTPConnection(gateway.data)
                 before = refused
                 for _ in range(requests):
                     signed = sign(app["app_key"], app["app_secret"])
@@ -146,8 +114,7 @@ def main():
                 print(f"{name}: {requests} requests, {refused - before} refused")
             print(f"{Seller.seen} reached the seller, {time.monotonic() - began:.1f} s")
         finally:
-            gateway.terminate()
-            gateway.wait()
+            stop_all()
     sys.exit(refused != 0 or Seller.seen != 2 * requests)
 
 

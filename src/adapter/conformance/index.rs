@@ -3,6 +3,7 @@
 use super::*;
 use crate::domain::app::{App, AppChange, AppCode};
 use crate::domain::id::{AppCodeId, AppId};
+use crate::domain::limit::Limits;
 
 pub(super) async fn the_key_index_follows_the_head(world: World) {
     let found = async |hash| world.store.load_by_key(KeyHash([hash; 32])).await.unwrap();

@@ -33,7 +33,6 @@ use crate::domain::id::{
 };
 use crate::domain::key::{ApiKey, KeyHash};
 use crate::domain::lease::Want;
-use crate::domain::limit::Limits;
 use crate::domain::offer::{Offer, Validity};
 use crate::ports::account_store::{AccountStore, Believed, Commit, CommitError, LIST_MAX, Loaded, Stamp, Write};
 use crate::ports::clock::Clock;
@@ -136,23 +135,7 @@ fn chat() -> ProductId {
 }
 
 fn key(id: &str, hash: u8) -> ApiKey {
-    ApiKey {
-        id: KeyId::new(id).unwrap(),
-        hash: KeyHash([hash; 32]),
-        hint: "sk-tg-ab…yz".into(),
-        former: Vec::new(),
-        description: String::new(),
-        created_at: Timestamp::UNIX_EPOCH,
-        expires_at: None,
-        disabled: false,
-        products: None,
-        models: None,
-        networks: None,
-        project: ProjectId::default(),
-        tags: Tags::default(),
-        limits: Limits::NONE,
-        budget: Default::default(),
-    }
+    ApiKey::new(KeyId::new(id).unwrap(), KeyHash([hash; 32]), "sk-tg-ab…yz".into(), Timestamp::UNIX_EPOCH)
 }
 
 fn add_package(id: &str, quantity: u64) -> Action {
@@ -163,6 +146,7 @@ fn add_package(id: &str, quantity: u64) -> Action {
         validity: Validity::Months(1),
         zone: TimeZone::UTC,
         billable: BillableStatuses::default(),
+        price: None,
         for_apps: false,
     };
     let (project, tags) = (ProjectId::default(), Tags::default());
@@ -587,6 +571,7 @@ on_every_store! {
     every_listener_hears_every_notice
     a_signature_is_used_first_once_however_many_ask_at_once
     a_used_signature_is_remembered_until_it_is_over
+    a_use_that_is_taken_back_can_be_noted_again
     no_used_signature_makes_room_for_another_before_it_is_over
     what_a_store_may_have_forgotten_is_not_taken_for_new
 }

@@ -46,6 +46,23 @@ pub(super) async fn a_used_signature_is_remembered_until_it_is_over(world: World
     assert_eq!((note(&world, used).await, note(&world, other).await), (SignatureUse::Over, SignatureUse::Over));
 }
 
+pub(super) async fn a_use_that_is_taken_back_can_be_noted_again(world: World) {
+    const MAX: usize = 256;
+    world.check_in().await;
+    let (used, other) = (used(&world, 1), used(&world, 2));
+    assert_eq!((note(&world, used).await, note(&world, other).await), (SignatureUse::First, SignatureUse::First));
+    for _ in 0..2 {
+        world.used.take_back(used).await.unwrap();
+    }
+    assert_eq!((note(&world, used).await, note(&world, used).await), (SignatureUse::First, SignatureUse::Again));
+    assert_eq!(note(&world, other).await, SignatureUse::Again);
+    // What is taken back takes no room, however often.
+    for _ in 0..3 * MAX {
+        world.used.take_back(used).await.unwrap();
+        assert_eq!(world.used.note_use(used, MAX).await.unwrap(), SignatureUse::First);
+    }
+}
+
 pub(super) async fn no_used_signature_makes_room_for_another_before_it_is_over(world: World) {
     const MAX: usize = 256;
     world.check_in().await;

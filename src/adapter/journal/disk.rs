@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use rustix::fs::FallocateFlags;
+use rustix::fs::{FallocateFlags, SeekFrom, seek};
 use rustix::io::Errno;
 
 /// Zeros are written in blocks of this size where the file system cannot allocate by itself.
@@ -54,12 +54,36 @@ fn write_zeros(file: &File, bytes: u64) -> io::Result<()> {
     Ok(())
 }
 
+/// Where data begins at or behind an offset: all before it are zeros that were never written. The file's length, if no
+/// data is left. A file system that cannot tell says that all is data. Moves the file's own offset.
+pub(super) fn next_data(file: &File, from: u64) -> io::Result<u64> {
+    match seek(file, SeekFrom::Data(from)) {
+        Ok(at) => Ok(at.max(from)),
+        Err(Errno::NXIO) => Ok(file.metadata()?.len().max(from)),
+        Err(_) => Ok(from),
+    }
+}
+
+/// Behind which offset a file holds nothing but zeros that were never written.
+fn data_end(file: &File, length: u64) -> io::Result<u64> {
+    let (mut end, mut at) = (0, next_data(file, 0)?);
+    while at < length {
+        end = seek(file, SeekFrom::Hole(at)).unwrap_or(length).clamp(at, length);
+        if end == at {
+            return Ok(length);
+        }
+        at = next_data(file, end)?;
+    }
+    Ok(end)
+}
+
 /// Gives back the space of the zeros at a file's end. No byte changes, so a reader notices nothing.
 pub(super) fn release_zeros(path: &Path) -> io::Result<()> {
     let file = OpenOptions::new().read(true).write(true).open(path)?;
     let length = file.metadata()?.len();
+    file.sync_data()?; // some file systems tell data from zeros by what is on disk
     let mut block = vec![0; ZEROS.len()];
-    let mut end = length;
+    let mut end = data_end(&file, length)?;
     while end > 0 {
         let start = end.saturating_sub(block.len() as u64);
         block.resize(usize::try_from(end - start).unwrap_or_default(), 0); // at most a block
@@ -98,6 +122,25 @@ mod tests {
             let allocated = path.metadata().unwrap().blocks() * 512;
             assert!(allocated <= (zeros_before + data + 2 * 4096) as u64, "{allocated} bytes for {zeros} zeros");
         }
+    }
+
+    #[test]
+    fn what_was_allocated_and_never_written_is_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path).unwrap();
+        let length = 64 * ZEROS.len() as u64;
+        RealDisk.allocate(&file, length).unwrap();
+        let tells = next_data(&file, 0).unwrap() > 0;
+        for at in [0, 7 * ZEROS.len() as u64] {
+            file.write_all_at(&[7; 100], at).unwrap();
+            assert_eq!(next_data(&file, at).unwrap(), at, "data is taken for zeros");
+            let end = data_end(&file, length).unwrap();
+            assert!(end >= at + 100, "{end} cuts data off");
+            assert!(!tells || end <= at + ZEROS.len() as u64, "{end}: zeros are taken for data");
+            assert!(!tells || next_data(&file, end).unwrap() == length);
+        }
+        assert_eq!(next_data(&file, length).unwrap(), length);
     }
 
     #[test]

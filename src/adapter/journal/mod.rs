@@ -39,8 +39,9 @@ pub use exported::ExportMark;
 pub use index::CallIndex;
 pub use on_disk::{RunOnDisk, RunsOnDisk};
 pub use retention::{Retention, Tidied, Tidier};
-pub use run::{JournalStats, Run, RunOptions};
+pub use run::{Run, RunOptions};
 pub use usage::{UsageSummary, read_usage};
+pub use writer::JournalStats;
 
 /// The smallest journal file; a smaller wish is raised to it. Holds the largest record several times.
 pub const SEGMENT_BYTES_MIN: u64 = 256 * 1024;

@@ -6,13 +6,14 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::ControlFlow;
 use std::path::Path;
 
+use super::disk::next_data;
 use super::frame::{self, FRAME_BYTES_MAX, FileId, HEADER_BYTES};
 use crate::ports::journal::{Damage, Record};
 
 /// Says which files of a run were removed on purpose.
 pub(super) const REMOVED: &str = "removed.json";
 
-/// How much of a file is in memory: files may have a gigabyte, and several large ones would strain a small host.
+/// How much of a file is in memory at most: files may have a gigabyte, and several large ones would strain a small host.
 const WINDOW_BYTES: usize = 1024 * 1024;
 
 /// Which records of a run are wanted.
@@ -132,11 +133,15 @@ fn read_file(path: &Path, id: FileId, to_gap: bool, each: &mut dyn FnMut(Place, 
         // A frame's length may begin with up to three zeros, so that many are looked at again.
         let zeros = zeros_in_front(bytes);
         let passed = zeros.saturating_sub(3).max(1);
+        let only_zeros = zeros == bytes.len();
         unclear += passed as u64;
         if *first != 0 {
             meant = unclear;
         }
         window.skip(passed);
+        if only_zeros {
+            unclear += window.skip_hole()?;
+        }
     }
 }
 
@@ -159,6 +164,7 @@ pub(super) fn scan(
         if bytes.is_empty() {
             return Ok((at, true));
         }
+        let mut only_zeros = false;
         let passed = match frame::decode(bytes) {
             Some((record, length)) => {
                 let more = each(at, record);
@@ -168,9 +174,16 @@ pub(super) fn scan(
                 length
             }
             None if growing => return Ok((at, true)),
-            None => zeros_in_front(bytes).saturating_sub(3).max(1), // as above
+            None => {
+                let zeros = zeros_in_front(bytes);
+                only_zeros = zeros == bytes.len();
+                zeros.saturating_sub(3).max(1) // as above
+            }
         };
         window.skip(passed);
+        if only_zeros {
+            window.skip_hole()?;
+        }
     }
 }
 
@@ -190,9 +203,13 @@ struct Window {
     start: usize,
     /// Where `bytes` begin in the file.
     base: u64,
-    /// How much is read at a time.
+    /// How much is read next: more and more, since most files that a killed process leaves end soon.
     step: usize,
+    /// How much is read at a time at most.
+    step_max: usize,
     ended: bool,
+    /// Whether all that was written is on disk: some file systems tell data from zeros by what is there.
+    synced: bool,
 }
 
 impl Window {
@@ -204,8 +221,17 @@ impl Window {
         if growing {
             let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Random); // advice is all it is
         }
-        let step = if growing { FRAME_BYTES_MAX } else { WINDOW_BYTES };
-        Ok(Self { file, bytes: Vec::new(), start: 0, base: 0, step, ended: false })
+        let step_max = if growing { FRAME_BYTES_MAX } else { WINDOW_BYTES };
+        Ok(Self {
+            file,
+            bytes: Vec::new(),
+            start: 0,
+            base: 0,
+            step: FRAME_BYTES_MAX,
+            step_max,
+            ended: false,
+            synced: false,
+        })
     }
 
     /// How much of the file is passed.
@@ -223,12 +249,35 @@ impl Window {
             self.bytes.reserve(self.step);
             let read = (&mut self.file).take(self.step as u64).read_to_end(&mut self.bytes)?;
             self.ended = read < self.step;
+            self.step = self.step.saturating_mul(2).min(self.step_max);
         }
         Ok(self.bytes.get(self.start..).unwrap_or_default())
     }
 
     fn skip(&mut self, bytes: usize) {
         self.start += bytes;
+    }
+
+    /// Where nothing but zeros is in memory, goes on shortly before the next data without reading what was never
+    /// written; tells how many bytes were passed.
+    fn skip_hole(&mut self) -> io::Result<u64> {
+        if !std::mem::replace(&mut self.synced, true) {
+            let _ = self.file.sync_data(); // not on a file system that can only be read: nothing is written there
+        }
+        let read = self.base + self.bytes.len() as u64;
+        let data = next_data(&self.file, read)?;
+        self.file.seek(SeekFrom::Start(read))?;
+        // What lies in memory is zeros: nothing is lost with it, and a frame may begin with three of them.
+        let passed = data.saturating_sub(3).saturating_sub(self.offset());
+        if data == read || passed == 0 {
+            return Ok(0);
+        }
+        self.base += self.start as u64 + passed;
+        (self.start, self.ended) = (0, false);
+        self.bytes.clear();
+        self.file.seek(SeekFrom::Start(self.base))?;
+        self.step = FRAME_BYTES_MAX;
+        Ok(passed)
     }
 }
 
@@ -237,16 +286,38 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_was_never_written_is_passed_without_being_read() {
+        use std::os::unix::fs::FileExt;
+        let dir = tempfile::tempdir().unwrap();
+        let file = File::create(dir.path().join("file")).unwrap();
+        let (length, data) = (64 * WINDOW_BYTES as u64, 48 * WINDOW_BYTES as u64);
+        file.set_len(length).unwrap();
+        let tells = next_data(&file, 0).unwrap() > 0;
+        file.write_all_at(&[7; 100], data).unwrap();
+        let mut window = Window::open(&dir.path().join("file"), false).unwrap();
+        let zeros = window.look().unwrap().len();
+        window.skip(zeros);
+        let passed = window.skip_hole().unwrap();
+        assert!(window.offset() <= data - 3 && (!tells || window.offset() == data - 3), "{}", window.offset());
+        assert_eq!(passed, window.offset() - zeros as u64);
+        while window.offset() < data {
+            assert_eq!(window.look().unwrap()[0], 0);
+            window.skip(1);
+        }
+        assert!(window.look().unwrap().starts_with(&[7; 100]));
+    }
+
+    #[test]
     fn of_a_growing_file_little_is_read_that_nobody_asked_for() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
         std::fs::write(&path, vec![0; 4 * WINDOW_BYTES]).unwrap();
-        for (growing, read) in [(true, FRAME_BYTES_MAX), (false, WINDOW_BYTES)] {
+        for (growing, second) in [(true, FRAME_BYTES_MAX), (false, 2 * FRAME_BYTES_MAX)] {
             let mut window = Window::open(&path, growing).unwrap();
-            assert_eq!(window.look().unwrap().len(), read);
+            assert_eq!(window.look().unwrap().len(), FRAME_BYTES_MAX);
             window.skip(1);
-            assert!(window.look().unwrap().len() < FRAME_BYTES_MAX + read, "growing: {growing}");
-            assert_eq!(window.file.stream_position().unwrap(), read as u64 * if growing { 2 } else { 1 });
+            assert_eq!(window.look().unwrap().len(), FRAME_BYTES_MAX - 1 + second, "growing: {growing}");
+            assert_eq!(window.file.stream_position().unwrap(), (FRAME_BYTES_MAX + second) as u64);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! One run of a gateway: its writers and the thread that does the slow part of their work.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,8 +12,9 @@ use super::alarm::Alarm;
 use super::data_dir::{DataDir, Held, NewRun, OpenError, unusable};
 use super::disk::{Disk, RealDisk};
 use super::earlier::Earlier;
+use super::index::CallIndex;
 use super::retention::Tidier;
-use super::writer::{Shared, Writer};
+use super::writer::{JournalStats, Shared, Writer};
 use crate::adapter::boot::boot_id;
 use crate::domain::id::Incarnation;
 use crate::ports::journal::{EarlierRuns, Journal, JournalError};
@@ -24,23 +26,6 @@ pub struct RunOptions {
     pub writers: u16,
     /// Length of each file, in bytes; at least [`SEGMENT_BYTES_MIN`]. Each writer holds two.
     pub segment_bytes: u64,
-}
-
-/// Figures of the journal since the run began.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct JournalStats {
-    /// Bytes of records written.
-    pub bytes_written: u64,
-    /// Syncs of files.
-    pub syncs: u64,
-    /// Files made.
-    pub files: u64,
-    /// Bytes of earlier runs that were no valid records.
-    pub damaged_bytes: u64,
-    /// Records of `append_soon` that could not be kept because the disk failed for too long.
-    pub dropped_records: u64,
-    /// Whether a writer waits for the disk to have room again.
-    pub full: bool,
 }
 
 /// A run in progress. Dropped without [`Run::finish`] it is as if the process had died.
@@ -108,6 +93,15 @@ impl Run {
     /// The runs before this one.
     pub fn earlier(&self) -> Arc<dyn EarlierRuns> {
         Arc::clone(&self.earlier) as Arc<dyn EarlierRuns>
+    }
+
+    /// Begins to keep an index of this run and the earlier ones.
+    ///
+    /// # Errors
+    /// When there is no thread to be had.
+    pub fn index_calls(&self) -> io::Result<CallIndex> {
+        let (journal, run) = self.place();
+        CallIndex::begin(journal, run)
     }
 
     /// Where the runs are, and which one this is.

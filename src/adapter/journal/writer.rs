@@ -13,7 +13,6 @@ use tokio::sync::watch;
 use super::alarm::Alarm;
 use super::disk::Disk;
 use super::frame::{self, FRAME_BYTES_MAX, FileId, HEADER_BYTES, RECORD_BYTES_MAX};
-use super::run::JournalStats;
 use super::synced::{Synced, closed};
 use crate::ports::BoxFuture;
 use crate::ports::journal::{CALL_BYTES_MAX, Journal, JournalError, Position, Record};
@@ -30,6 +29,23 @@ const PENDING_BYTES_FLUSH: usize = 16 * 1024;
 const PENDING_BYTES_MAX: usize = 64 * 1024;
 /// What one call may need, and the most that is wasted where a call's record does not fit into a file's rest.
 const CALL_BYTES: u64 = CALL_BYTES_MAX as u64;
+
+/// Figures of the journal since the run began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct JournalStats {
+    /// Bytes of records written.
+    pub bytes_written: u64,
+    /// Syncs of files.
+    pub syncs: u64,
+    /// Files made.
+    pub files: u64,
+    /// Bytes of earlier runs that were no valid records.
+    pub damaged_bytes: u64,
+    /// Records of `append_soon` that could not be kept because the disk failed for too long.
+    pub dropped_records: u64,
+    /// Whether a writer waits for the disk to have room again.
+    pub full: bool,
+}
 
 /// What the writers of a run have in common.
 pub(super) struct Shared {

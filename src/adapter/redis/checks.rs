@@ -8,9 +8,8 @@ use redis::cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo};
 use redis::{Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value, cmd};
 
 use super::dial::Wire;
-use super::fault::Fault;
+use super::fault::{Down, Fault, Refusal};
 use super::keys::{Keys, REGISTRY};
-use super::link::Down;
 use super::reply;
 use super::script::Script;
 use crate::config::{Redis, RedisAddress, RedisServers};
@@ -19,17 +18,6 @@ use crate::config::{Redis, RedisAddress, RedisServers};
 const VERSION_MIN: (u32, u32) = (7, 0);
 /// How long what was written to try commands may stay, if it could not be removed.
 const PROBE_MS: &str = "5000";
-
-/// Why a server that was reached is not used.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// It does not let us in.
-    #[error("{0}")]
-    Login(String),
-    /// It is not what is needed.
-    #[error("{0}")]
-    Unfit(String),
-}
 
 /// What a server must be.
 pub(super) struct Checks {
@@ -127,7 +115,9 @@ impl Checks {
         }
         match self.unreachable(error) {
             Down::Away(_) => Down::Away(match Fault::of(error, self.timeout) {
-                Fault::Away(text) | Fault::Foreign(text) => format!("the store's server {}: {text}", self.place),
+                Fault::Away(text) | Fault::Full(text) | Fault::Foreign(text) => {
+                    format!("the store's server {}: {text}", self.place)
+                }
                 Fault::Forgotten => "the server forgets scripts at once".to_owned(),
             }),
             refused @ Down::Refused(_) => refused,

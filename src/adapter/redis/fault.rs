@@ -1,4 +1,5 @@
-//! What a server's or the library's error means for a gateway, and what its operator can do about it.
+//! What a server's or the library's error means for a gateway, and what its operator can do about it; why a server is not
+//! used.
 
 use std::time::Duration;
 
@@ -7,11 +8,33 @@ use redis::{ErrorKind, RedisError, ServerErrorKind};
 use crate::domain::id::AccountId;
 use crate::ports::account_store::StoreError;
 
+/// Why a server that was reached is not used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// It does not let us in.
+    #[error("{0}")]
+    Login(String),
+    /// It is not what is needed.
+    #[error("{0}")]
+    Unfit(String),
+}
+
+/// Why there is no connection.
+#[derive(Debug, Clone)]
+pub(super) enum Down {
+    /// The server was reached and cannot be used as it is.
+    Refused(Refusal),
+    /// It cannot be reached.
+    Away(String),
+}
+
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Fault {
     /// The server does not answer as it should.
     Away(String),
+    /// The server has no memory: it has written nothing.
+    Full(String),
     /// Something else stands in the place of one of our keys.
     Foreign(String),
     /// The server does not know the script.
@@ -36,7 +59,17 @@ impl Fault {
         match error.code() {
             Some("NOSCRIPT") => Self::Forgotten,
             Some("WRONGTYPE") => Self::Foreign(format!("a key of another kind stands in its place ({said})")),
+            // A script is stopped by this at its first command that needs memory, or not at all.
+            Some("OOM") => Self::Full(meaning(error, timeout).unwrap_or(said)),
             _ => Self::Away(meaning(error, timeout).unwrap_or(said)),
+        }
+    }
+
+    /// Of a command that may have been sent before: what a refusal says of this time alone proves nothing.
+    pub(super) fn of_repeated(self) -> Self {
+        match self {
+            Self::Full(text) => Self::Away(text),
+            other => other,
         }
     }
 
@@ -46,7 +79,7 @@ impl Fault {
             Self::Foreign(reason) => {
                 StoreError::Broken { account: account.clone(), document: "keys".to_owned(), reason }
             }
-            Self::Away(_) | Self::Forgotten => self.into(),
+            Self::Away(_) | Self::Full(_) | Self::Forgotten => self.into(),
         }
     }
 }
@@ -55,6 +88,7 @@ impl From<Fault> for StoreError {
     fn from(fault: Fault) -> Self {
         match fault {
             Fault::Away(text) | Fault::Foreign(text) => Self::Unavailable(text),
+            Fault::Full(text) => Self::Full(text),
             Fault::Forgotten => Self::Unavailable("the server forgets scripts at once (NOSCRIPT)".to_owned()),
         }
     }
@@ -85,7 +119,7 @@ fn meaning(error: &RedisError, timeout: Duration) -> Option<String> {
         }
         "LOADING" => "the server is still loading its data (LOADING); it answers when that is done",
         "BUSY" => "someone's script blocks the server (BUSY); wait, or stop it with SCRIPT KILL",
-        "OOM" => "the server has no memory left (OOM); raise its maxmemory or make room: nothing was written",
+        "OOM" => "the server has no memory left (OOM); raise its maxmemory or make room",
         "MISCONF" => "the server cannot write its disk and takes no writes (MISCONF); see its log",
         "NOREPLICAS" => "the server has too few replicas to take writes (NOREPLICAS, min-replicas-to-write)",
         "MASTERDOWN" => "the server is a replica that has lost its primary (MASTERDOWN)",
@@ -137,6 +171,13 @@ mod tests {
         check("WRONGTYPE Operation against a key", "another kind", Reaction::Keep);
         check("ERR something new", "something new", Reaction::Keep);
         check("NOREPLICAS Not enough good replicas to write.", "too few replicas", Reaction::Keep);
+    }
+
+    #[test]
+    fn only_a_command_that_was_sent_once_is_surely_refused_for_want_of_memory() {
+        let fault = Fault::of(&error("OOM command not allowed"), Duration::from_millis(250));
+        assert!(matches!(StoreError::from(fault.clone()), StoreError::Full(_)));
+        assert!(matches!(StoreError::from(fault.of_repeated()), StoreError::Unavailable(_)));
     }
 
     #[test]

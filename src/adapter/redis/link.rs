@@ -8,9 +8,9 @@ use redis::{Cmd, Value};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::checks::{Checks, Refusal};
+use super::checks::Checks;
 use super::dial::{CONNECT_TIMEOUT, Dial, Wire};
-use super::fault::{Fault, Reaction, no_answer, reaction};
+use super::fault::{Down, Fault, Reaction, no_answer, reaction};
 use crate::ports::clock::Entropy;
 
 /// Wait after the first failure to connect; doubled with each further one, give or take half.
@@ -19,15 +19,6 @@ const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// Complaints about a connection that may wait for its keeper; further ones say nothing new.
 const COMPLAINTS_QUEUED_MAX: usize = 64;
-
-/// Why there is no connection.
-#[derive(Debug, Clone)]
-pub(super) enum Down {
-    /// The server was reached and cannot be used as it is.
-    Refused(Refusal),
-    /// It cannot be reached.
-    Away(String),
-}
 
 #[derive(Clone)]
 enum Status {
@@ -129,7 +120,10 @@ impl Link {
                     }
                 }
             }
-            return Err(Fault::of(&error, self.timeout));
+            let fault = Fault::of(&error, self.timeout);
+            // The client of a Cluster repeats commands by itself.
+            let repeated = after > 0 || matches!(wire, Wire::Cluster(_));
+            return Err(if repeated { fault.of_repeated() } else { fault });
         }
     }
 

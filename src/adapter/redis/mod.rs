@@ -15,6 +15,7 @@ mod listing;
 mod peers;
 mod reply;
 mod script;
+mod scripts;
 #[cfg(test)]
 #[path = "../../../tests/harness/redis.rs"]
 mod servers;
@@ -33,14 +34,15 @@ use tokio::runtime::Handle;
 use tokio::sync::{broadcast, oneshot};
 
 use self::checks::Checks;
-pub use self::checks::Refusal;
 use self::dial::Dial;
-use self::fault::Fault;
+pub use self::fault::Refusal;
+use self::fault::{Down, Fault};
 use self::feed::Ear;
 use self::keys::{Keys, bucket_of};
-use self::link::{Down, Link, Patience};
+use self::link::{Link, Patience};
 use self::reply::Answer;
-use self::script::{Script, Scripts};
+use self::script::Script;
+use self::scripts::Scripts;
 use crate::config::{Redis, RedisServers};
 use crate::domain::credential::SignatureUse;
 use crate::domain::id::{AccountId, Incarnation, ProductId};
@@ -210,6 +212,11 @@ impl ReplayCache for RedisStore {
     fn note_use(&self, used: UsedSignature, max: usize) -> BoxFuture<'_, Result<SignatureUse, StoreError>> {
         let shared = Arc::clone(&self.shared);
         self.carry(async move { shared.note_use(used, max).await })
+    }
+
+    fn take_back(&self, used: UsedSignature) -> BoxFuture<'_, Result<(), StoreError>> {
+        let shared = Arc::clone(&self.shared);
+        self.carry(async move { shared.take_back(used).await })
     }
 }
 

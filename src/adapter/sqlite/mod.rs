@@ -16,7 +16,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use jiff::Timestamp;
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 pub use self::open::OpenError;
@@ -125,10 +125,10 @@ impl SqliteStore {
         answer.await.map_err(|_| ended())?
     }
 
-    async fn note(&self, used: UsedSignature, max: usize) -> Result<SignatureUse, StoreError> {
+    async fn signature(&self, used: UsedSignature, asked: signatures::Asked) -> Result<SignatureUse, StoreError> {
         let (sender, answer) = oneshot::channel();
         let commits = self.commits.as_ref().ok_or_else(only_read)?;
-        let job = Job::Use(signatures::Job { used, max, answer: sender });
+        let job = Job::Use(signatures::Job { used, asked, answer: sender });
         commits.send(job).await.map_err(|_| ended())?;
         answer.await.map_err(|_| ended())?
     }
@@ -148,7 +148,11 @@ impl Drop for SqliteStore {
 
 impl ReplayCache for SqliteStore {
     fn note_use(&self, used: UsedSignature, max: usize) -> BoxFuture<'_, Result<SignatureUse, StoreError>> {
-        Box::pin(self.note(used, max))
+        Box::pin(self.signature(used, signatures::Asked::Note { max }))
+    }
+
+    fn take_back(&self, used: UsedSignature) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move { self.signature(used, signatures::Asked::TakeBack).await.map(|_| ()) })
     }
 }
 
@@ -243,7 +247,11 @@ fn spawn(name: &str, path: &Path, work: impl FnOnce() + Send + 'static) -> Resul
 }
 
 impl From<rusqlite::Error> for StoreError {
+    /// A transaction for which there is no room is rolled back.
     fn from(error: rusqlite::Error) -> Self {
-        Self::Unavailable(error.to_string())
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => Self::Full(error.to_string()),
+            _ => Self::Unavailable(error.to_string()),
+        }
     }
 }

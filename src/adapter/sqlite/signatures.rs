@@ -22,10 +22,19 @@ pub(super) const SCHEMA: &str = "
 const BOOT: &str = "used_signatures_boot";
 const SINCE: &str = "used_signatures_since";
 
-/// A use to be noted, and who waits for the answer.
+/// What is to be done with a use.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Asked {
+    /// Note it, unless so many are noted.
+    Note { max: usize },
+    /// Take it back; the answer is [`SignatureUse::First`] again: it is so for whoever notes it next.
+    TakeBack,
+}
+
+/// A use to be noted or taken back, and who waits for the answer.
 pub(super) struct Job {
     pub(super) used: UsedSignature,
-    pub(super) max: usize,
+    pub(super) asked: Asked,
     pub(super) answer: oneshot::Sender<Result<SignatureUse, StoreError>>,
 }
 
@@ -67,18 +76,23 @@ impl UsedSignatures {
         Ok(())
     }
 
-    /// Notes uses in one transaction, then answers.
+    /// Notes uses, and takes them back, in one transaction; then answers.
     pub(super) fn write_group(&mut self, db: &mut Connection, jobs: Vec<Job>, now: Timestamp) {
         let answers = self.try_group(db, &jobs, now);
-        let failed = answers.as_ref().err().map(ToString::to_string);
-        if failed.is_some() {
-            self.rows = None;
-        }
-        self.recorded |= failed.is_none();
-        let mut answers = answers.unwrap_or_default().into_iter();
-        for job in jobs {
-            let failed = || StoreError::Unavailable(failed.clone().unwrap_or_default());
-            let _ = job.answer.send(answers.next().ok_or_else(failed)); // fails when whoever asked has gone
+        match answers {
+            Ok(answers) => {
+                self.recorded = true;
+                for (job, answer) in jobs.into_iter().zip(answers) {
+                    let _ = job.answer.send(Ok(answer)); // fails when whoever asked has gone
+                }
+            }
+            Err(error) => {
+                self.rows = None;
+                let error = StoreError::from(error);
+                for job in jobs {
+                    let _ = job.answer.send(Err(error.clone())); // as above
+                }
+            }
         }
     }
 
@@ -98,17 +112,31 @@ impl UsedSignatures {
         };
         let mut answers = Vec::with_capacity(jobs.len());
         for job in jobs {
-            let said = self.note(&transaction, job, (now, rows))?;
-            rows = rows.saturating_add(usize::from(said == SignatureUse::First));
-            answers.push(said);
+            answers.push(match job.asked {
+                Asked::Note { max } => {
+                    let said = self.note(&transaction, job.used, (now, rows, max))?;
+                    rows = rows.saturating_add(usize::from(said == SignatureUse::First));
+                    said
+                }
+                Asked::TakeBack => {
+                    let mut taken = transaction.prepare_cached("DELETE FROM used_signatures WHERE name = ?1")?;
+                    rows = rows.saturating_sub(taken.execute([job.used.name.to_string()])?);
+                    SignatureUse::First
+                }
+            });
         }
         transaction.commit()?;
         self.rows = Some(rows);
         Ok(answers)
     }
 
-    fn note(&self, db: &Connection, job: &Job, (now, rows): (Timestamp, usize)) -> rusqlite::Result<SignatureUse> {
-        let UsedSignature { name, dated, ends } = job.used;
+    fn note(
+        &self,
+        db: &Connection,
+        used: UsedSignature,
+        (now, rows, max): (Timestamp, usize, usize),
+    ) -> rusqlite::Result<SignatureUse> {
+        let UsedSignature { name, dated, ends } = used;
         if now >= ends {
             return Ok(SignatureUse::Over);
         }
@@ -120,7 +148,7 @@ impl UsedSignatures {
         if dated < self.since {
             return Ok(SignatureUse::Unsure);
         }
-        if rows >= job.max {
+        if rows >= max {
             return Ok(SignatureUse::Full);
         }
         db.prepare_cached("INSERT INTO used_signatures (name, ends) VALUES (?1, ?2)")?.execute((&name, ends))?;
@@ -144,7 +172,7 @@ mod tests {
         let mut used = UsedSignatures::load(&writer, at(opened)).unwrap();
         let (answer, said) = oneshot::channel();
         let (name, dated, ends) = (KeyHash([name; 32]), at(dated), at("2026-03-01T13:00:00Z"));
-        let job = Job { used: UsedSignature { name, dated, ends }, max: 100, answer };
+        let job = Job { used: UsedSignature { name, dated, ends }, asked: Asked::Note { max: 100 }, answer };
         used.write_group(&mut writer, vec![job], at(now));
         said.blocking_recv().unwrap().unwrap()
     }

@@ -262,7 +262,7 @@ fn a_full_disk_fails_its_group_whole_and_nothing_later() {
     for _ in 0..3 {
         let answers = writer.write_group(&[renaming("a", "Lost", FIRST), opening("b", &"x".repeat(100_000))]);
         for answer in answers {
-            assert!(matches!(answer, Err(CommitError::Store(StoreError::Unavailable(_)))), "{answer:?}");
+            assert!(matches!(answer, Err(CommitError::Store(StoreError::Full(_)))), "{answer:?}");
         }
         assert!(changes.try_recv().is_err());
     }

@@ -127,7 +127,10 @@ impl Writer {
                 }
                 outcomes.into_iter().map(|outcome| outcome.map(|_| now)).collect()
             }
-            Err(error) => commits.iter().map(|_| Err(StoreError::Unavailable(error.to_string()).into())).collect(),
+            Err(error) => {
+                let error = StoreError::from(error);
+                commits.iter().map(|_| Err(error.clone().into())).collect()
+            }
         }
     }
 

@@ -185,6 +185,15 @@ mod tests {
     }
 
     #[test]
+    fn the_documentation_lists_them_all() {
+        let page = include_str!("../../../docs/front-door.md");
+        let named: std::collections::BTreeSet<&str> = page.split_whitespace().collect();
+        for name in LLM_ALLOWED.iter().chain(&DENIED) {
+            assert!(named.contains(name), "{name}");
+        }
+    }
+
+    #[test]
     fn patterns() {
         assert_eq!(pattern("X-Seller-*").as_deref(), Ok("x-seller-*"));
         assert_eq!(pattern("*").as_deref(), Ok("*"));

@@ -97,6 +97,26 @@ fn a_wrong_type_names_the_right_one() {
 }
 
 #[test]
+fn a_number_or_a_truth_value_is_no_text_without_quotes() {
+    let scalar = |line: &&Line<'_>| !line.value.is_empty() && !line.value.starts_with(['[', '{']);
+    for line in lines().iter().filter(scalar) {
+        let column = line.lead.len() + line.key.len() + 3;
+        let mut wrong = vec!["1.5", "-1"];
+        if !["true", "false"].contains(&line.value) {
+            wrong.push("true");
+        }
+        for wrong in wrong {
+            check(&with(line, &format!("{}{}: {wrong}", line.lead, line.key)), line.number, column, line.key, "");
+        }
+    }
+    let named = BASE.replace("gateway: gw-7", "gateway: \"1.5\"");
+    assert!(named.contains("\"1.5\"") && parsed(&named).is_ok());
+    check("gateway: 1.5", 1, 10, "gateway", "found a number; write a text, and put one that looks like this in quotes");
+    check("data_dir: true", 1, 11, "data_dir", "found a truth value");
+    check("data_dir: \"a\\0b\"", 1, 11, "data_dir", "NUL");
+}
+
+#[test]
 fn a_section_is_no_single_value() {
     let sections =
         ["store", "listeners", "proxies", "admin", "secrets", "log", "limits", "journal", "products", "offers"];

@@ -118,7 +118,9 @@ fn a_file_that_is_no_configuration() {
     };
     refused("the file cannot be read");
     fs::write(&path, b"gateway: \xff\n").unwrap();
-    refused("byte 9 is not UTF-8");
+    refused(":1:10: this byte is not UTF-8");
+    fs::write(&path, b"# \xc3\xa4\n#\xc3\xa4\xff\n").unwrap();
+    refused(":2:3: this byte is not UTF-8");
     fs::write(&path, "#".repeat(FILE_BYTES_MAX as usize + 1)).unwrap();
     refused("more than 4194304 bytes");
     fs::write(&path, "#".repeat(FILE_BYTES_MAX as usize)).unwrap();

@@ -97,7 +97,29 @@ texts! {
     ASK_THE_OPERATOR: "ask the operator for a new one", "请联系运营方购买";
     NONE_COUNTED: "calls cannot be counted at the moment, so none are served; try again shortly", "暂时无法计量，已停止提供调用，请稍后重试";
     ANSWER_WITHHELD: "the call could not be counted, so its answer was withheld; it was not charged", "本次调用无法计量，响应已被拦截，未扣费";
-    ACCOUNTS_UNREAD: "accounts cannot be read at the moment; try again shortly", "暂时无法读取账户信息，请稍后重试";
+    ACCOUNTS_UNREAD: "the store of accounts cannot be used at the moment; try again shortly", "账户存储暂时不可用，请稍后重试";
+
+    // Limits and budgets.
+    LIMITED: "{whose} {what}, and these are used up; {next}, or ask the operator for more", "{whose}{what}，现已用完，{next}，或联系运营方提高限额";
+    PRODUCT_SERVES: "{product} serves all its callers", "产品 {product} 对全部调用方的限额为";
+    ACCOUNT_MAY: "the account may make", "该账户的限额为";
+    KEY_MAY: "the API key may make", "该 API Key 的限额为";
+    APP_MAY: "the app may make", "该应用的限额为";
+    CALLS_A_SECOND: "{limit} calls a second", "每秒 {limit} 次调用";
+    CALLS_A_MINUTE: "{limit} calls a minute", "每分钟 {limit} 次调用";
+    CALLS_A_DAY: "{limit} calls a day", "每天 {limit} 次调用";
+    CALLS_AT_ONE_TIME: "{limit} calls at one time", "同时 {limit} 次调用";
+    TRY_AGAIN_IN: "try again in {wait} s", "请在 {wait} 秒后重试";
+    WHEN_ONE_HAS_ENDED: "try again when one of them has ended", "请在其中一次调用结束后重试";
+    UNITS_USED_UP: "the API key's budget of {units} units {how} is used up; {renewed}ask the account's owner for a larger one, or use another key", "该 API Key {how} {units} 个计量单位的预算已用完，{renewed}请联系账户所有者提高预算，或更换其他 API Key";
+    MONEY_USED_UP: "the API key's budget of {money} {how} does not cover this call: {left} is left; {renewed}ask the account's owner for a larger one, or use another key", "该 API Key {how} {money} 的预算不足以支付本次调用，剩余 {left}，{renewed}请联系账户所有者提高预算，或更换其他 API Key";
+    A_DAY: "a day", "每天";
+    A_MONTH: "a month", "每月";
+    IN_ALL: "in all", "总计";
+    BEGINS_ANEW: "it begins anew at {at}; ", "将于 {at} 重新计算，";
+    BUDGETS_SHARE_USED: "this gateway's share of what is left of the API key's budget is used until the other gateways have heard of it; try again in a second", "本网关可用的 API Key 剩余预算份额已用完，正在与其他网关同步，请在 1 秒后重试";
+    TOO_MANY_FROM_ADDRESS: "too many authentications from this address have failed; check the credential, {next}", "来自该地址的认证失败次数过多，请检查凭证，{next}";
+    TOO_MANY_WITH_CREDENTIAL: "too many authentications with this credential have failed; check the credential, {next}", "使用该凭证的认证失败次数过多，请检查凭证，{next}";
 
     // What is sold where.
     PRODUCTS_PATHS: "this product's paths begin with {right}", "该产品的路径以 {right} 开头";

@@ -10,7 +10,7 @@ const ID_BYTES: usize = 10;
 const BASE32: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 
 /// A command's id, for callers that bring none.
-pub(super) fn command_from(entropy: &dyn Entropy) -> CommandId {
+pub fn command_from(entropy: &dyn Entropy) -> CommandId {
     well_formed(CommandId::new(&text("cmd", random(entropy))))
 }
 

@@ -73,6 +73,7 @@ fn offer(quantity: u64) -> Offer {
         validity: Validity::Days(10),
         zone: TimeZone::UTC,
         billable: BillableStatuses::default(),
+        price: None,
         for_apps: false,
     }
 }
@@ -296,6 +297,20 @@ async fn a_lost_reply_books_nothing_twice() {
 }
 
 #[tokio::test]
+async fn what_the_store_had_no_room_for_is_not_made_later() {
+    let (world, id) = World::with_account().await;
+    world.store.fail_commits([Fault::Full, Fault::Full]);
+    let refused = world.accounts.add_package(&id, None, NewPackage::of(&offer(10))).await;
+    assert!(matches!(refused, Err(ChangeError::Store(StoreError::Full(_)))), "{refused:?}");
+    let refused = world.accounts.open(None, Some(account("other")), "Other").await;
+    assert!(matches!(refused, Err(OpenError::Store(StoreError::Full(_)))), "{refused:?}");
+    world.accounts.log.retry().await.unwrap();
+    world.accounts.log.tell_again().await.unwrap();
+    assert!(world.accounts.show(&id).await.unwrap().loaded.pools.is_empty());
+    assert_eq!(world.accounts.list(None).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn an_unknown_account_is_named() {
     let (world, nobody) = (World::new(), account("nobody"));
     let shown = world.accounts.show(&nobody).await;
@@ -313,4 +328,18 @@ async fn a_conflict_is_tried_again_a_bounded_number_of_times() {
         assert_eq!(added.is_ok(), good, "{conflicts}");
         assert!(good || matches!(added, Err(ChangeError::Busy)));
     }
+}
+
+#[tokio::test]
+async fn changes_of_one_account_at_one_moment_are_all_made() {
+    let (world, id) = World::with_account().await;
+    world.store.answer_late(std::time::Duration::from_millis(1));
+    let (ten, one) = (offer(10), async |number: usize| {
+        let key = command(&format!("order-{number}"));
+        world.accounts.add_package(&id, key, NewPackage::of(&offer(10))).await.map(drop)
+    });
+    let made = futures_util::future::join_all((0..40).map(one)).await;
+    assert!(made.iter().all(Result::is_ok), "{made:?}");
+    let pools = world.accounts.show(&id).await.unwrap().loaded.pools;
+    assert_eq!(pools[&ten.product].value.packages.len(), 40);
 }

@@ -66,7 +66,7 @@ impl Books {
                     Ok(Some((pools, ended))) => books.add(pools, ended),
                     Ok(None) => break,
                     Err(error @ StoreError::Broken { .. }) => books.broken.push(error.to_string()),
-                    Err(error @ StoreError::Unavailable(_)) => return Err(error),
+                    Err(error @ (StoreError::Unavailable(_) | StoreError::Full(_))) => return Err(error),
                 }
             }
         }

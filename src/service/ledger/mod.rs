@@ -21,6 +21,7 @@ pub use self::again::{Loss, Reported};
 use super::desk::Desk;
 use super::supply::LocalPool;
 use super::unbooked::Unbooked;
+use crate::domain::budget::Used;
 use crate::domain::id::{AccountId, Incarnation, KeyId, ProductId};
 use crate::domain::lease::LEASE_DURATION_MAX;
 use crate::domain::pool::Pool;
@@ -68,7 +69,7 @@ struct Memory {
     /// Units of leases that are closed and booked.
     booked: u64,
     /// The same of keys with a budget.
-    booked_of: BTreeMap<KeyId, u64>,
+    booked_of: BTreeMap<KeyId, Used>,
     /// When the store was last asked for all of the account's pools.
     looked_at: Option<Instant>,
     /// For the rate: when, and how many units were drawn by then.
@@ -156,6 +157,8 @@ pub struct Ledger {
     nudges: mpsc::UnboundedSender<PoolKey>,
     /// When the store last did not take a report.
     failed_at: std::sync::Mutex<Option<Instant>>,
+    /// When it last had no room for one. Unlike other failures this is not over when it answers a question.
+    full_at: std::sync::Mutex<Option<Instant>>,
     /// Whether new leases may be asked for: this gateway has checked in, and the store is open.
     open: AtomicBool,
     /// The store has turned out to be another than the one checked in with.
@@ -182,6 +185,7 @@ impl Ledger {
             pools: DashMap::new(),
             nudges,
             failed_at: std::sync::Mutex::default(),
+            full_at: std::sync::Mutex::default(),
             open: AtomicBool::new(false),
             alarm: Notify::new(),
             superseded: AtomicBool::new(false),
@@ -202,7 +206,8 @@ impl Ledger {
 
     /// Whether the store has failed within the last while.
     pub fn store_failed_within(&self, recent: Duration) -> bool {
-        locked(&self.failed_at).is_some_and(|at| at.elapsed() < recent)
+        let within = |at: &std::sync::Mutex<Option<Instant>>| locked(at).is_some_and(|at| at.elapsed() < recent);
+        within(&self.failed_at) || within(&self.full_at)
     }
 
     /// Notes that the store has failed.
@@ -213,6 +218,11 @@ impl Ledger {
     /// Notes that the store answers again.
     pub fn note_store_answer(&self) {
         *locked(&self.failed_at) = None;
+    }
+
+    /// Notes that the store had no room for a report, or that it has taken one.
+    fn note_room(&self, room: bool) {
+        *locked(&self.full_at) = (!room).then(Instant::now);
     }
 
     /// Whether another process has taken this run's place: it may sell nothing any more.

@@ -2,10 +2,10 @@
 //! asked for it in all.
 
 use std::cell::RefCell;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use jiff::Timestamp;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
 use super::*;
 use crate::domain::credential::Scheme;
@@ -21,16 +21,16 @@ use crate::service::ledger::REPORT_AFTER;
 const ACCOUNTS: usize = 200;
 
 /// A store that counts how often it is asked about an account.
-struct Counting {
+pub(super) struct Counting {
     store: Arc<MemoryStore>,
     asked: AtomicUsize,
-    /// Whether commits that only report are never answered.
-    reports_hang: AtomicBool,
+    /// Whether commits that grant nothing wait: reports, and what earlier runs held.
+    pub(super) held_back: watch::Sender<bool>,
 }
 
 impl Counting {
-    fn new(store: &Arc<MemoryStore>) -> Arc<Self> {
-        Arc::new(Self { store: store.clone(), asked: AtomicUsize::default(), reports_hang: AtomicBool::default() })
+    pub(super) fn new(store: &Arc<MemoryStore>) -> Arc<Self> {
+        Arc::new(Self { store: store.clone(), asked: AtomicUsize::default(), held_back: watch::Sender::new(false) })
     }
 
     fn count(&self) -> &MemoryStore {
@@ -45,11 +45,13 @@ impl AccountStore for Counting {
     }
 
     fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<Timestamp, CommitError>> {
-        let store = self.count();
-        if self.reports_hang.load(Ordering::Relaxed) && !commit.grants {
-            return Box::pin(std::future::pending());
-        }
-        store.commit(commit)
+        let (store, mut held_back) = (self.count(), self.held_back.subscribe());
+        Box::pin(async move {
+            if !commit.grants {
+                held_back.wait_for(|held_back| !held_back).await.unwrap();
+            }
+            store.commit(commit).await
+        })
     }
 
     fn list(&self, after: Option<AccountId>) -> BoxFuture<'_, Result<Vec<AccountSummary>, StoreError>> {
@@ -173,7 +175,7 @@ async fn however_many_pools_have_news_a_call_that_waits_is_served() {
     // All are due at once, and their reports hang, as many as may.
     let admitted = Instant::now();
     eventually("reports to be due", || admitted.elapsed() > REPORT_AFTER).await;
-    store.reports_hang.store(true, Ordering::Relaxed);
+    store.held_back.send_replace(true);
     let before = store.asked.load(Ordering::Relaxed);
     for call in calls {
         one.end(call);

@@ -2,6 +2,7 @@
 
 use jiff::SignedDuration;
 
+use super::cold::Counting;
 use super::*;
 use crate::adapter::memory::Fault;
 use crate::ports::gateways::ServerId;
@@ -24,6 +25,30 @@ async fn a_killed_gateways_journal_settles_what_it_used() {
 }
 
 #[tokio::test]
+async fn a_run_is_settled_once_its_own_use_is_booked() {
+    let world = World::new();
+    let one = world.gateway("gw-1").await;
+    one.buy(2).await;
+    one.call().await.unwrap();
+    let disk = one.kill();
+    let idle = Incarnation { gateway: GatewayId::new("gw-1").unwrap(), number: 2 };
+    disk.begin(idle.clone());
+    disk.end(&idle);
+    let by = Incarnation { number: 3, ..idle };
+    let (journal, store) = (disk.begin(by.clone()), world.store.clone());
+    let desk = Desk::new(store, Arc::new(SystemClock), Arc::new(SystemEntropy), by);
+    let runs: Arc<dyn EarlierRuns> = journal;
+    let found = recover(&runs, &desk, &Unbooked::default(), Some(Duration::ZERO)).await.unwrap();
+    assert_eq!((found.runs, found.left), (2, 1));
+    let unsettled = |runs: &Arc<dyn EarlierRuns>| {
+        runs.unsettled().unwrap().into_iter().map(|run| run.incarnation.number).collect::<Vec<_>>()
+    };
+    assert_eq!(unsettled(&runs), [1]);
+    recover(&runs, &desk, &Unbooked::default(), None).await.unwrap();
+    assert!(unsettled(&runs).is_empty());
+}
+
+#[tokio::test]
 async fn a_start_that_does_not_wait_for_the_books_refuses_no_call_for_what_an_earlier_run_held() {
     let world = World::new();
     let one = world.gateway("gw-1").await;
@@ -32,9 +57,15 @@ async fn a_start_that_does_not_wait_for_the_books_refuses_no_call_for_what_an_ea
     one.end(first);
     one.meter.give_back(second);
     assert_eq!(world.package().await.free, Units::ZERO, "both are leased");
-    let disk = one.kill();
-    let again = World::start_on(world.store.clone(), ("gw-1", 2), &disk, Some(Instant::now())).await;
+    let (disk, store) = (one.kill(), Counting::new(&world.store));
+    store.held_back.send_replace(true);
+    let again = World::start_on(store.clone(), ("gw-1", 2), &disk, Some(Duration::ZERO)).await;
+    eventually("the check-in", || again.ledger.is_open()).await;
+    let waited = again.call().await;
+    assert!(matches!(waited, Err(AdmitError::Unavailable)), "one may be left: {waited:?}");
+    assert_eq!(again.metrics.ledger.recalls.get(), 0, "the run that holds it answers nobody");
     assert_eq!(world.package().await.free, Units::ZERO, "nothing is booked yet");
+    store.held_back.send_replace(false);
     assert_eq!(again.sell_out().await, 1);
     again.stop().await;
     world.settled(2).await;
@@ -292,6 +323,24 @@ async fn while_the_store_is_away_leases_go_on_and_no_call_hangs() {
     assert_eq!(sold + one.sell_out().await, 100);
     one.stop().await;
     world.settled(100).await;
+}
+
+#[tokio::test]
+async fn a_store_without_room_is_away_until_it_takes_a_report() {
+    let world = World::new();
+    let one = world.gateway("gw-1").await;
+    one.buy(10).await;
+    world.store.fail_commits([Fault::Full; 3]);
+    assert!(matches!(one.call().await, Err(AdmitError::Unavailable)));
+    one.ledger.note_store_answer(); // as a heartbeat does
+    assert!(one.ledger.store_failed_within(PATIENCE));
+    let begun = Instant::now();
+    while one.call().await.is_err() {
+        assert!(begun.elapsed() < PATIENCE, "no call is served again");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    assert!(!one.ledger.store_failed_within(PATIENCE));
+    assert_eq!(one.sell_out().await, 9);
 }
 
 #[tokio::test]

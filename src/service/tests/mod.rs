@@ -1,5 +1,6 @@
 //! Several gateways, each with its own journal, on one store in memory that can fail: what is sold is what was bought.
 
+mod charges;
 mod cold;
 mod faults;
 mod patience;
@@ -59,6 +60,7 @@ fn offer(units: u64) -> Offer {
         validity: Validity::Days(10),
         zone: TimeZone::UTC,
         billable: BillableStatuses::default(),
+        price: None,
         for_apps: false,
     }
 }
@@ -106,19 +108,19 @@ impl World {
         Self::start_on(self.store.clone(), (name, number), disk, None).await
     }
 
-    /// Starts a run that waits for the books of earlier ones until then at most.
+    /// Starts a run that waits so long at most for the books of earlier ones.
     async fn start_on(
         store: Arc<dyn AccountStore>,
         (name, number): (&str, u64),
         disk: &Arc<MemoryDisk>,
-        until: Option<Instant>,
+        patience: Option<Duration>,
     ) -> Gateway {
         let by = Incarnation { gateway: GatewayId::new(name).unwrap(), number };
         let journal = disk.begin(by.clone());
         let runs: Arc<dyn EarlierRuns> = journal.clone();
         let desk = Desk::new(store, Arc::new(SystemClock), Arc::new(SystemEntropy), by.clone());
         let unbooked = Arc::new(Unbooked::default());
-        recover(&runs, &desk, &unbooked, until).await.unwrap();
+        recover(&runs, &desk, &unbooked, patience).await.unwrap();
         let metrics = Metrics::new().unwrap();
         let parts = Parts { desk: desk.clone(), grants: journal.writer(0), metrics: metrics.clone(), unbooked };
         let (ledger, nudges) = Ledger::new(parts);
@@ -162,6 +164,12 @@ impl World {
     }
 }
 
+/// A seller's answer that counts.
+fn answered() -> Answered<'static> {
+    let (arrived, caller, facts) = (SystemClock.now(), None, CallFacts::default());
+    Answered { request_id: "r", arrived, caller, status: 200, streamed: false, attempts: 1, facts }
+}
+
 /// Waits for a condition that the tasks bring about.
 async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
@@ -203,12 +211,8 @@ impl Gateway {
     }
 
     async fn charged(&self, mut call: OpenCall) -> OpenCall {
-        let arrived = SystemClock.now();
-        let (caller, facts) = (None, CallFacts::default());
-        let (status, streamed, attempts) = (200, false, 1);
-        let answered = Answered { request_id: "r", arrived, caller, status, streamed, attempts, facts };
         let charged = tokio::select! {
-            charged = self.meter.charge(&mut call, answered) => charged.unwrap(),
+            charged = self.meter.charge(&mut call, answered()) => charged.unwrap(),
             () = self.meter.write_charges() => None, // never ends
         };
         assert!(charged.is_some());

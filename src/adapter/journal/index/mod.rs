@@ -7,6 +7,7 @@ mod part;
 #[cfg(test)]
 mod tests;
 
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -15,8 +16,7 @@ use tokio::sync::oneshot;
 
 use self::finder::Finder;
 pub(super) use self::part::file_of;
-use super::run::Run;
-use crate::domain::id::AccountId;
+use crate::domain::id::{AccountId, Incarnation};
 use crate::ports::BoxFuture;
 use crate::ports::call_records::{CallRecords, FindError, FoundCalls};
 
@@ -39,17 +39,13 @@ pub struct CallIndex {
     thread: Option<JoinHandle<()>>,
 }
 
-impl Run {
-    /// Begins to keep an index of this run and the earlier ones.
-    ///
-    /// # Errors
-    /// When there is no thread to be had.
-    pub fn index_calls(&self) -> std::io::Result<CallIndex> {
-        let (journal, run) = self.place();
+impl CallIndex {
+    /// Begins to keep an index of the run `run` and the earlier ones, whose files are in `journal`.
+    pub(super) fn begin(journal: PathBuf, run: Incarnation) -> std::io::Result<Self> {
         let finder = Finder::new(journal, run);
         let (questions, asked) = sync_channel(WAITING_MAX);
         let thread = std::thread::Builder::new().name("receipts".to_owned()).spawn(move || keep(finder, &asked))?;
-        Ok(CallIndex { questions: Some(questions), thread: Some(thread) })
+        Ok(Self { questions: Some(questions), thread: Some(thread) })
     }
 }
 

@@ -83,6 +83,31 @@ fn a_byte_changed_anywhere_costs_only_the_record_it_hit() {
 }
 
 #[test]
+fn what_lies_behind_a_gap_that_was_never_written_is_seen() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = one_file(dir.path(), &three());
+    let whole = std::fs::read(&file).unwrap();
+    let gap = whole.len()..3_000_000;
+    let frame = whole[bounds(&whole)[2]..].to_vec();
+    for tail in [frame.clone(), frame[..frame.len() - 1].to_vec(), vec![0xff; 9], Vec::new()] {
+        let mut dense = whole.clone();
+        dense.resize(gap.end, 0);
+        dense.extend(&tail);
+        dense.resize(4_000_000, 0);
+        let read = read_bytes(dir.path(), &file, &dense);
+        std::fs::write(&file, &whole).unwrap();
+        let sparse = std::fs::OpenOptions::new().write(true).open(&file).unwrap();
+        sparse.set_len(dense.len() as u64).unwrap();
+        sparse.write_all_at(&tail, gap.end as u64).unwrap();
+        let mut records = Vec::new();
+        let run = dir.path().join("journal/1");
+        let damage = reader::read_run(&run, reader::Wanted::default(), &mut |_, record| records.push(record)).unwrap();
+        assert_eq!((records, damage.bytes), read, "{tail:?}");
+        assert_eq!(read.1 > 0, !tail.is_empty(), "{tail:?}");
+    }
+}
+
+#[test]
 fn empty_and_unused_files_are_no_damage() {
     let dir = tempfile::tempdir().unwrap();
     let file = one_file(dir.path(), &[Record::Close]);

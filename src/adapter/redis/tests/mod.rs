@@ -13,10 +13,8 @@ use super::*;
 use crate::adapter::clock::SystemEntropy;
 use crate::config::{HostPort, Login, RedisAddress, RedisServers};
 use crate::domain::account::Account;
-use crate::domain::allocation::Tags;
-use crate::domain::id::{KeyId, ProjectId};
+use crate::domain::id::KeyId;
 use crate::domain::key::ApiKey;
-use crate::domain::limit::Limits;
 use crate::ports::account_store::{Believed, Stamp, Write};
 use crate::ports::clock::Clock;
 
@@ -172,23 +170,8 @@ fn naming(id: &str, loaded: Option<&Loaded>, keys: &[u8]) -> Commit {
 }
 
 fn key(hash: u8) -> ApiKey {
-    ApiKey {
-        id: KeyId::new(&format!("key-{hash}")).unwrap(),
-        hash: KeyHash([hash; 32]),
-        hint: "sk-tg-ab…yz".into(),
-        former: Vec::new(),
-        description: String::new(),
-        created_at: Timestamp::UNIX_EPOCH,
-        expires_at: None,
-        disabled: false,
-        products: None,
-        models: None,
-        networks: None,
-        project: ProjectId::default(),
-        tags: Tags::default(),
-        limits: Limits::NONE,
-        budget: Default::default(),
-    }
+    let id = KeyId::new(&format!("key-{hash}")).unwrap();
+    ApiKey::new(id, KeyHash([hash; 32]), "sk-tg-ab…yz".into(), Timestamp::UNIX_EPOCH)
 }
 
 async fn load(store: &RedisStore, id: &str) -> Loaded {

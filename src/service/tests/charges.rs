@@ -1,0 +1,134 @@
+//! What a charge waits for, what becomes of one that cannot be written down, and the room in the journal.
+
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+
+use futures_util::FutureExt;
+
+use super::*;
+use crate::ports::BoxFuture;
+use crate::ports::journal::{Journal, JournalError, Position, Record};
+
+/// A journal whose disk can be full or broken. Counts what is reserved and not released, and how often it is written.
+struct Watched {
+    journal: Arc<dyn Journal>,
+    full: AtomicBool,
+    broken: AtomicBool,
+    reserved: AtomicI64,
+    writes: AtomicU64,
+}
+
+impl Journal for Watched {
+    fn reserve(&self) -> Result<(), JournalError> {
+        if self.full.load(Ordering::Relaxed) {
+            return Err(JournalError::Full);
+        }
+        self.reserved.fetch_add(1, Ordering::Relaxed);
+        self.journal.reserve()
+    }
+
+    fn release(&self) {
+        self.reserved.fetch_sub(1, Ordering::Relaxed);
+        self.journal.release();
+    }
+
+    fn append(&self, record: &Record) -> Result<Position, JournalError> {
+        self.journal.append(record)
+    }
+
+    fn stage(&self, record: &Record) -> Result<(), JournalError> {
+        self.journal.stage(record)
+    }
+
+    fn write(&self) -> Result<Position, JournalError> {
+        if self.broken.load(Ordering::Relaxed) {
+            return Err(JournalError::Io("broken".to_owned()));
+        }
+        self.writes.fetch_add(1, Ordering::Relaxed);
+        self.journal.write()
+    }
+
+    fn append_soon(&self, record: &Record) {
+        self.journal.append_soon(record);
+    }
+
+    fn on_disk(&self, position: Position) -> BoxFuture<'_, Result<(), JournalError>> {
+        self.journal.on_disk(position)
+    }
+}
+
+/// A gateway whose account has bought so many calls, with a journal that is watched.
+async fn watched(world: &World, units: u64) -> (Gateway, Arc<Watched>) {
+    let mut gateway = world.gateway("gw-1").await;
+    gateway.buy(units).await;
+    let (full, broken) = (AtomicBool::default(), AtomicBool::default());
+    let (reserved, writes) = (AtomicI64::default(), AtomicU64::default());
+    let watched = Arc::new(Watched { journal: gateway.journal.writer(1), full, broken, reserved, writes });
+    gateway.meter = Meter::new(gateway.ledger.clone(), watched.clone(), CALL_PATIENCE);
+    (gateway, watched)
+}
+
+#[tokio::test]
+async fn a_charge_is_made_when_it_is_written_and_not_before() {
+    let world = World::new();
+    let (gateway, journal) = watched(&world, 10).await;
+    let mut call = gateway.admit().await.unwrap();
+    {
+        let mut charge = pin!(gateway.meter.charge(&mut call, answered()));
+        assert!(charge.as_mut().now_or_never().is_none(), "nothing is written yet");
+        assert_eq!(journal.writes.load(Ordering::Relaxed), 0);
+        let charged = tokio::select! {
+            charged = charge => charged.unwrap(),
+            () = gateway.meter.write_charges() => None, // never ends
+        };
+        assert!(charged.is_some());
+    }
+    assert_eq!(journal.writes.load(Ordering::Relaxed), 1);
+    gateway.end(call);
+}
+
+#[tokio::test]
+async fn a_charge_that_cannot_be_written_costs_nothing() {
+    let world = World::new();
+    let (gateway, journal) = watched(&world, 10).await;
+    let mut call = gateway.admit().await.unwrap();
+    let left = gateway.pool().remaining();
+    journal.broken.store(true, Ordering::Relaxed);
+    let charged = tokio::select! {
+        charged = gateway.meter.charge(&mut call, answered()) => charged,
+        () = gateway.meter.write_charges() => Ok(None), // never ends
+    };
+    assert_eq!(charged, Err(JournalError::Io("broken".to_owned())));
+    assert_eq!((call.charged(), gateway.pool().remaining()), (None, left));
+    gateway.meter.give_back(call);
+    journal.broken.store(false, Ordering::Relaxed);
+    assert_eq!(gateway.sell_out().await, 10);
+}
+
+#[tokio::test]
+async fn a_charge_that_is_taken_back_is_for_sale_again() {
+    let world = World::new();
+    let (gateway, _) = watched(&world, 10).await;
+    let call = gateway.admit().await.unwrap();
+    let left = gateway.pool().remaining();
+    let call = gateway.charged(call).await;
+    assert_eq!(gateway.pool().remaining(), left - 1);
+    gateway.meter.end(call, Ending::SellerBroke, false, SystemClock.now());
+    assert_eq!(gateway.pool().remaining(), left);
+    assert_eq!(gateway.sell_out().await, 10);
+}
+
+#[tokio::test]
+async fn room_in_the_journal_comes_before_a_call_and_is_given_back_however_it_ends() {
+    let world = World::new();
+    let (gateway, journal) = watched(&world, 3).await;
+    journal.full.store(true, Ordering::Relaxed);
+    assert!(matches!(gateway.admit().await, Err(AdmitError::Journal)));
+    journal.full.store(false, Ordering::Relaxed);
+    gateway.meter.give_back(gateway.admit().await.unwrap());
+    let taken_back = gateway.open_call().await.unwrap();
+    assert_eq!(journal.reserved.load(Ordering::Relaxed), 1);
+    gateway.meter.end(taken_back, Ending::SellerBroke, false, SystemClock.now());
+    assert_eq!(gateway.sell_out().await, 3, "and one is refused");
+    assert_eq!(journal.reserved.load(Ordering::Relaxed), 0);
+}
