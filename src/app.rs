@@ -450,7 +450,7 @@ fn shared(
         limits: config.limits.clone(),
         proxies: config.proxies.clone(),
         credentials: config.credentials.clone(),
-        spool: Spool::new(config.data_dir.join(SPOOL_DIR), config.limits.spooled_bytes)?,
+        spool: Spool::new(config.data_dir.join(SPOOL_DIR), config.limits.spooled_bytes, config.limits.buffered_bytes)?,
         held: Arc::new(Held::new(config.limits.buffered_bytes)),
         tls: certificates.data.clone(),
         h2c: config.data_listener.h2c,

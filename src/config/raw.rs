@@ -240,7 +240,7 @@ pub(super) struct RawCredentials {
     #[schemars(extend("default" = false))]
     pub(super) allow_app_code_without_tls: Given<bool>,
     /// Other readings of a request under which a signature is accepted if the base rule does not fit.
-    #[schemars(extend("default" = ["empty_hash", "raw_path", "encoded_sort", "literal_plus"]))]
+    #[schemars(extend("default" = ["empty_hash", "raw_path", "encoded_sort"]))]
     pub(super) signature_fallbacks: Given<Vec<Given<RawFallback>>>,
 }
 

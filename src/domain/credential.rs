@@ -49,8 +49,11 @@ pub enum SignatureRule {
 impl SignatureRule {
     /// All of them, in the order in which they are tried.
     pub const ALL: [Self; 5] = [Self::Base, Self::EmptyHash, Self::RawPath, Self::EncodedSort, Self::LiteralPlus];
-    /// Those that an operator may switch off.
+    /// Those that an operator may switch on and off.
     pub const FALLBACKS: [Self; 4] = [Self::EmptyHash, Self::RawPath, Self::EncodedSort, Self::LiteralPlus];
+    /// Those that are on by themselves: SDKs need them. A literal plus is no SDK's, and lets a plus stand for the `%2B`
+    /// that was signed.
+    pub const FALLBACKS_DEFAULT: [Self; 3] = [Self::EmptyHash, Self::RawPath, Self::EncodedSort];
 
     /// The name in configurations and metrics.
     pub const fn name(self) -> &'static str {

@@ -10,6 +10,8 @@ use serde::Serialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use crate::domain::usage::MODEL_BYTES_MAX;
+
 /// What we read of an LLM request body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChatRequest<'a> {
@@ -60,6 +62,9 @@ pub enum BodyFault {
     /// `model` is not a string.
     #[error("the field `model` is not a string; send the model's name")]
     ModelNotText,
+    /// `model` is longer than any model's name.
+    #[error("the field `model` is longer than 256 bytes; send the model's name")]
+    ModelTooLong,
     /// `model` holds half of a surrogate pair.
     #[error("the field `model` at byte {offset} holds an escape that is no character; send the model's name")]
     ModelEscape {
@@ -112,11 +117,11 @@ pub fn begins_like_an_object(body: &[u8]) -> bool {
     body.iter().find(|byte| !passed_over(byte)) == Some(&b'{')
 }
 
-/// Returns the body with the model's name replaced, as what is before, the name, and what is after: only the value's own bytes change.
-/// `field` is what [`read_request`] found in this very body.
-pub fn replace_model(body: &Bytes, field: &ModelField<'_>, name: &str) -> [Bytes; 3] {
-    let before = body.get(..field.span.start).unwrap_or_default();
-    let after = body.get(field.span.end..).unwrap_or_default();
+/// Returns the body with the model's name replaced, as what is before, the name, and what is after: only the value's own
+/// bytes change. `span` is where [`read_request`] found it in this very body.
+pub fn replace_model(body: &Bytes, span: &Range<usize>, name: &str) -> [Bytes; 3] {
+    let before = body.get(..span.start).unwrap_or_default();
+    let after = body.get(span.end..).unwrap_or_default();
     [body.slice_ref(before), json_text(name).into(), body.slice_ref(after)]
 }
 
@@ -127,7 +132,14 @@ fn model_field<'a>(text: &'a str, value: &'a RawValue) -> Result<ModelField<'a>,
     if !json.starts_with('"') {
         return Err(BodyFault::ModelNotText);
     }
+    // An escape takes at most six bytes for one: a text that is far too long is not even copied.
+    if json.len() > MODEL_BYTES_MAX.saturating_mul(6).saturating_add(2) {
+        return Err(BodyFault::ModelTooLong);
+    }
     let name = text_of(json).ok_or(BodyFault::ModelEscape { offset: start })?;
+    if name.len() > MODEL_BYTES_MAX {
+        return Err(BodyFault::ModelTooLong);
+    }
     Ok(ModelField { name, span: start..start + json.len() })
 }
 
@@ -506,6 +518,12 @@ mod tests {
         refused(&open, BodyFault::Syntax { line: 1, column: open.len() });
         let long = format!("{{\"a\":\"{}\",\"model\":\"m\"}}", "x".repeat(4 << 20));
         read(&long, Some("m"), false);
+        let model = |name: &str| format!("{{\"model\":\"{name}\"}}");
+        read(&model(&"é".repeat(128)), Some(&"é".repeat(128)), false);
+        read(&model(&r"\u0041".repeat(256)), Some(&"A".repeat(256)), false);
+        for long in [model(&"x".repeat(257)), model(&r"\u0041".repeat(257)), model(&"x".repeat(4 << 20))] {
+            refused(long, BodyFault::ModelTooLong);
+        }
     }
 
     #[test]
@@ -517,7 +535,7 @@ mod tests {
             (r#"{"é":"é","model":"é"}"#, "通", r#"{"é":"é","model":"通"}"#),
         ] {
             let field = read_request(body.as_bytes()).unwrap().model.unwrap();
-            let replaced = replace_model(&Bytes::from_static(body.as_bytes()), &field, name).concat();
+            let replaced = replace_model(&Bytes::from_static(body.as_bytes()), &field.span, name).concat();
             assert_eq!(String::from_utf8(replaced).unwrap(), expected);
         }
     }
@@ -558,11 +576,11 @@ mod tests {
             ));
             let field = read_request(&body).unwrap().model.unwrap();
             prop_assert_eq!(field.name.as_ref(), old.as_str());
-            let replaced = Bytes::from(replace_model(&body, &field, &new).concat());
+            let replaced = Bytes::from(replace_model(&body, &field.span, &new).concat());
             let again = read_request(&replaced).unwrap().model.unwrap();
             prop_assert_eq!(again.name.as_ref(), new.as_str());
-            let back = replace_model(&replaced, &again, &old).concat();
-            prop_assert_eq!(back, replace_model(&body, &field, &old).concat());
+            let back = replace_model(&replaced, &again.span, &old).concat();
+            prop_assert_eq!(back, replace_model(&body, &field.span, &old).concat());
         }
 
         #[test]

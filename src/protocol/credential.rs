@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName};
 
 use super::app_text::{AppTextFault, is_code};
 use super::signature::ALGORITHM;
@@ -116,9 +116,9 @@ impl<'a> Presented<'a> {
 /// # Errors
 /// See [`CredentialFault`].
 pub fn find_credentials<'a>(headers: &'a HeaderMap, places: Places<'_>) -> Result<Presented<'a>, CredentialFault<'a>> {
-    let authorization = only(headers, &AUTHORIZATION, "the authorization header")?;
-    let in_header = only(headers, &APP_CODE, "the header x-apig-appcode")?;
-    let x_api_key = if places.x_api_key { only(headers, &X_API_KEY, "the header x-api-key")? } else { None };
+    check_single(headers)?;
+    let (authorization, in_header) = (headers.get(AUTHORIZATION), headers.get(APP_CODE));
+    let x_api_key = if places.x_api_key { headers.get(X_API_KEY) } else { None };
     let in_query = match places.query {
         Some((query, name)) => parameter(query, name)?,
         None => None,
@@ -131,16 +131,21 @@ pub fn find_credentials<'a>(headers: &'a HeaderMap, places: Places<'_>) -> Resul
     ]))
 }
 
-fn only<'a>(
-    headers: &'a HeaderMap,
-    name: &HeaderName,
-    what: &'static str,
-) -> Result<Option<&'a HeaderValue>, CredentialFault<'a>> {
-    let mut values = headers.get_all(name).iter();
-    match (values.next(), values.next()) {
-        (value, None) => Ok(value),
-        (_, Some(_)) => Err(CredentialFault::Repeated(what)),
+/// Refuses a header that may hold a credential and stands twice, whether it is looked for or not.
+///
+/// # Errors
+/// [`CredentialFault::Repeated`].
+pub fn check_single(headers: &HeaderMap) -> Result<(), CredentialFault<'static>> {
+    for (name, what) in [
+        (&AUTHORIZATION, "the authorization header"),
+        (&APP_CODE, "the header x-apig-appcode"),
+        (&X_API_KEY, "the header x-api-key"),
+    ] {
+        if headers.get_all(name).iter().nth(1).is_some() {
+            return Err(CredentialFault::Repeated(what));
+        }
     }
+    Ok(())
 }
 
 fn in_authorization(value: &[u8]) -> Result<Credential<'_>, CredentialFault<'_>> {

@@ -35,9 +35,38 @@ pub fn client_of<'l>(
     (header, lines): (ProxyHeader, impl DoubleEndedIterator<Item = &'l [u8]>),
     trusted: &[Network],
 ) -> Result<IpAddr, ForwardedFault> {
-    let mut client = peer.to_canonical();
+    walk(peer, (header, lines), trusted).map(|(client, _)| client)
+}
+
+/// Whether the entry of `Forwarded` that names the client says that it spoke TLS with the proxy.
+pub fn is_tls<'l>(peer: IpAddr, lines: impl DoubleEndedIterator<Item = &'l [u8]>, trusted: &[Network]) -> bool {
+    let walked = walk(peer, (ProxyHeader::Forwarded, lines), trusted);
+    let mut protocols = walked.ok().and_then(|(_, element)| element).into_iter().flat_map(pairs).filter_map(|pair| {
+        let (name, value) = pair.trim_matches([' ', '\t']).split_once('=')?;
+        name.eq_ignore_ascii_case("proto").then(|| value.trim_matches('"'))
+    });
+    let first = protocols.next();
+    first.is_some_and(|first| first.eq_ignore_ascii_case("https")) && protocols.next().is_none()
+}
+
+/// The header beside `X-Forwarded-For` that says how a proxy was spoken with.
+pub const FORWARDED_PROTO: &str = "x-forwarded-proto";
+
+/// Whether the lines of [`FORWARDED_PROTO`] say so: all that they say, since nothing tells whose word is whose.
+pub fn are_tls<'l>(lines: impl Iterator<Item = &'l [u8]>) -> bool {
+    let mut words = lines.flat_map(|line| line.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii).peekable();
+    words.peek().is_some() && words.all(|word| word.eq_ignore_ascii_case(b"https"))
+}
+
+/// The client's address, and the entry that names it.
+fn walk<'l>(
+    peer: IpAddr,
+    (header, lines): (ProxyHeader, impl DoubleEndedIterator<Item = &'l [u8]>),
+    trusted: &[Network],
+) -> Result<(IpAddr, Option<&'l str>), ForwardedFault> {
+    let (mut client, mut named_by) = (peer.to_canonical(), None);
     if !any_contains(trusted, client) {
-        return Ok(client);
+        return Ok((client, None));
     }
     let name = header_name(header);
     for line in lines.rev() {
@@ -56,15 +85,15 @@ pub fn client_of<'l>(
                 ProxyHeader::Forwarded => forwarded_hop(element),
             };
             match hop.ok_or(ForwardedFault { name })? {
-                Hop::Hidden => return Ok(client),
-                Hop::Address(address) => client = address.to_canonical(),
+                Hop::Hidden => return Ok((client, Some(element))),
+                Hop::Address(address) => (client, named_by) = (address.to_canonical(), Some(element)),
             }
             if !any_contains(trusted, client) {
-                return Ok(client);
+                return Ok((client, named_by));
             }
         }
     }
-    Ok(client)
+    Ok((client, named_by))
 }
 
 /// The header's name, in lower case.
@@ -185,6 +214,40 @@ mod tests {
         let trusted = ["10.0.0.0/8", "2001:db8:a::/48"].map(|text| Network::new(text).unwrap());
         let lines = lines.iter().map(|line| line.as_bytes());
         client_of(peer.parse().unwrap(), (header, lines), &trusted).ok().map(|client| client.to_string())
+    }
+
+    #[test]
+    fn the_clients_own_entry_says_whether_it_spoke_tls() {
+        let tls = |peer: &str, lines: &[&str]| {
+            let trusted = ["10.0.0.0/8", "2001:db8:a::/48"].map(|text| Network::new(text).unwrap());
+            is_tls(peer.parse().unwrap(), lines.iter().map(|line| line.as_bytes()), &trusted)
+        };
+        assert!(tls("10.0.0.1", &["for=203.0.113.7;proto=https"]));
+        assert!(tls("10.0.0.1", &["for=203.0.113.7; PROTO=\"HTTPS\""]));
+        assert!(tls("10.0.0.1", &["for=198.51.100.1", "proto=https;for=203.0.113.7, for=10.0.0.2;proto=http"]));
+        assert!(tls("10.0.0.1", &["for=unknown;proto=https"]));
+        assert!(!tls("203.0.113.9", &["for=203.0.113.7;proto=https"]), "no proxy of ours");
+        for line in [
+            "for=203.0.113.7",
+            "for=203.0.113.7;proto=http",
+            "for=203.0.113.7;proto=https;proto=http",
+            "for=198.51.100.1;proto=https, for=203.0.113.7;proto=http",
+            "for=198.51.100.1;proto=https, for=203.0.113.7",
+            "for=203.0.113.7;by=\"x;proto=https\"",
+            "for=garbled!;proto=https",
+            "",
+        ] {
+            assert!(!tls("10.0.0.1", &[line]), "{line}");
+        }
+    }
+
+    #[test]
+    fn all_words_of_x_forwarded_proto_must_say_tls() {
+        let tls = |lines: &[&str]| are_tls(lines.iter().map(|line| line.as_bytes()));
+        assert!(tls(&["https"]) && tls(&[" HTTPS , https"]) && tls(&["https", "https"]));
+        for lines in [&[][..], &[""], &["http"], &["https, http"], &["https", "http"], &["https,"], &["wss"]] {
+            assert!(!tls(lines), "{lines:?}");
+        }
     }
 
     fn plain(peer: &str, lines: &[&str], expected: &str) {

@@ -262,12 +262,19 @@ impl Trailers {
     }
 
     fn judge_name(&self) -> Result<(), FramingFault> {
-        let name = self.name.get(..self.name_bytes).unwrap_or(&self.name);
-        if class::is_guarded(name) || is_of_the_head(name) {
-            return Err(FramingFault::TrailerForbidden);
-        }
-        Ok(())
+        check_trailer(self.name.get(..self.name_bytes).unwrap_or(&self.name))
     }
+}
+
+/// Refuses a trailer by its name, in lower case: for those that come decoded, too.
+///
+/// # Errors
+/// [`FramingFault::TrailerForbidden`].
+pub fn check_trailer(name: &[u8]) -> Result<(), FramingFault> {
+    if class::is_guarded(name) || is_of_the_head(name) {
+        return Err(FramingFault::TrailerForbidden);
+    }
+    Ok(())
 }
 
 /// Fields besides the guarded ones that mean nothing good after a body (RFC 9110 section 6.5.1).

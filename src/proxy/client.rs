@@ -10,8 +10,8 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
 use crate::config::Proxies;
-use crate::domain::network::any_contains;
-use crate::protocol::forwarded::{ForwardedFault, client_of, header_name};
+use crate::domain::network::{ProxyHeader, any_contains};
+use crate::protocol::forwarded::{FORWARDED_PROTO, ForwardedFault, are_tls, client_of, header_name, is_tls};
 use crate::protocol::proxy_header::{
     ProxyFault, START_BYTES, Source, V1_BYTES_MAX, V2_FIXED_BYTES, Version, read_v1, read_v2, v2_rest_bytes, version,
 };
@@ -48,6 +48,16 @@ pub fn named_by_header(
     let lines = headers.get_all(name).iter().map(HeaderValue::as_bytes);
     let address = client_of(peer.address, (proxies.header, lines), &proxies.trusted)?;
     Ok((address != peer.address).then(|| Client::at(address)))
+}
+
+/// Whether a trusted proxy says that its client spoke TLS with it.
+pub fn came_by_tls(peer: &Client, headers: &HeaderMap, proxies: &Proxies) -> bool {
+    let lines = |name: &str| headers.get_all(name).iter().map(HeaderValue::as_bytes);
+    any_contains(&proxies.trusted, peer.address)
+        && match proxies.header {
+            ProxyHeader::XForwardedFor => are_tls(lines(FORWARDED_PROTO)),
+            ProxyHeader::Forwarded => is_tls(peer.address, lines(header_name(proxies.header)), &proxies.trusted),
+        }
 }
 
 /// Why no PROXY header was read.

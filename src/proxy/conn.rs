@@ -301,6 +301,16 @@ impl Conn {
         self.read_expired.get()
     }
 
+    /// Waits until a connection that has not come to its first request is late, or is ended for the sake of another.
+    pub async fn read_expired(&self) {
+        poll_fn(|cx| if self.poll_read_expired(cx) { Poll::Ready(()) } else { Poll::Pending }).await;
+    }
+
+    /// What stands before the first request has come: that is waited for now.
+    pub fn arrived(&self) {
+        self.await_request();
+    }
+
     /// Times a client that takes nothing for too long of what is written to it, or whose answer takes longer than it may.
     /// Takes what a write came to; gives what its caller is told. The caller is woken when the time is over.
     pub fn timed(&self, cx: &Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {

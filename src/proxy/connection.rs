@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
+use std::time::Instant;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -30,30 +31,50 @@ pub async fn serve(
     _closed: Closed,
 ) {
     let Ok(mut stream) = TcpStream::from_std(stream) else { return };
-    let limits = &core.shared.limits;
+    let (limits, tls) = (&core.shared.limits, core.shared.tls.as_ref());
+    // From now on it can be ended for the sake of another, whatever it still owes before its first request.
+    let mut conn = Conn::new(peer, tls.is_some(), limits);
+    core.conns.add(&conn);
+    conn.set_read_deadline(Instant::now() + limits.head_timeout);
     let source = client::source(&mut stream, peer, (&core.shared.proxies, limits.head_timeout));
     let source = tokio::select! {
         source = source => source,
         _ = draining.wait_for(|draining| *draining) => return, // nothing has been asked yet
+        () = conn.read_expired() => return,
     };
-    let peer = match source {
-        Ok(peer) => peer,
+    match source {
+        Ok(source) if source == peer => {}
+        Ok(source) => {
+            conn = Conn::new(source, tls.is_some(), limits);
+            core.conns.add(&conn);
+            conn.set_read_deadline(Instant::now() + limits.head_timeout);
+        }
         Err(HeaderError::Io(_)) => return, // as whoever looks whether the port is open
         Err(error) => {
             tracing::warn!(%peer, %error, "a trusted proxy's connection is refused");
             return;
         }
-    };
-    let Some(tls) = &core.shared.tls else {
-        let conn = Conn::new(peer, false, limits);
-        if core.shared.h2c && http2::begins(&stream, limits.head_timeout).await {
+    }
+    let Some(tls) = tls else {
+        let begins = async { core.shared.h2c && http2::begins(&stream, limits.head_timeout).await };
+        let http2 = tokio::select! {
+            biased;
+            http2 = begins => http2,
+            () = conn.read_expired() => return,
+        };
+        if http2 {
             return Box::pin(http2::serve(core, stream, conn, draining)).await;
         }
         return serve_http1(core, stream, conn, draining).await;
     };
     // Boxed, both: a plain connection keeps no room for them, and an open one none for its handshake.
-    let Some(stream) = Box::pin(tls.accept(stream, limits.head_timeout)).await else { return };
-    let conn = Conn::new(peer, true, limits);
+    let accepted = Box::pin(tls.accept(stream, limits.head_timeout));
+    let Some(stream) = (tokio::select! {
+        accepted = accepted => accepted,
+        () = conn.read_expired() => None,
+    }) else {
+        return;
+    };
     if stream.get_ref().1.alpn_protocol() == Some(http2::NAME) {
         return Box::pin(http2::serve(core, stream, conn, draining)).await;
     }
@@ -61,7 +82,7 @@ pub async fn serve(
 }
 
 async fn serve_http1<S: Socket>(core: Rc<Core>, stream: S, conn: Rc<Conn>, mut draining: watch::Receiver<bool>) {
-    core.conns.add(&conn);
+    conn.arrived();
     core.shared.metrics.http.http1.inc();
     let gate = Gate::new(stream, Rc::clone(&conn), core.shared.limits.head_timeout, core.shelf().body_max());
     let gate = TokioIo::new(gate);

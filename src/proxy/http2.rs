@@ -82,7 +82,6 @@ pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     conn: Rc<Conn>,
     mut draining: watch::Receiver<bool>,
 ) {
-    core.conns.add(&conn);
     core.shared.metrics.http.http2.inc();
     let now = Instant::now();
     conn.begin_stream_head(now + core.shared.limits.head_timeout); // the preface

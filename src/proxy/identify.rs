@@ -1,13 +1,13 @@
 //! Who calls? What a request presents is found, looked up, and, for a signature, checked once the body is known. What
 //! one caller can be told of another's credentials is decided here: nothing.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderValue;
 use http::request::Parts;
 
 use super::catalog::{Shelf, Sold};
+use super::client::came_by_tls;
 use super::context::Call;
 use super::headers::connection_names;
 use super::limits;
@@ -15,8 +15,8 @@ use super::rejection::{Code, Rejection};
 use super::route::{self, Route};
 use super::words::{Said, texts};
 use crate::config::Access;
-use crate::domain::credential::Scheme;
-use crate::protocol::credential::{Credential, CredentialFault, Places, find_credentials};
+use crate::domain::credential::{Scheme, SignatureRule};
+use crate::protocol::credential::{Credential, CredentialFault, Places, check_single, find_credentials};
 use crate::protocol::signature::{Claim, Payload, Policy, SeenBody, SignatureFault, SignedRequest};
 use crate::service::authenticate::{AuthError, Caller, Found, Presented};
 use crate::service::replay::Signed;
@@ -46,14 +46,15 @@ pub async fn identify<'h>(
         Route::ReceiptKeys => return Ok(None),
     };
     if sold.is_some_and(|sold| sold.product.access == Access::Open) {
-        return Ok(None);
+        // They are no credential to us, but the seller would take one of two.
+        return check_single(&head.headers).map(|()| None).map_err(|fault| malformed(&fault));
     }
     let query = head.uri.query().unwrap_or_default();
     let parameter = sold.and_then(|sold| sold.product.app_code_query.as_deref());
     let llm = sold.is_none_or(|sold| sold.llm);
     call.anthropic |= is_messages(path);
     let places = Places { x_api_key: llm && call.anthropic, query: parameter.map(|name| (query, name)) };
-    let sent = find_credentials(&head.headers, places).map_err(|fault| malformed(&fault))?;
+    let sent = find_credentials(&head.headers, places).map_err(|fault| not_one(call, &fault))?;
     let Some(strongest) = sent.strongest() else {
         return match (sold, route) {
             (None, Route::Receipts { .. }) => Err(missing(&Scheme::ALL)),
@@ -66,8 +67,10 @@ pub async fn identify<'h>(
     if let Some(sold) = sold {
         check_accepted(sold, scheme)?;
     }
-    let in_the_clear = !call.conn.tls && sent.iter().any(|credential| credential.scheme() == Scheme::AppCode);
-    if in_the_clear && !call.core.shared.credentials.allow_app_code_without_tls {
+    let shared = &call.core.shared;
+    let has_code = sent.iter().any(|credential| credential.scheme() == Scheme::AppCode);
+    let in_the_clear = has_code && !call.conn.tls && !came_by_tls(&call.conn.client, &head.headers, &shared.proxies);
+    if in_the_clear && !shared.credentials.allow_app_code_without_tls {
         return Err(Rejection::new(Code::TlsRequired, &texts::APP_CODE_IN_THE_CLEAR));
     }
     let claim = match strongest {
@@ -81,7 +84,7 @@ pub async fn identify<'h>(
     };
     let mut found = look_up(call, strongest, Duration::ZERO).await;
     for other in sent.iter().filter(|other| *other != strongest) {
-        check_same(call, found.as_mut(), scheme, other).await?;
+        check_same(call, found.as_mut(), other).await?;
     }
     call.scheme = Some(scheme);
     match (found, claim) {
@@ -101,6 +104,15 @@ pub async fn identify<'h>(
         (Err(AuthError::TooMany(too_many)), None) => Err(limits::too_many(call, &too_many)),
         (Err(error), _) => Err(refused(scheme, &error)),
     }
+}
+
+/// Refuses what is no credential; counts it, unless it may be one that is only sent twice.
+fn not_one(call: &mut Call, fault: &CredentialFault<'_>) -> Rejection {
+    if matches!(fault, CredentialFault::Repeated(_)) {
+        return malformed(fault);
+    }
+    let counted = call.core.shared.authenticator.malformed(call.client().text.to_str().unwrap_or_default());
+    counted.map_or_else(|too_many| limits::too_many(call, &too_many), |()| malformed(fault))
 }
 
 /// Counts a failed authentication. `refused` is its answer, unless too many failed before it.
@@ -152,12 +164,11 @@ fn app_key(authorization: &[u8]) -> &str {
     after.split(',').next().unwrap_or_default()
 }
 
-/// Refuses a second credential unless it is the same caller's beyond doubt: of the same account, and if both are of one
-/// kind, the same one. Whether it exists at all makes no difference to the answer.
+/// Refuses a second credential unless it is the same caller's beyond doubt: of the same account, of the same app if both
+/// are an app's, and if both are of one kind, the same one. Whether it exists at all makes no difference to the answer.
 async fn check_same(
     call: &mut Call,
     found: Result<&mut Found, &mut AuthError>,
-    scheme: Scheme,
     other: &Credential<'_>,
 ) -> Result<(), Rejection> {
     if let Err(AuthError::Unavailable(_)) = found {
@@ -170,7 +181,8 @@ async fn check_same(
         (_, Err(AuthError::Unavailable(_))) => return Err(Rejection::store()),
         (Ok(found), Ok(second)) => {
             found.waited = found.waited.saturating_add(second.waited);
-            let alike = scheme != other.scheme() || found.caller.reference == second.caller.reference;
+            let may_differ = found.caller.is_app() != second.caller.is_app();
+            let alike = may_differ || found.caller.reference == second.caller.reference;
             found.caller.account == second.caller.account && alike
         }
         (_, _) => false,
@@ -186,60 +198,97 @@ async fn check_same(
     Err(refused)
 }
 
-/// What a signature needs of the body before it can be checked.
-pub fn needs_body(pending: Option<&Pending<'_>>, sold: Option<&Sold>) -> bool {
-    let may_be_unsigned = sold.is_some_and(|sold| sold.product.unsigned_payload);
-    pending.is_some_and(|pending| !(may_be_unsigned && pending.claim.payload() == Payload::Unsigned))
+/// Whether it names an AppKey that nobody has, or that was not looked for: it will be refused.
+pub fn is_strangers(pending: &Pending<'_>) -> bool {
+    pending.found.is_none()
 }
 
 /// Refuses a body that is not signed where it must be, before it is asked for: there is one by the head alone.
 pub fn check_payload(pending: Option<&Pending<'_>>, sold: Option<&Sold>, length: Option<u64>) -> Result<(), Rejection> {
-    let unsigned = pending.is_some_and(|pending| pending.claim.payload() == Payload::Unsigned);
-    let has_body = length.is_some_and(|length| length > 0);
-    if unsigned && has_body && needs_body(pending, sold) {
+    let refused = |pending: &Pending<'_>| pending.claim.payload() == Payload::Unsigned && needs_body(pending, sold);
+    if length.is_some_and(|length| length > 0) && pending.is_some_and(refused) {
         return Err(Rejection::signature(&SignatureFault::Unsigned));
     }
     Ok(())
 }
 
-/// Checks a signature; only then is its caller the call's. `sold` is the product, if the request alone names it.
-pub fn verify(
-    call: &mut Call,
-    pending: Pending<'_>,
+/// What a signature needs of the body before it can be checked.
+pub fn needs_body(pending: &Pending<'_>, sold: Option<&Sold>) -> bool {
+    let may_be_unsigned = sold.is_some_and(|sold| sold.product.unsigned_payload);
+    !(may_be_unsigned && pending.claim.payload() == Payload::Unsigned)
+}
+
+/// Whether a signature fits what is known of the body; nothing is noted.
+pub fn fits(
+    call: &Call,
+    pending: &Pending<'_>,
+    head: &Parts,
+    body: (Option<&Sold>, SeenBody),
+) -> Result<bool, Rejection> {
+    fitting(call, pending, head, body).map(|rule| rule.is_some())
+}
+
+/// The rule by which a signature fits.
+fn fitting(
+    call: &Call,
+    pending: &Pending<'_>,
     head: &Parts,
     (sold, body): (Option<&Sold>, SeenBody),
-) -> Result<(), Rejection> {
-    let Pending { claim, app_key, found } = pending;
+) -> Result<Option<SignatureRule>, Rejection> {
+    let Pending { claim, found, .. } = pending;
     if connection_names(&head.headers).any(|name| claim.signs(name)) {
         return Err(Rejection::new(Code::InvalidRequest, &texts::CONNECTION_NAMES_SIGNED).closing());
     }
-    let request = SignedRequest {
-        method: head.method.as_str(),
-        target: head.uri.path_and_query().map_or("/", |target| target.as_str()),
-        headers: &head.headers,
-        authority: None,
-    };
-    let shared = Arc::clone(&call.core.shared);
+    let shared = &call.core.shared;
     let policy = Policy {
         fallbacks: &shared.credentials.signature_fallbacks,
         unsigned_payload: sold.is_some_and(|sold| sold.product.unsigned_payload),
     };
     let caller = found.as_ref().map(|found| &*found.caller);
     let keys = shared.authenticator.signing_keys(caller, call.arrived);
-    let verified = claim.verify(request, body, keys, policy).map_err(|fault| Rejection::signature(&fault))?;
+    claim.verify(signed_request(head), body, keys, policy).map_err(|fault| Rejection::signature(&fault))
+}
+
+fn signed_request(head: &Parts) -> SignedRequest<'_> {
+    SignedRequest {
+        method: head.method.as_str(),
+        target: head.uri.path_and_query().map_or("/", |target| target.as_str()),
+        headers: &head.headers,
+        authority: None,
+    }
+}
+
+/// Checks a signature; only then is its caller the call's. `sold` is the product, if the request alone names it.
+pub async fn verify(
+    call: &mut Call,
+    pending: Pending<'_>,
+    head: &Parts,
+    (sold, body): (Option<&Sold>, SeenBody),
+) -> Result<(), Rejection> {
+    let verified = fitting(call, &pending, head, (sold, body))?;
+    let Pending { claim, app_key, found } = pending;
     let opens = |caller: &Caller| sold.is_none_or(|sold| caller.opens(&sold.product.id));
     match (verified, found) {
         (Some(rule), Some(found)) if opens(&found.caller) => {
-            shared.metrics.signatures(rule).inc();
+            call.core.shared.metrics.signatures(rule).inc();
             call.signed = Some(Signed { signature: *claim.signature(), dated: claim.date() });
             note(call, found)
         }
-        (_, _) => {
+        (_, found) => {
             let debug = sold.is_some_and(|sold| sold.product.signature_debug);
-            let refused = Rejection::wrong_signature(debug.then(|| claim.redacted(request)).as_deref());
+            let refused = Rejection::wrong_signature(debug.then(|| claim.redacted(signed_request(head))).as_deref());
             let client = call.client().text.clone();
             let client = client.to_str().unwrap_or_default();
-            Err(failed(call, Presented { scheme: Scheme::Signature, text: app_key, client }, refused))
+            let presented = Presented { scheme: Scheme::Signature, text: app_key, client };
+            let authenticator = &call.core.shared.authenticator;
+            if let Err(too_many) = authenticator.failed(presented) {
+                return Err(limits::too_many(call, &too_many));
+            }
+            if let Some(found) = found.filter(|found| found.read.is_none()) {
+                // Boxed, as it is rare: warm calls keep no room for it.
+                Box::pin(authenticator.look_as_for_nobody(presented, found.waited)).await;
+            }
+            Err(refused)
         }
     }
 }

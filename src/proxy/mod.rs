@@ -1,7 +1,9 @@
 //! The data plane: from a client's bytes to a seller's and back. `phases` tells the life of a call; the others are its
 //! steps. Quota and money are decided in `service`, statuses of refusals in `rejection`, nowhere else.
 
+pub mod arrival;
 pub mod body;
+pub mod body_kind;
 pub mod catalog;
 pub mod client;
 pub mod client_body;

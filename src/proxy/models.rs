@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::body::AnswerBody;
 use super::catalog::{Shelf, Sold};
 use super::rejection::{Code, Rejection};
-use super::route::{callable, published_path};
+use super::route::{callable, published_path, quoted};
 use super::words::texts;
 use crate::config::ProductKind;
 use crate::service::authenticate::Caller;
@@ -47,7 +47,7 @@ pub fn answer(
             Some(model) => serde_json::to_vec(model),
             None => {
                 let known: Vec<&str> = data.iter().map(|model| model.id).collect();
-                let values = [("model", format!("{wanted:?}").into()), ("known", known.join(", ").into())];
+                let values = [("model", quoted(wanted)), ("known", known.join(", ").into())];
                 let message = texts::NO_MODEL_FOR_KEY.with(values);
                 return Err(Rejection::new(Code::ModelNotFound, message).param("model"));
             }

@@ -2,44 +2,36 @@
 //! the `context` module's.
 
 use std::borrow::Cow;
-use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use http::header::{self, HeaderName};
-use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body;
 use hyper::body::Incoming;
 
+use super::arrival::{arrive, body_max, read_body};
 use super::body::{AnswerBody, FirstFrame, Tap, TapParts};
-use super::catalog::{Shelf, Sold};
+use super::catalog::Sold;
 use super::client::named_by_header;
 use super::client_body::ClientBody;
 use super::conn::Conn;
 use super::context::{Call, CallGuard};
 use super::forward::{Outgoing, exchange};
-use super::identify::{
-    Pending, accept_once, check_payload, check_product, identify, needs_body, served_nothing, verify,
-};
+use super::identify::{accept_once, check_payload, identify, served_nothing};
 use super::rejection::{Code, Rejection, Shape};
-use super::request_body::{RequestBody, Share, UploadState, UploadTimeouts};
 use super::route::{self, Route};
 use super::seller::{Link, Seller};
 use super::server::Core;
-use super::whole_body::{Hashed, InMemory, Reading};
 use super::words::texts;
 use super::{cors, headers, limits, models, receipts, sellers_head};
 use crate::config::{Durability, Meter};
-use crate::domain::usage::{END_USER_BYTES_MAX, Ending, cut};
-use crate::protocol::chat::{begins_like_an_object, read_request, replace_model};
+use crate::domain::usage::Ending;
 use crate::protocol::credential::without_parameter;
 use crate::protocol::head::HeadFault;
 use crate::protocol::language::Language;
 use crate::protocol::request_id::valid_request_id;
-use crate::protocol::signature::{BodyHash, SeenBody};
 use crate::service::meter::{Answered, Charged};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -161,9 +153,11 @@ async fn serve_checked(guard: &mut CallGuard, request: Request<ClientBody>) -> R
         Route::Product { sold, path } => (Some(sold), path),
         Route::ByModel { path } => (None, path),
     };
+    if let Some(sold) = sold.as_ref().filter(|sold| sold.llm && parts.headers.contains_key(header::EXPECT)) {
+        look_at_quota(call, sold).await?;
+    }
     let body = read_body(call, (&shelf, sold), &parts, incoming, pending).await?;
     let sold = call.sold.clone().ok_or_else(gone)?;
-    let _held = body.held;
     let target = seller_uri(&sold, &path)?;
     accept_once(call, Some(&sold)).await?;
     if let Err(refused) = let_in(call, &sold).await {
@@ -181,195 +175,6 @@ async fn serve_checked(guard: &mut CallGuard, request: Request<ClientBody>) -> R
     let (response, link) = exchange(call, &seller, Outgoing { request, upload: body.upload }).await?;
     let keeper = (!streamed_up).then_some(seller);
     answer(guard, response, (link, keeper), &sold).await
-}
-
-/// A request body that is ready to go, and what keeps it counted while it is held.
-struct ReadyBody {
-    body: RequestBody,
-    upload: Option<Rc<Cell<UploadState>>>,
-    held: Option<Share>,
-}
-
-/// A body as far as it had to be read.
-enum Arrived {
-    /// Whole, for its hash.
-    Read(Hashed),
-    /// Not at all.
-    Waiting(ClientBody),
-}
-
-/// Reads the body if a signature covers it, and checks the signature. `max` bounds what is read.
-async fn arrive(
-    call: &mut Call,
-    (sold, max): (Option<&Sold>, u64),
-    head: &Parts,
-    incoming: ClientBody,
-    pending: Option<Pending<'_>>,
-) -> Result<Arrived, Rejection> {
-    let covered = needs_body(pending.as_ref(), sold);
-    let arrived = if covered && !incoming.is_end_stream() {
-        let shared = Arc::clone(&call.core.shared);
-        let reading = Reading::new(incoming, &call.conn, (max, shared.limits.body_timeout), true)?;
-        // Boxed, as it is rare: warm calls keep no room for it.
-        let hashed = Box::pin(reading.hashed(&shared.held, &shared.spool, shared.limits.spool_above));
-        let hashed = hashed.await?;
-        call.body_unread = false;
-        Arrived::Read(hashed)
-    } else {
-        Arrived::Waiting(incoming)
-    };
-    if let Some(pending) = pending {
-        let body = match &arrived {
-            Arrived::Read(hashed) => SeenBody::Hashed(hashed.hash),
-            Arrived::Waiting(_) if covered => SeenBody::Hashed(BodyHash::of(&[])),
-            Arrived::Waiting(_) => SeenBody::Unread,
-        };
-        verify(call, pending, head, (sold, body))?;
-    }
-    Ok(arrived)
-}
-
-/// The largest body that is read whole: of a product, or, before it is known, of any.
-fn body_max(shelf: &Shelf, sold: Option<&Sold>) -> u64 {
-    let largest = || shelf.sold.iter().filter(|sold| sold.llm).map(|sold| sold.product.body_max).max();
-    sold.map(|sold| sold.product.body_max).or_else(largest).unwrap_or_default()
-}
-
-/// Reads the body as far as its model or its signature asks for it; settles which product is called.
-async fn read_body(
-    call: &mut Call,
-    (shelf, sold): (&Shelf, Option<Arc<Sold>>),
-    head: &Parts,
-    incoming: ClientBody,
-    pending: Option<Pending<'_>>,
-) -> Result<ReadyBody, Rejection> {
-    let llm = sold.as_ref().is_none_or(|sold| sold.llm);
-    let has_body = !incoming.is_end_stream();
-    if llm && has_body && may_be_json(&head.headers) {
-        return read_model(call, (shelf, sold), head, incoming, pending).await;
-    }
-    let max = body_max(shelf, sold.as_deref());
-    let arrived = arrive(call, (sold.as_deref(), max), head, incoming, pending).await?;
-    let sold = match sold {
-        Some(sold) => sold,
-        None => route::by_model(shelf, call.caller.as_deref(), None)?,
-    };
-    settle_product(call, &sold, has_body && llm)?;
-    name_end_user(call, &sold, &head.headers);
-    Ok(match arrived {
-        Arrived::Read(Hashed { body, share, .. }) => ReadyBody { body, upload: None, held: share },
-        Arrived::Waiting(incoming) => unread(call, &sold, incoming, has_body),
-    })
-}
-
-/// Reads a body that may name a model.
-async fn read_model(
-    call: &mut Call,
-    (shelf, sold): (&Shelf, Option<Arc<Sold>>),
-    head: &Parts,
-    incoming: ClientBody,
-    pending: Option<Pending<'_>>,
-) -> Result<ReadyBody, Rejection> {
-    if head.headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
-        return Err(Rejection::new(Code::EncodingUnsupported, &texts::BODY_COMPRESSED).closing());
-    }
-    if let (Some(sold), true) = (&sold, head.headers.contains_key(header::EXPECT)) {
-        look_at_quota(call, sold).await?;
-    }
-    let max = body_max(shelf, sold.as_deref());
-    let shared = Arc::clone(&call.core.shared);
-    let bounds = (max, shared.limits.body_timeout);
-    let reading = Reading::new(incoming, &call.conn, bounds, pending.is_some())?;
-    let InMemory { bytes, hash, share: held } = reading.in_memory(&shared.held).await?;
-    call.body_unread = false;
-    if let (Some(pending), Some(hash)) = (pending, hash) {
-        verify(call, pending, head, (sold.as_deref(), SeenBody::Hashed(hash)))?;
-    }
-    let read = match read_request(&bytes) {
-        Ok(read) => Some(read),
-        // Some other format: handed on as it is.
-        Err(_) if !says_json(&head.headers) && !begins_like_an_object(&bytes) => None,
-        Err(fault) => return Err(Rejection::body(&fault)),
-    };
-    let (field, user) = read.map_or((None, None), |read| (read.model, read.user));
-    call.model = field.as_ref().map(|field| Arc::from(&*field.name));
-    call.end_user = user.as_deref().and_then(end_user);
-    let sold = match sold {
-        Some(sold) => sold,
-        None => route::by_model(shelf, call.caller.as_deref(), call.model.as_deref())?,
-    };
-    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > sold.product.body_max {
-        let message = texts::BODY_LARGER.with([("max", sold.product.body_max.to_string().into())]);
-        return Err(Rejection::new(Code::RequestTooLarge, message));
-    }
-    settle_product(call, &sold, true)?;
-    name_end_user(call, &sold, &head.headers);
-    let body = match (&field, call.sellers_model()) {
-        (Some(field), Some(sellers)) => RequestBody::pieces(replace_model(&bytes, field, sellers)),
-        (_, _) => RequestBody::whole(bytes),
-    };
-    Ok(ReadyBody { body, upload: None, held: Some(held) })
-}
-
-/// A tag of the buyer's own user, as a record keeps it.
-fn end_user(text: &str) -> Option<Arc<str>> {
-    (!text.is_empty()).then(|| cut(text, END_USER_BYTES_MAX))
-}
-
-/// Notes whom the product's header names.
-fn name_end_user(call: &mut Call, sold: &Sold, head: &HeaderMap) {
-    let Some(name) = &sold.product.end_user_header else { return };
-    let named = head.get(name).and_then(|value| std::str::from_utf8(value.as_bytes()).ok()).and_then(end_user);
-    if named.is_some() {
-        call.end_user = named;
-    }
-}
-
-/// A body that is handed on unread.
-fn unread(call: &Call, sold: &Sold, incoming: ClientBody, has_body: bool) -> ReadyBody {
-    if !has_body {
-        return ReadyBody { body: RequestBody::whole(Bytes::new()), upload: None, held: None };
-    }
-    let timeouts = UploadTimeouts { client: call.core.shared.limits.body_timeout, seller: sold.product.timeouts.head };
-    let (body, upload) = RequestBody::streamed(incoming, Rc::clone(&call.conn), timeouts);
-    ReadyBody { body, upload: Some(upload), held: None }
-}
-
-/// Notes the product, once it is certain; checks the key's allow-lists.
-fn settle_product(call: &mut Call, sold: &Arc<Sold>, model_matters: bool) -> Result<(), Rejection> {
-    call.sold = Some(Arc::clone(sold));
-    check_product(call, sold)?;
-    match &call.model {
-        Some(model) => {
-            route::check_model(sold, model)?;
-            let allowed = call.caller.as_ref().is_none_or(|caller| caller.opens_model(model));
-            if allowed { Ok(()) } else { Err(model_not_allowed(model)) }
-        }
-        None if model_matters && call.caller.as_ref().is_some_and(|caller| caller.limits_models()) => {
-            Err(Rejection::new(Code::ModelNotAllowed, &texts::KEY_MODEL_UNREAD))
-        }
-        None => Ok(()),
-    }
-}
-
-fn model_not_allowed(model: &str) -> Rejection {
-    let message = texts::KEY_MODEL.with([("model", format!("{model:?}").into())]);
-    Rejection::new(Code::ModelNotAllowed, message).param("model")
-}
-
-/// Whether a body says that it is JSON.
-fn says_json(head: &HeaderMap) -> bool {
-    let kind = head.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    let kind = kind.split(';').next().unwrap_or_default().trim();
-    kind.eq_ignore_ascii_case("application/json") || kind.to_ascii_lowercase().ends_with("+json")
-}
-
-/// Whether a seller could read a body as JSON: everything but forms with files and raw bytes. Some servers do not look
-/// at the content type.
-fn may_be_json(head: &HeaderMap) -> bool {
-    let kind = head.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    let other = ["multipart/", "audio/", "image/", "video/", "application/octet-stream"];
-    !other.iter().any(|other| kind.get(..other.len()).is_some_and(|kind| kind.eq_ignore_ascii_case(other)))
 }
 
 /// Asks the limits, then for quota. What is refused has used neither.

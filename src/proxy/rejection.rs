@@ -319,7 +319,10 @@ impl Rejection {
             BodyFault::Encoding { offset } => texts::NOT_UTF8.with([number("offset", offset)]),
             BodyFault::Ambiguous { field } => texts::FIELD_AMBIGUOUS.with([("field", (*field).into())]),
             BodyFault::ModelEscape { offset } => texts::MODEL_ESCAPE.with([number("offset", offset)]),
-            BodyFault::NotAnObject | BodyFault::ModelNotText | BodyFault::StreamNotBoolean => fault.to_string().into(),
+            BodyFault::NotAnObject
+            | BodyFault::ModelNotText
+            | BodyFault::ModelTooLong
+            | BodyFault::StreamNotBoolean => fault.to_string().into(),
         };
         Self::new(Code::InvalidRequest, message)
     }

@@ -9,12 +9,14 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
 use super::client_body::ClientBody;
 use super::conn::Conn;
 use super::patience::Patience;
 use super::spool::SpoolReader;
+use crate::protocol::framing::check_trailer;
 
 /// Of a body above this size no copy is made, for what it holds is bounded by its length.
 const JOINED_BYTES_MAX: u64 = 64 * 1024;
@@ -190,7 +192,11 @@ impl Upload {
                             self.state.set(UploadState::Done); // the engine need not ask for more
                         }
                         return Poll::Ready(Some(Ok(frame)));
-                    } // trailers end here
+                    }
+                    if !end_trailers(&self.conn, &frame) {
+                        self.state.set(UploadState::Broken);
+                        return Poll::Ready(Some(Err(UploadBroken)));
+                    }
                 }
                 Some(Err(_)) => {
                     self.state.set(UploadState::Broken);
@@ -203,6 +209,13 @@ impl Upload {
             }
         }
     }
+}
+
+/// Trailers end here; returns whether they may stand there. Those of HTTP/1 the gate has seen before.
+pub fn end_trailers(conn: &Conn, frame: &Frame<Bytes>) -> bool {
+    let names = frame.trailers_ref().into_iter().flat_map(HeaderMap::keys);
+    let fault = names.map(|name| check_trailer(name.as_str().as_bytes())).find_map(Result::err);
+    fault.inspect(|fault| conn.break_body(*fault)).is_none()
 }
 
 /// Counts the bytes of request bodies that are held in memory, over all cores.
@@ -237,6 +250,25 @@ impl Share {
         self.bytes = self.bytes.saturating_add(bytes);
         let before = self.held.bytes.fetch_add(bytes, Ordering::AcqRel);
         before.saturating_add(bytes) <= self.held.max
+    }
+}
+
+impl Share {
+    /// The body with its share: counted for as long as anyone has a part of it, be it the engine that still writes it.
+    pub fn kept_with(self, bytes: Bytes) -> Bytes {
+        if bytes.is_empty() { bytes } else { Bytes::from_owner(Counted { bytes, _share: self }) }
+    }
+}
+
+/// A body's bytes and what counts them.
+struct Counted {
+    bytes: Bytes,
+    _share: Share,
+}
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
     }
 }
 

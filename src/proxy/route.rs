@@ -6,6 +6,7 @@ use super::catalog::{Shelf, Sold};
 use super::rejection::{Code, Rejection};
 use super::words::{Said, texts};
 use crate::config::ProductKind;
+use crate::domain::usage::{MODEL_BYTES_MAX, cut};
 use crate::protocol::request_id::valid_request_id;
 use crate::protocol::target::{Target, TargetFault, collapsed, has_path_prefix, read_target};
 use crate::service::authenticate::Caller;
@@ -183,7 +184,7 @@ pub fn by_model(shelf: &Shelf, caller: Option<&Caller>, model: Option<&str>) -> 
         (Some(only), Some(model)) => check_model(only, model).map(|()| Arc::clone(only)),
         (None, Some(model)) => {
             let known = names(shelf.models.keys());
-            let values = [("model", format!("{model:?}").into()), ("known", known), ("paths", right_paths(shelf))];
+            let values = [("model", quoted(model)), ("known", known), ("paths", right_paths(shelf))];
             let message = texts::MODEL_NOT_SOLD.with(values);
             Err(Rejection::new(Code::ModelNotFound, message).param("model"))
         }
@@ -199,13 +200,28 @@ pub fn check_model(sold: &Sold, model: &str) -> Result<(), Rejection> {
     match &sold.product.kind {
         ProductKind::Llm { models, .. } if !models.is_empty() && !models.contains_key(model) => {
             let product = sold.product.id.to_string().into();
-            let values =
-                [("product", product), ("model", format!("{model:?}").into()), ("known", names(models.keys()))];
+            let values = [("product", product), ("model", quoted(model)), ("known", names(models.keys()))];
             let message = texts::PRODUCT_WITHOUT_MODEL.with(values);
             Err(Rejection::new(Code::ModelNotFound, message).param("model"))
         }
         ProductKind::Llm { .. } | ProductKind::Http { .. } => Ok(()),
     }
+}
+
+/// Refuses a body that was not read where the product has no model but those that it lists.
+pub fn check_unread(sold: &Sold) -> Result<(), Rejection> {
+    match &sold.product.kind {
+        ProductKind::Llm { models, .. } if !models.is_empty() => {
+            let values = [("product", sold.product.id.to_string().into()), ("known", names(models.keys()))];
+            Err(Rejection::new(Code::EncodingUnsupported, texts::PRODUCT_MODEL_UNREAD.with(values)).closing())
+        }
+        ProductKind::Llm { .. } | ProductKind::Http { .. } => Ok(()),
+    }
+}
+
+/// A name that a caller sent, as a message repeats it: never at any length.
+pub fn quoted(name: &str) -> Said {
+    format!("{:?}", cut(name, MODEL_BYTES_MAX)).into()
 }
 
 /// The path of a product, as its buyers use it.
@@ -217,7 +233,7 @@ pub fn published_path(sold: &Sold) -> String {
 }
 
 fn no_deployment(shelf: &Shelf, deployment: &str) -> Rejection {
-    let values = [("deployment", format!("{deployment:?}").into()), ("paths", right_paths(shelf))];
+    let values = [("deployment", quoted(deployment)), ("paths", right_paths(shelf))];
     let message = texts::NO_PRODUCT.with(values);
     Rejection::new(Code::PathNotFound, message)
 }

@@ -18,23 +18,36 @@ use super::request_body::{Held, Share};
 /// Bytes that are read back at once.
 const CHUNK_BYTES: u64 = 64 * 1024;
 
+/// Strangers' bodies take one part in so many.
+const STRANGERS_PART: u64 = 4;
+
 /// Where such files are.
 #[derive(Debug)]
 pub struct Spool {
     folder: PathBuf,
     /// Bytes in all files at one time.
     room: Arc<Held>,
+    /// Bytes of bodies that nobody we know is said to have signed, in files and in memory.
+    strangers: Arc<Held>,
     files: AtomicU64,
 }
 
 impl Spool {
-    /// Makes the folder. At most `bytes_max` bytes lie in files at one time.
+    /// Makes the folder. At most `bytes_max` bytes lie in files at one time; `held_max` is how many are held in memory.
+    /// Of either, strangers' bodies take at most a quarter.
     ///
     /// # Errors
     /// When the folder cannot be made.
-    pub fn new(folder: PathBuf, bytes_max: u64) -> io::Result<Self> {
+    pub fn new(folder: PathBuf, bytes_max: u64, held_max: u64) -> io::Result<Self> {
         std::fs::create_dir_all(&folder)?;
-        Ok(Self { folder, room: Arc::new(Held::new(bytes_max)), files: AtomicU64::new(0) })
+        let strangers = Held::new(bytes_max.min(held_max) / STRANGERS_PART);
+        let room = Held::new(bytes_max);
+        Ok(Self { folder, room: Arc::new(room), strangers: Arc::new(strangers), files: AtomicU64::new(0) })
+    }
+
+    /// A stranger's share, of nothing yet.
+    pub fn strangers(&self) -> Share {
+        self.strangers.share()
     }
 
     /// A new, empty file.

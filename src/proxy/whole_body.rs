@@ -13,7 +13,7 @@ use super::client_body::ClientBody;
 use super::conn::Conn;
 use super::patience::Patience;
 use super::rejection::{Code, Rejection};
-use super::request_body::{Held, RequestBody, Share};
+use super::request_body::{Held, RequestBody, Share, end_trailers};
 use super::spool::Spool;
 use super::words::texts;
 use crate::protocol::signature::BodyHash;
@@ -46,8 +46,13 @@ pub struct Hashed {
     pub body: RequestBody,
     /// Its hash.
     pub hash: BodyHash,
-    /// Keeps it counted, if it is in memory.
-    pub share: Option<Share>,
+}
+
+impl Hashed {
+    /// An empty body.
+    pub fn nothing() -> Self {
+        Self { body: RequestBody::whole(Bytes::new()), hash: BodyHash::of(&[]) }
+    }
 }
 
 impl<'a> Reading<'a> {
@@ -85,7 +90,8 @@ impl<'a> Reading<'a> {
                 None => return Ok(None),
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => data,
-                    Err(_) => continue, // trailers end here
+                    Err(frame) if end_trailers(self.conn, &frame) => continue,
+                    Err(_) => return Err(Rejection::broken_body(self.conn.body_fault())),
                 },
                 Some(Err(_)) => return Err(Rejection::broken_body(self.conn.body_fault())),
             };
@@ -99,6 +105,11 @@ impl<'a> Reading<'a> {
             }
             return Ok(Some(data));
         }
+    }
+
+    /// Whether there is nothing in it; waits for its first part, which is gone then.
+    pub async fn is_empty(&mut self) -> Result<bool, Rejection> {
+        Ok(self.next().await?.is_none())
     }
 
     fn hash(self) -> Option<BodyHash> {
@@ -117,12 +128,27 @@ impl<'a> Reading<'a> {
         Ok(InMemory { bytes: parts.whole(), hash: self.hash(), share })
     }
 
-    /// For its hash: in memory while it is small and there is room, then in a file.
-    pub async fn hashed(mut self, held: &Arc<Held>, spool: &Spool, above: u64) -> Result<Hashed, Rejection> {
+    /// For its hash: in memory while it is small and there is room, then in a file. A stranger's body takes the same
+    /// way, since the time must not tell who is one, while strangers' bodies together are few; then it is not kept.
+    pub async fn hashed(
+        mut self,
+        (held, spool): (&Arc<Held>, &Spool),
+        above: u64,
+        stranger: bool,
+    ) -> Result<Hashed, Rejection> {
         let (mut parts, mut share) = (Parts::of(&self.incoming), held.share());
         let mut file = None;
+        let mut strangers = stranger.then(|| spool.strangers());
+        let mut kept = true;
         while let Some(data) = self.next().await? {
-            if file.is_none() && (self.length > above || !share.grow(u64::try_from(data.len()).unwrap_or(u64::MAX))) {
+            let length = u64::try_from(data.len()).unwrap_or(u64::MAX);
+            if kept && strangers.as_mut().is_some_and(|strangers| !strangers.grow(length)) {
+                (kept, parts, file, share, strangers) = (false, Parts::default(), None, held.share(), None);
+            }
+            if !kept {
+                continue;
+            }
+            if file.is_none() && (self.length > above || !share.grow(length)) {
                 let mut begun = spool.begin().await.map_err(|error| spool_failed(&error))?;
                 let before = std::mem::take(&mut parts).whole();
                 begun.write(&before).await.map_err(|error| spool_failed(&error))?;
@@ -136,10 +162,10 @@ impl<'a> Reading<'a> {
         // The hash of nothing where none was wanted; whoever calls this wants it.
         let hash = self.hash().unwrap_or_else(|| BodyHash::of(&[]));
         let Some(file) = file else {
-            return Ok(Hashed { body: RequestBody::whole(parts.whole()), hash, share: Some(share) });
+            return Ok(Hashed { body: RequestBody::whole(share.kept_with(parts.whole())), hash });
         };
         let spooled = file.finish().await.map_err(|error| spool_failed(&error))?;
-        Ok(Hashed { body: RequestBody::Spooled(Box::new(spooled.read())), hash, share: None })
+        Ok(Hashed { body: RequestBody::Spooled(Box::new(spooled.read())), hash })
     }
 }
 

@@ -107,8 +107,9 @@ const LISTEN_EVERY: Duration = Duration::from_millis(500);
 
 #[derive(Debug)]
 enum Remembered {
-    /// With the moment at which the store said so.
-    Known(Arc<Caller>, Instant),
+    /// With the moment at which the store said so, and whether a wrong signature has been shown since unknown ones were
+    /// forgotten.
+    Known(Arc<Caller>, Instant, bool),
     /// The same, of one that nobody has. It is believed as long as a known one: who asks again and again must not feel
     /// the difference.
     Unknown(Instant),
@@ -208,6 +209,27 @@ impl Authenticator {
         self.failures.count(presented.client, self.hash(presented).ok(), Instant::now())
     }
 
+    /// Counts what has not even the form of a credential.
+    pub fn malformed(&self, client: &str) -> Result<(), TooMany> {
+        self.failures.count(client, None, Instant::now())
+    }
+
+    /// After a wrong signature that was counted: the first one of an unknown AppKey has cost a look at the store, so the
+    /// first one of a known AppKey costs one too, and the time of a refusal does not tell them apart. What is looked for
+    /// is an AppKey that nobody has.
+    pub async fn look_as_for_nobody(&self, presented: Presented<'_>, waited: Duration) {
+        let Ok(hash) = self.hash(presented) else { return };
+        let first = self.callers.get_mut(&hash).is_some_and(|mut remembered| match remembered.value_mut() {
+            Remembered::Known(_, _, guessed) => !std::mem::replace(guessed, true),
+            Remembered::Unknown(_) => false,
+        });
+        if first {
+            let looked = self.store.load_by_key(self.keyring.of_app_key(""));
+            // What it says is of no interest, and neither is whether it answers.
+            let _ = tokio::time::timeout(self.patience.saturating_sub(waited), looked).await;
+        }
+    }
+
     async fn find(&self, presented: Presented<'_>, waited: Duration) -> Result<Found, AuthError> {
         let hash = self.hash(presented).map_err(AuthError::Malformed)?;
         match self.remembered(hash) {
@@ -223,8 +245,8 @@ impl Authenticator {
     fn remembered(&self, hash: KeyHash) -> Option<Result<Arc<Caller>, AuthError>> {
         let stale = |at: &Instant| self.deaf.load(Ordering::Relaxed) && at.elapsed() >= CONFIRMED_FOR;
         match self.callers.get(&hash)?.value() {
-            Remembered::Known(_, at) | Remembered::Unknown(at) if stale(at) => None,
-            Remembered::Known(caller, _) => Some(Ok(Arc::clone(caller))),
+            Remembered::Known(_, at, _) | Remembered::Unknown(at) if stale(at) => None,
+            Remembered::Known(caller, ..) => Some(Ok(Arc::clone(caller))),
             Remembered::Unknown(_) => Some(Err(AuthError::Unknown)),
         }
     }
@@ -243,7 +265,7 @@ impl Authenticator {
         let waited = asked.elapsed();
         if let Err(AuthError::Unavailable(_)) = &answer
             && let Some(mut kept) = self.callers.get_mut(&hash)
-            && let Remembered::Known(caller, at) = kept.value_mut()
+            && let Remembered::Known(caller, at, _) = kept.value_mut()
         {
             *at = Instant::now();
             return Ok(Found { waited, ..Arc::clone(caller).into() });
@@ -261,7 +283,7 @@ impl Authenticator {
             Some(Found { read: Some(Box::new(Read { loaded, asked })), ..caller.into() })
         });
         let remembered = match &found {
-            Some(found) => Remembered::Known(Arc::clone(&found.caller), Instant::now()),
+            Some(found) => Remembered::Known(Arc::clone(&found.caller), Instant::now(), false),
             None => Remembered::Unknown(Instant::now()),
         };
         self.make_room();
@@ -277,7 +299,7 @@ impl Authenticator {
         if self.callers.len() < CALLERS_MAX {
             return;
         }
-        self.callers.retain(|_, remembered| matches!(remembered, Remembered::Known(..)));
+        self.callers.retain(|_, remembered| keep_known(remembered));
         let mut surplus = self.callers.len().saturating_sub(CALLERS_MAX / 2);
         self.callers.retain(|_, _| {
             let keep = surplus == 0;
@@ -315,10 +337,22 @@ impl Authenticator {
     fn forget(&self, changed: Option<&AccountId>) {
         self.changes.fetch_add(1, Ordering::AcqRel);
         self.callers.retain(|_, remembered| match (remembered, changed) {
-            (Remembered::Known(caller, _), Some(account)) => caller.account != *account,
-            // A new key may be one that was unknown a moment ago; after a lag anything may have changed.
-            (Remembered::Unknown(_), _) | (_, None) => false,
+            (Remembered::Known(caller, ..), Some(account)) if caller.account == *account => false,
+            // A new key may be one that was unknown a moment ago.
+            (remembered, Some(_)) => keep_known(remembered),
+            (_, None) => false, // after a lag anything may have changed
         });
         self.changes.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+/// Whether it is a known one; then what was guessed before is forgotten, as unknown ones are.
+fn keep_known(remembered: &mut Remembered) -> bool {
+    match remembered {
+        Remembered::Known(_, _, guessed) => {
+            *guessed = false;
+            true
+        }
+        Remembered::Unknown(_) => false,
     }
 }

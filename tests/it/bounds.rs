@@ -1,12 +1,14 @@
 //! What a client may not do: too much, too slowly, or in a way that two parsers read differently. None of it reaches a
 //! seller.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use crate::harness::client::{Client, Request};
 use crate::harness::seller::{Seller, plain};
+use crate::harness::tls::{Files, tunnel};
 use crate::harness::wire::End;
 use crate::harness::world::{World, product};
 use crate::harness::{until, within};
@@ -125,6 +127,41 @@ async fn connections_beyond_the_limit_wait_while_all_are_busy_then_the_oldest_id
     third.answer("POST").await.expect(200);
     second_at_seller.send(&answer).await;
     second.answer("POST").await.expect(200);
+}
+
+#[tokio::test]
+async fn connections_that_owe_more_than_a_request_make_room_too() {
+    let seller = Seller::plain().await;
+    let dir = tempfile::tempdir().unwrap();
+    let files = Files::make(&dir.path().join("pki"), "localhost");
+    let tls = json!({ "address": "127.0.0.1:0", "tls": { "certificates": Files::listed(&[&files]) } });
+    let listeners = [json!("127.0.0.1:0"), json!("127.0.0.1:0"), json!({ "address": "127.0.0.1:0", "h2c": true }), tls];
+    for (at, listener) in listeners.into_iter().enumerate() {
+        let world = World::with(seller.address, |config| {
+            // Longer than any wait of this test: nothing but room makes them go.
+            config["limits"] = json!({ "connections": 3, "head_timeout": "5m", "idle_timeout": "5m" });
+            config["listeners"]["data"] = listener.clone();
+            if at == 1 {
+                config["proxies"] = json!({ "trusted": ["127.0.0.1"], "proxy_protocol": true });
+            }
+        })
+        .await;
+        let buyer = world.buyer(&["chat-5"]).await;
+        let mut silent = Vec::new();
+        for _ in 0..6 {
+            silent.push(world.client().await);
+        }
+        let to = match at {
+            3 => tunnel(world.data, Arc::new(files.client()), "localhost").await,
+            _ => world.data,
+        };
+        let mut client = Client::connect(to).await;
+        if at == 1 {
+            client.send("PROXY UNKNOWN\r\n").await;
+        }
+        client.call(&Request::chat(&buyer.key)).await.expect(200);
+        silent.remove(0).ends().await;
+    }
 }
 
 #[tokio::test]

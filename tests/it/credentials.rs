@@ -160,15 +160,62 @@ async fn two_credentials_are_one_callers_or_the_request_is_refused() {
             },
             401,
         ),
-        ("another app of the same account", second_app.sign(code(request(), &mine.code)), 200),
+        ("another app of the same account", second_app.sign(code(request(), &mine.code)), 400),
+        ("two lines of what is no credential here", twice(request().bearer(&mine.buyer.key), "X-Api-Key"), 400),
     ] {
         let answer = world.call(&request).await;
         assert_eq!(answer.status(), status, "{what}: {}", answer.text());
     }
     // Which one counted: the signature over the key.
     let app = mine.app.as_str();
-    world.settles(&mine.buyer.account, 5).await;
+    world.settles(&mine.buyer.account, 4).await;
     assert!(world.usage().iter().any(|record| record["app"] == app));
+}
+
+fn twice(request: Request, name: &str) -> Request {
+    request.field(name, "one").also(name, "two")
+}
+
+#[tokio::test]
+async fn where_nothing_is_asked_for_two_lines_of_a_credential_are_refused_too() {
+    let seller = Seller::plain().await;
+    let world = World::with(seller.address, |config| {
+        let mut open = product(config, "api").clone();
+        (open["id"], open["path"], open["access"], open["meter"]) =
+            (json!("open"), json!("/open"), json!("open"), json!("none"));
+        config["products"].as_array_mut().unwrap().push(open);
+    })
+    .await;
+    for name in ["X-Apig-AppCode", "X-Api-Key", "Authorization"] {
+        world.call(&twice(Request::get("/open/x"), name)).await.expect(400);
+        world.call(&Request::get("/open/x").field(name, "one")).await.expect(200);
+    }
+    assert_eq!(seller.requests().len(), 3);
+}
+
+#[tokio::test]
+async fn an_app_code_may_come_through_a_trusted_proxy_that_ends_tls() {
+    let seller = Seller::plain().await;
+    let with = |trusted: &'static str, header: &'static str| {
+        World::with(seller.address, move |config| {
+            config["proxies"] = json!({ "trusted": [trusted], "header": header });
+            product(config, "api")["accept"] = json!(["app_code"]);
+        })
+    };
+    for (trusted, header, name, value, status) in [
+        ("127.0.0.1", "x-forwarded-for", "X-Forwarded-Proto", "https", 200),
+        ("127.0.0.1", "x-forwarded-for", "X-Forwarded-Proto", "http", 403),
+        ("127.0.0.1", "x-forwarded-for", "Forwarded", "for=192.0.2.9;proto=https", 403),
+        ("127.0.0.1", "forwarded", "Forwarded", "for=192.0.2.9;proto=https", 200),
+        ("127.0.0.1", "forwarded", "Forwarded", "for=192.0.2.9;proto=http", 403),
+        ("10.0.0.1", "x-forwarded-for", "X-Forwarded-Proto", "https", 403),
+    ] {
+        let world = with(trusted, header).await;
+        let Client { code, .. } = client(&world).await;
+        let request = Request::get("/api/x").field("X-Apig-AppCode", &code).field(name, value);
+        let answer = world.call(&request).await;
+        assert_eq!(answer.status(), status, "{trusted} {header} {name} {value}: {}", answer.text());
+    }
 }
 
 #[tokio::test]

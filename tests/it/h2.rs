@@ -194,6 +194,27 @@ async fn a_body_that_stops_ends_its_own_call_and_no_other() {
 }
 
 #[tokio::test]
+async fn trailers_that_belong_into_the_head_are_refused_as_in_http_1() {
+    let seller = Seller::plain().await;
+    let world = world(&seller, |_| {}).await;
+    let buyer = world.buyer(&["api-50", "chat-50"]).await;
+    let bearer = format!("Bearer {}", buyer.key);
+    let mut raw = Raw::connect(world.data).await;
+    let mut stream = 1;
+    for path in ["/api/upload", "/v1/infers/chat/v1/chat/completions"] {
+        for (name, status) in [("authorization", 400), ("host", 400), ("content-length", 400), ("x-sum", 200)] {
+            raw.send(&headers(stream, &fields("POST", path, &bearer), false)).await;
+            raw.send(&frame(DATA, 0, stream, b"{\"model\":\"m\"}")).await;
+            raw.send(&headers(stream, &[(name, "1")], true)).await;
+            let outcome = raw.outcome(stream).await;
+            assert!(matches!(&outcome, Outcome::Answered(is, _) if *is == status), "{path} {name}: {outcome:?}");
+            stream += 2;
+        }
+    }
+    world.charged(2).await;
+}
+
+#[tokio::test]
 async fn a_refusal_amid_an_upload_is_heard_before_the_stream_ends() {
     let seller = Seller::plain().await;
     let world = world(&seller, |_| {}).await;

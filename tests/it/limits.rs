@@ -351,8 +351,9 @@ async fn failed_authentications_are_limited_and_known_callers_go_on() {
         let forger = crate::harness::signer::Signer { app_key: app_key.to_owned(), secret: "x".repeat(32) };
         forger.sign(Request::get("/api/x"))
     };
-    fail(&world, 2, &unknown).await;
+    fail(&world, 1, &unknown).await;
     fail(&world, 1, &typo).await;
+    fail(&world, 1, &Request::get("/api/x").bearer("%%")).await;
     fail(&world, 1, &forged(&signer.app_key)).await;
     // The same answer whether the AppKey is known or not, the key a typo or not, or not yet looked up.
     let mut texts = Vec::new();

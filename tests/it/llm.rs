@@ -118,6 +118,64 @@ async fn bodies_that_servers_read_differently_are_refused() {
 }
 
 #[tokio::test]
+async fn a_product_that_lists_its_models_takes_no_body_that_it_reads_otherwise_than_the_seller_might() {
+    let seller = Seller::plain().await;
+    let world = two_products(&seller).await;
+    let (buyer, path) = (world.buyer(&["chat-5"]).await, "/v1/infers/chat/v1/x");
+    let other = Request::post(path).bearer(&buyer.key).body(br#"{"model":"secret"}"#);
+    let small = Request::post(path).bearer(&buyer.key).body(br#"{"model":"small"}"#);
+    let kind = |request: &Request, kind: &str| request.clone().field("Content-Type", kind);
+    let (json, text) = ("application/json", "text/plain");
+    for request in [
+        kind(&other, "application/octet-stream"),
+        kind(&other, "multipart/form-data; boundary=x"),
+        kind(&other, "image/png"),
+        kind(&other, text).body(b"\x1f{\"model\":\"secret\"}"),
+        kind(&other, text).body(b"+AHs-\"model\":\"secret\"+AH0-"),
+        kind(&small, "application/json; charset=utf-7"),
+        kind(&small, "text/plain; charset=cp037"),
+        kind(&small, json).field("Content-Encoding", "identity").also("Content-Encoding", "gzip"),
+        kind(&small, json).field("Content-Encoding", "identity, br"),
+    ] {
+        let answer = world.call(&request).await;
+        assert_eq!(answer.status(), 415, "{request:?}: {}", answer.text());
+        check_both_shapes(&answer);
+    }
+    assert_eq!(seller.received_bytes(), 0);
+    for coding in ["", "identity", "IDENTITY", "identity, identity"] {
+        world.call(&kind(&small, json).field("Content-Encoding", coding)).await.expect(200);
+    }
+    world.call(&kind(&small, "application/json; charset=\"UTF-8\"")).await.expect(200);
+    // Where any model may be asked for, forms with files pass as they came.
+    let any = World::start(seller.address).await;
+    let buyer = any.buyer(&["chat-5"]).await;
+    any.call(&kind(&other, "multipart/form-data; boundary=x").bearer(&buyer.key)).await.expect(200);
+    assert_eq!(seller.requests().pop().unwrap().text(), r#"{"model":"secret"}"#);
+}
+
+#[tokio::test]
+async fn a_name_beyond_any_models_length_is_not_repeated() {
+    let seller = Seller::plain().await;
+    let mut world = World::with(seller.address, |config| config["log"]["access"] = json!("stdout")).await;
+    let (buyer, poor) = (world.buyer(&["chat-5"]).await, world.buyer(&[]).await);
+    let body = json!({ "model": "Q".repeat(2 << 20) }).to_string();
+    for key in [&buyer.key, &poor.key] {
+        for path in ["/v1/x", "/v1/infers/chat/v1/x"] {
+            let answer = world.call(&completion(path, key, &body)).await.expect(400);
+            assert!(answer.message().contains("longer than 256 bytes") && answer.body.len() < 1024);
+        }
+    }
+    for path in ["/v1/models/", "/v1/infers/"] {
+        let path = format!("{path}{}", "Q".repeat(8 << 10));
+        let answer = world.call(&Request::get(&path).bearer(&buyer.key)).await.expect(404);
+        assert!(answer.body.len() < 2048, "{}", answer.body.len());
+    }
+    world.stop().await;
+    let said: usize = world.gateway.said().iter().map(String::len).sum();
+    assert!(said < 64 << 10, "{said} bytes were logged");
+}
+
+#[tokio::test]
 async fn an_unknown_model_or_path_is_told_what_would_be_right() {
     let seller = Seller::plain().await;
     let world = two_products(&seller).await;

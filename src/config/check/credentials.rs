@@ -84,7 +84,7 @@ pub(super) fn credentials(raw: RawCredentials) -> Option<Credentials> {
     let named = raw.signature_fallbacks.optional();
     let allow_app_code_without_tls = raw.allow_app_code_without_tls.or(false);
     let signature_fallbacks = match named? {
-        None => SignatureRule::FALLBACKS.to_vec(),
+        None => SignatureRule::FALLBACKS_DEFAULT.to_vec(),
         Some(At { value, .. }) => {
             let named = value.into_iter().map(|given| given.optional().flatten().map(|at| rule(at.value)));
             named.collect::<Option<_>>()?

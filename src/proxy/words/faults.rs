@@ -164,6 +164,10 @@ static FAULTS: &[Text] = &[
         "the body is not a JSON object; send one with the field `model`",
         "请求体不是 JSON 对象，请发送包含字段 `model` 的 JSON 对象",
     ),
+    text(
+        "the field `model` is longer than 256 bytes; send the model's name",
+        "字段 `model` 超过 256 字节，请发送模型名称",
+    ),
     text("the field `model` is not a string; send the model's name", "字段 `model` 不是字符串，请发送模型名称"),
     text("the field `stream` is not a boolean; send true or false", "字段 `stream` 不是布尔值，请发送 true 或 false"),
     // Credentials.

@@ -128,6 +128,7 @@ texts! {
     MODEL_NOT_SOLD: "the model {model} is not sold here; sold are {known}; {paths}", "模型 {model} 未在此销售，在售模型：{known}，{paths}";
     NO_MODEL_NAMED: "the request names no model, so the product cannot be told; {paths}", "请求未指定模型，无法确定产品，{paths}";
     PRODUCT_WITHOUT_MODEL: "{product} has no model {model}; it has {known}", "产品 {product} 没有模型 {model}，可用模型：{known}";
+    PRODUCT_MODEL_UNREAD: "{product} sells {known} only, and which one this body asks for cannot be read; send one JSON object in UTF-8 as application/json", "产品 {product} 仅提供以下模型：{known}，无法从请求体中读取模型，请以 application/json 发送一个 UTF-8 编码的 JSON 对象";
     NO_MODEL_FOR_KEY: "there is no model {model} for this key; there are {known}", "当前凭证没有模型 {model}，可用模型：{known}";
     NO_PRODUCT: "there is no product {deployment}; {paths}", "产品 {deployment} 不存在，{paths}";
     PUBLISHED_AT: "products are published at {paths}", "已发布的产品路径：{paths}";
@@ -143,6 +144,7 @@ texts! {
     BODY_STOPPED: "the body stopped arriving, or came too slowly; send it without pauses", "请求体传输中断或过慢，请连续发送请求体";
     BODY_BROKEN: "the body is cut short or malformed", "请求体不完整或格式错误";
     BODY_COMPRESSED: "the body is compressed, so its model cannot be read; send it uncompressed", "请求体已压缩，无法读取模型，请发送未压缩的请求体";
+    BODY_OTHER_CHARSET: "the content type names a charset that is not UTF-8, so the model cannot be read; send JSON in UTF-8", "Content-Type 指定的字符集不是 UTF-8，无法读取模型，请使用 UTF-8 编码发送 JSON";
     NOT_JSON: "the body is not valid JSON at line {line}, column {column}; send one JSON object", "请求体不是有效的 JSON（第 {line} 行，第 {column} 列），请发送一个 JSON 对象";
     NOT_UTF8: "the body is not plain UTF-8 at byte {offset}; send JSON in UTF-8 without a byte order mark", "请求体在第 {offset} 字节处不是有效的 UTF-8，请使用不带 BOM 的 UTF-8 编码发送 JSON";
     FIELD_AMBIGUOUS: "the field `{field}` is repeated or written in another case; send it once, in lower case", "字段 `{field}` 重复或大小写不正确，请仅以小写形式发送一次";

@@ -39,7 +39,8 @@ pub(super) struct Owned {
 /// A gateway that sells `api` and `maps` for every scheme, AppCodes in the query of `api` too, and `chat` for keys.
 async fn world(seller: &Seller) -> World {
     World::with(seller.address, |config| {
-        config["credentials"] = json!({ "allow_app_code_without_tls": true });
+        let fallbacks = ["empty_hash", "raw_path", "encoded_sort", "literal_plus"];
+        config["credentials"] = json!({ "allow_app_code_without_tls": true, "signature_fallbacks": fallbacks });
         let api = product(config, "api");
         api["accept"] = json!(["signature", "app_code", "api_key"]);
         let mut maps = api.clone();

@@ -92,7 +92,8 @@ impl Known {
         for other in shown.iter().filter(|other| *other != strongest) {
             let same = match (holder, self.holder(other)) {
                 (Some(one), Some(two)) => {
-                    let alike = strongest.strength() != other.strength() || one.name == two.name;
+                    // A key and an app may go together; two keys must be one, and two of apps one app's.
+                    let alike = (strongest.strength() == 0) != (other.strength() == 0) || one.name == two.name;
                     one.account == two.account && alike && one.usable && two.usable
                 }
                 (_, _) => false,
@@ -139,6 +140,7 @@ fn shown(request: &Wired, product: &str) -> Result<Vec<Shown>, Verdict> {
     let anthropic = path.contains("/v1/messages") || !request.lines("anthropic-version").is_empty();
     let places = ["authorization", "x-apig-appcode", "x-api-key"].map(|name| request.lines(name));
     let [authorization, code, key] = places;
+    let repeated = authorization.len() > 1 || code.len() > 1 || key.len() > 1; // looked at or not
     let key = if product == "chat" && anthropic { key } else { Vec::new() };
     let query = request.target.split_once('?').map_or("", |(_, query)| query);
     let named = |pair: &&str| decode(pair.split('=').next().unwrap().as_bytes()) == b"AppCode";
@@ -150,7 +152,7 @@ fn shown(request: &Wired, product: &str) -> Result<Vec<Shown>, Verdict> {
             .collect(),
         _ => Vec::new(),
     };
-    if authorization.len() > 1 || code.len() > 1 || key.len() > 1 || in_query.len() > 1 {
+    if repeated || in_query.len() > 1 {
         return Err(Verdict::Ambiguous);
     }
     let mut shown = Vec::new();
