@@ -182,6 +182,7 @@ pub(crate) fn package(id: &str) -> Package {
         valid_from: now,
         valid_until: now.checked_add(SignedDuration::from_hours(90 * 24)).unwrap(),
         billable: BillableStatuses::default(),
+        price: None,
         project: ProjectId::default(),
         tags: Tags::default(),
     }

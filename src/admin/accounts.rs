@@ -100,5 +100,6 @@ pub(super) async fn show(
         name: head.name,
         created_at: head.created_at,
         limits: head.limits,
+        currency: head.currency,
     }))
 }

@@ -86,5 +86,6 @@ fn offer_view(offer: &Offer) -> OfferView {
         validity: offer.validity,
         zone: offer.zone.iana_name().map_or_else(|| format!("{:?}", offer.zone), str::to_owned),
         billable: offer.billable.clone(),
+        price: offer.price,
     }
 }

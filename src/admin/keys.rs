@@ -26,7 +26,7 @@ const OVERLAP_SECONDS_MAX: u32 = 30 * 24 * 3600;
     responses(Guarded, InAccount, Bodied, Repeatable,
     (status = 200, description = "Added before by the same Idempotency-Key; without the key itself", body = AddedKey),
     (status = 201, description = "Added; holds the key itself", body = AddedKey),
-    (status = 409, description = "It has 20 keys, or the Idempotency-Key did something else", body = ErrorBody),
+    (status = 409, description = "It has 20 keys, its money is in another currency, or the Idempotency-Key did something else", body = ErrorBody),
 ))]
 pub(super) async fn add(
     State(admin): State<Shared>,

@@ -25,7 +25,7 @@ use crate::service::accounts::{NewPackage, Resolution, Shown};
     responses(Guarded, InAccount, Bodied, Repeatable,
     (status = 200, description = "Added before by the same Idempotency-Key", body = PackageView),
     (status = 201, description = "Added", body = PackageView),
-    (status = 409, description = "The Idempotency-Key did something else, or the document is full", body = ErrorBody),
+    (status = 409, description = "The Idempotency-Key did something else, the account's money is in another currency, or the document is full", body = ErrorBody),
     (status = 422, description = "A field is unknown or not accepted, or no such offer", body = ErrorBody),
 ))]
 pub(super) async fn add(

@@ -128,6 +128,7 @@ fn of_command(refusal: &CommandRefusal) -> (StatusCode, &'static str) {
         CommandRefusal::TooManyKeys { .. } => (StatusCode::CONFLICT, "too_many_keys"),
         CommandRefusal::UnknownKey(_) => (StatusCode::NOT_FOUND, "unknown_key"),
         CommandRefusal::UnknownPackage(_) => (StatusCode::NOT_FOUND, "unknown_package"),
+        CommandRefusal::OtherCurrency { .. } => (StatusCode::CONFLICT, "other_currency"),
         CommandRefusal::OutsideCalendar => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_value"),
         CommandRefusal::TooManyApps { .. } => (StatusCode::CONFLICT, "too_many_apps"),
         CommandRefusal::UnknownApp(_) => (StatusCode::NOT_FOUND, "unknown_app"),

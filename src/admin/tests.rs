@@ -157,6 +157,7 @@ fn catalog() -> Catalog {
         validity: Validity::Years(1),
         zone: TimeZone::UTC,
         billable: BillableStatuses::default(),
+        price: None,
         for_apps: false,
     };
     Catalog {

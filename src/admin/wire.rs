@@ -16,6 +16,7 @@ use crate::domain::budget::Budget;
 use crate::domain::id::{AccountId, CommandId, KeyId, OfferId, PackageId, ProductId, ProjectId};
 use crate::domain::key::{ApiKey, KeyState};
 use crate::domain::limit::Limits;
+use crate::domain::money::{Currency, Price};
 use crate::domain::network::Network;
 use crate::domain::offer::Validity;
 use crate::domain::package::Package;
@@ -99,6 +100,10 @@ pub struct AccountView {
     #[serde(default, skip_serializing_if = "Limits::is_none")]
     #[schema(value_type = Option<limits::CallLimits>)]
     pub limits: Limits,
+    /// Of its money; missing: it has none yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "CNY")]
+    pub currency: Option<Currency>,
     /// Its API keys.
     pub keys: Vec<KeyView>,
     /// Its apps.
@@ -157,7 +162,7 @@ pub struct AddKey {
     #[serde(default, skip_serializing_if = "Limits::is_none")]
     #[schema(value_type = Option<limits::CallLimits>)]
     pub limits: Limits,
-    /// How many units its calls may use, over all products; left out: no limit.
+    /// How many units its calls may use, or what they may be worth, over all products; left out: no limit.
     #[serde(default, skip_serializing_if = "Budget::is_none")]
     #[schema(value_type = Option<limits::KeyBudget>)]
     pub budget: Budget,
@@ -220,7 +225,7 @@ pub struct KeyView {
     #[serde(default, skip_serializing_if = "Limits::is_none")]
     #[schema(value_type = Option<limits::CallLimits>)]
     pub limits: Limits,
-    /// How many units its calls may use, over all products.
+    /// How many units its calls may use, or what they may be worth, over all products.
     #[serde(default, skip_serializing_if = "Budget::is_none")]
     #[schema(value_type = Option<limits::KeyBudget>)]
     pub budget: Budget,
@@ -398,6 +403,10 @@ pub struct PackageView {
     pub valid_from: Timestamp,
     /// Last second of use.
     pub valid_until: Timestamp,
+    /// What it cost; missing: its offer had no price.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<limits::PriceView>)]
+    pub price: Option<Price>,
     /// To what it is allotted.
     #[serde(default)]
     #[schema(value_type = String)]
@@ -427,6 +436,7 @@ impl PackageView {
             bought_at: package.bought_at,
             valid_from: package.valid_from,
             valid_until: package.valid_until,
+            price: package.price,
             project: package.project,
             tags: package.tags,
         }
@@ -517,6 +527,10 @@ pub struct OfferView {
     /// Which answers count, and from when.
     #[schema(value_type = Vec<Object>)]
     pub billable: BillableStatuses,
+    /// What a package of it costs; missing: it has no price.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<limits::PriceView>)]
+    pub price: Option<Price>,
 }
 
 /// Whether calls are served.

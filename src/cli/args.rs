@@ -401,7 +401,7 @@ pub enum KeysCommand {
     Change(KeyChange),
     /// Set how many calls a key may make, over all products, in place of all limits that it has
     Limit(limits::KeyLimit),
-    /// Set how many units a key's calls may use, over all products, in place of the whole budget that it has
+    /// Set how many units a key's calls may use, or what they may be worth, in place of the whole budget that it has
     Budget(limits::KeyBudget),
     /// Put a new key in the place of the present one, under the same id, and print it, this once
     Rotate {

@@ -9,6 +9,7 @@ use super::client::{Ask, Client, ClientError};
 use super::{EXIT_BUG, EXIT_CONFIG, EXIT_OK, EXIT_UNAVAILABLE, EXIT_USAGE};
 use crate::admin::wire::{AccountEntry, AccountList};
 use crate::domain::allocation::TagsFault;
+use crate::domain::budget::BudgetFault;
 use crate::domain::id::AccountId;
 use crate::domain::limit::{Kind, Limits};
 use crate::domain::network::Network;
@@ -22,6 +23,8 @@ pub(super) enum Failure {
     Output(#[from] io::Error),
     #[error(transparent)]
     Tags(#[from] TagsFault),
+    #[error(transparent)]
+    Budget(#[from] BudgetFault),
     #[error("the gateway does not serve calls: {0}")]
     NotReady(String),
     #[error("{0} apps have a secret that cannot be read; name the key that sealed it under secrets.former_seal_keys")]
@@ -36,7 +39,7 @@ impl Failure {
             // Whoever closed the pipe has seen enough.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => EXIT_OK,
             Self::Output(_) => EXIT_BUG,
-            Self::Tags(_) => EXIT_USAGE,
+            Self::Tags(_) | Self::Budget(_) => EXIT_USAGE,
             Self::NotReady(_) => EXIT_UNAVAILABLE,
             Self::Sealed(_) => EXIT_CONFIG,
         }

@@ -7,7 +7,7 @@ use http::{Method, StatusCode};
 
 use super::apps::{apps, apps_text};
 use super::args::apps::AppsArgs;
-use super::args::limits::{AccountLimit, KeyBudget, KeyLimit};
+use super::args::limits::{AccountLimit, KeyLimit};
 use super::args::{
     AccountsArgs, AccountsCommand, KeyAdd, KeyChange, KeysArgs, KeysCommand, PackagesArgs, PackagesCommand,
     RemoteCommand, ResolveArgs,
@@ -21,7 +21,7 @@ use crate::admin::wire::{
     PackageList, PackageView, ReadyView, ResolveSuspense, RotateKey,
 };
 use crate::domain::allocation::Tags;
-use crate::domain::budget::Budget;
+use crate::domain::budget::{Budget, MoneyBudget};
 use crate::domain::limit::Limits;
 
 /// Carries out a command: answers go to `out`, notes and errors to `notes`.
@@ -140,9 +140,10 @@ async fn keys(client: &Client, command: KeysCommand, mut output: Output<'_>) -> 
             let changed: KeyView = client.ask(Ask::send(Method::PATCH, &path, None, &body)?).await?;
             output.print(&changed, || keys_text(std::slice::from_ref(&changed)))?;
         }
-        KeysCommand::Budget(KeyBudget { account, key, per_day, per_month, total, none: _ }) => {
-            let path = path_of(&account, &format!("/keys/{key}"));
-            let body = ChangeKey { budget: Some(Budget { per_day, per_month, total }), ..ChangeKey::default() };
+        KeysCommand::Budget(wanted) => {
+            let path = path_of(&wanted.account, &format!("/keys/{}", wanted.key));
+            let budget = Budget::try_from(wanted)?;
+            let body = ChangeKey { budget: Some(budget), ..ChangeKey::default() };
             let changed: KeyView = client.ask(Ask::send(Method::PATCH, &path, None, &body)?).await?;
             output.print(&changed, || keys_text(std::slice::from_ref(&changed)))?;
         }
@@ -230,12 +231,18 @@ async fn packages(client: &Client, command: PackagesCommand, mut output: Output<
     Ok(())
 }
 
-/// A budget in a table: `7/day, 100 in all`.
+/// A budget in a table: `7/day, 100 in all, 9.5 CNY/month`.
 fn budget_text(budget: &Budget) -> String {
     let day = budget.per_day.map(|units| format!("{units}/day"));
     let month = budget.per_month.map(|units| format!("{units}/month"));
     let total = budget.total.map(|units| format!("{units} in all"));
-    let text: Vec<String> = [day, month, total].into_iter().flatten().collect();
+    let mut text: Vec<String> = [day, month, total].into_iter().flatten().collect();
+    if let Some(MoneyBudget { currency, per_day, per_month, total }) = budget.money {
+        let day = per_day.map(|amount| format!("{amount} {currency}/day"));
+        let month = per_month.map(|amount| format!("{amount} {currency}/month"));
+        let total = total.map(|amount| format!("{amount} {currency} in all"));
+        text.extend([day, month, total].into_iter().flatten());
+    }
     if text.is_empty() { "none".to_owned() } else { text.join(", ") }
 }
 

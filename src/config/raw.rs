@@ -13,7 +13,7 @@ pub(super) use self::limits::{RawCallLimits, RawProductLimits};
 pub(super) use self::listeners::{RawCertificate, RawListeners};
 
 use super::read::Given;
-use super::scalar::{Count, Moment, Period, Secret, Size, ValidityText, Zone};
+use super::scalar::{Count, Moment, Period, PriceText, Secret, Size, ValidityText, Zone};
 use crate::domain::billable::StatusRule;
 
 /// What an absent key means, each in the unit of its key.
@@ -542,6 +542,9 @@ pub(super) struct RawOffer {
     pub(super) calls: Given<Count>,
     /// How long they can be used, in calendar days, months or years: `30d`, `1mo`, `2y`.
     pub(super) validity: Given<ValidityText>,
+    /// What a package of it costs, as in `49.90 CNY`: at most 9 places, and a currency of ISO 4217. Keys' budgets in money
+    /// count by it. Default: no price.
+    pub(super) price: Given<PriceText>,
     /// Whose midnight ends the validity.
     #[schemars(extend("default" = "UTC"))]
     pub(super) time_zone: Given<Zone>,

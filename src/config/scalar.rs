@@ -14,6 +14,7 @@ use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::suggest::hint;
+use crate::domain::money::{Currency, Money, Price};
 use crate::domain::offer::Validity;
 
 /// The longest duration, in days.
@@ -36,6 +37,11 @@ pub(super) struct Count(pub(super) u64);
 /// How long a package is valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ValidityText(pub(super) Validity);
+
+/// An amount of money and its currency.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct PriceText(pub(super) Price);
 
 /// A zone of the time-zone database.
 #[derive(Debug, Clone, PartialEq)]
@@ -170,6 +176,19 @@ impl TryFrom<String> for ValidityText {
     }
 }
 
+impl TryFrom<String> for PriceText {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let (amount, currency) = text.split_once(' ').ok_or_else(|| {
+            format!("`{text}` is not a price; write an amount, a space and the currency, as in `49.90 CNY`")
+        })?;
+        let amount = Money::written(amount).map_err(|fault| fault.to_string())?;
+        let currency = Currency::new(currency).map_err(|fault| fault.to_string())?;
+        Ok(Self(Price { amount, currency }))
+    }
+}
+
 impl TryFrom<String> for Zone {
     type Error = String;
 
@@ -240,6 +259,7 @@ described!(Size: { "oneOf": [
 ] });
 described!(Count: { "type": "integer", "minimum": 1 });
 described!(ValidityText: { "type": "string", "pattern": "^[0-9]+ ?(d|days?|mo|months?|y|years?)$" });
+described!(PriceText: { "type": "string", "pattern": "^[0-9]{1,12}([.][0-9]{1,9})? [A-Z]{3}$" });
 described!(Zone: { "type": "string", "pattern": "^[A-Za-z]" });
 described!(Moment: { "type": "string", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}T.+" });
 described!(Listen: { "type": "string", "pattern": "^.+:[0-9]+$" });
@@ -337,6 +357,21 @@ mod tests {
         refused::<ValidityText>("1201mo", "not between");
         refused::<ValidityText>("101y", "not between");
         refused::<ValidityText>("65537d", "not between");
+    }
+
+    #[test]
+    fn prices() {
+        for (text, shown) in [("49.90 CNY", "49.9 CNY"), ("0 EUR", "0 EUR"), ("0.000000001 USD", "0.000000001 USD")] {
+            assert_eq!(read::<PriceText>(text).map(|price| price.0.to_string()), Ok(shown.to_owned()), "{text}");
+        }
+        refused::<PriceText>("", "not a price");
+        refused::<PriceText>("49.90", "not a price");
+        refused::<PriceText>("49.90CNY", "not a price");
+        refused::<PriceText>("49,90 CNY", "not an amount of money");
+        refused::<PriceText>("-1 CNY", "not an amount of money");
+        refused::<PriceText>("0.0000000001 CNY", "at most 9 places");
+        refused::<PriceText>("49.90  CNY", "not a currency");
+        refused::<PriceText>("49.90 cny", "three capital letters");
     }
 
     #[test]

@@ -96,6 +96,7 @@ offers:
     kind: per_call
     calls: 100
     validity: 30 days
+    price: 49.90 CNY
     time_zone: Asia/Shanghai
     billable:
       - statuses: any

@@ -15,6 +15,7 @@ use super::id::{AccountId, CommandId, Incarnation, KeyId, PackageId, ProductId, 
 use super::key::{ApiKey, KEYS_PER_ACCOUNT_MAX, KeyHash};
 use super::lease::{Lease, Want};
 use super::limit::Limits;
+use super::money::Currency;
 use super::offer::Offer;
 use super::package::Package;
 use super::pool::Pool;
@@ -45,6 +46,9 @@ pub struct Account {
     /// How many calls it may make with all its keys and apps, over all products.
     #[serde(default, skip_serializing_if = "Limits::is_none")]
     pub limits: Limits,
+    /// Of its money: that of its first package with a price, or of its first budget in money.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub currency: Option<Currency>,
     /// Commands of the last 30 days, by id, with the time of each.
     pub commands: BTreeMap<CommandId, Timestamp>,
     /// The highest time seen.
@@ -54,8 +58,18 @@ pub struct Account {
 impl Account {
     /// A new account with nothing in it.
     pub fn open(id: AccountId, name: String, now: Timestamp) -> Self {
-        let (keys, apps, commands, limits) = (Vec::new(), Vec::new(), BTreeMap::new(), Limits::NONE);
-        Self { version: ACCOUNT_VERSION, id, name, created_at: now, keys, apps, limits, commands, time_high: now }
+        Self {
+            version: ACCOUNT_VERSION,
+            id,
+            name,
+            created_at: now,
+            keys: Vec::new(),
+            apps: Vec::new(),
+            limits: Limits::NONE,
+            currency: None,
+            commands: BTreeMap::new(),
+            time_high: now,
+        }
     }
 
     /// The hashes under which the account's credentials are found: of its API keys, AppKeys and AppCodes. No two
@@ -64,6 +78,17 @@ impl Account {
         let of_apps =
             self.apps.iter().flat_map(|app| std::iter::once(app.hash).chain(app.codes.iter().map(|code| code.hash)));
         self.keys.iter().flat_map(ApiKey::hashes).chain(of_apps)
+    }
+
+    /// Settles the account's currency, or refuses another one.
+    fn settle_currency(&mut self, asked: Option<Currency>) -> Result<(), Refusal> {
+        match (self.currency, asked) {
+            (Some(has), Some(asked)) if has != asked => Err(Refusal::OtherCurrency { has, asked }),
+            (has, asked) => {
+                self.currency = has.or(asked);
+                Ok(())
+            }
+        }
     }
 
     fn key_mut(&mut self, id: &KeyId) -> Result<&mut ApiKey, Refusal> {
@@ -105,8 +130,14 @@ pub fn apply(books: &Books, command: &Command, now: Timestamp) -> Result<Change,
     head.commands.insert(command.id.clone(), now);
     let mut change = Change::default();
     match &command.action {
-        Action::AddKey(key) => add_key(&mut head, key)?,
-        Action::ChangeKey(id, wanted) => change_key(head.key_mut(id)?, wanted),
+        Action::AddKey(key) => {
+            add_key(&mut head, key)?;
+            head.settle_currency(key.budget.currency())?;
+        }
+        Action::ChangeKey(id, wanted) => {
+            change_key(head.key_mut(id)?, wanted);
+            head.settle_currency(wanted.budget.and_then(|budget| budget.currency()))?;
+        }
         Action::RotateKey(id, new) => head.key_mut(id)?.rotate(new, now),
         Action::RevokeKey(id) => {
             head.key_mut(id)?;
@@ -116,6 +147,7 @@ pub fn apply(books: &Books, command: &Command, now: Timestamp) -> Result<Change,
         Action::AddApp(app) => app::add(&mut head, app)?,
         Action::ChangeApp(id, wanted) => app::change(&mut head, id, wanted, now)?,
         Action::AddPackage { package, offer, valid_from, project, tags, spare_app } => {
+            head.settle_currency(offer.price.map(|price| price.currency))?;
             let from = valid_from.unwrap_or(now);
             let package = bought(package, offer, &command.id, (now, from))?;
             let package = Package { project: project.clone(), tags: tags.clone(), ..package };
@@ -176,6 +208,7 @@ fn bought(
         valid_from: from,
         valid_until,
         billable: offer.billable.clone(),
+        price: offer.price,
         project: ProjectId::default(),
         tags: Tags::default(),
     })
@@ -297,6 +330,7 @@ mod tests {
             validity: Validity::Days(1),
             zone: TimeZone::UTC,
             billable: BillableStatuses::default(),
+            price: None,
             for_apps: false,
         };
         let (project, tags) = (ProjectId::default(), Tags::default());

@@ -289,6 +289,7 @@ mod tests {
                 validity: Validity::Days(1),
                 zone: jiff::tz::TimeZone::UTC,
                 billable: BillableStatuses::default(),
+                price: None,
                 for_apps: spare.is_some(),
             };
             let package = PackageId::new(&format!("p-{}", self.commands)).unwrap();

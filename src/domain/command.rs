@@ -10,6 +10,7 @@ use super::budget::Budget;
 use super::id::{AppCodeId, AppId, CommandId, KeyId, PackageId, ProductId, ProjectId};
 use super::key::{ApiKey, NewText};
 use super::limit::Limits;
+use super::money::Currency;
 use super::network::Network;
 use super::offer::Offer;
 
@@ -153,6 +154,16 @@ pub enum Refusal {
     /// There is no such package in the pool's document.
     #[error("the pool has no package {0} with units in suspense")]
     UnknownPackage(PackageId),
+    /// An account's money is in one currency.
+    #[error(
+        "the account's money is in {has}, and this is in {asked}; use an offer or a budget in {has}, or another account"
+    )]
+    OtherCurrency {
+        /// The account's.
+        has: Currency,
+        /// That of the offer or the budget.
+        asked: Currency,
+    },
     /// The offer's validity leads outside the calendar.
     #[error("the package would end outside the calendar")]
     OutsideCalendar,

@@ -9,7 +9,9 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::amount::Units;
+use super::budget::Used;
 use super::id::{KeyId, PackageId};
+use super::money::Money;
 
 /// The longest time for which a gateway may admit calls on one lease.
 pub const LEASE_DURATION_MAX: SignedDuration = SignedDuration::from_secs(30);
@@ -71,12 +73,30 @@ pub struct Lease {
     /// What calls of keys with a budget have used of it; only grows.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub spent: BTreeMap<KeyId, Units>,
+    /// What that is worth, as far as it is worth anything; only grows, too.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub worth: BTreeMap<KeyId, Money>,
 }
 
 impl Lease {
     /// A lease that was just granted.
     pub fn new(parts: Vec<LeasePart>, deadline: Timestamp) -> Self {
-        Self { parts, deadline, closed: false, suspended: false, missing: BTreeMap::new(), spent: BTreeMap::new() }
+        let (missing, spent, worth) = Default::default();
+        Self { parts, deadline, closed: false, suspended: false, missing, spent, worth }
+    }
+
+    /// What a key's calls have used of it.
+    pub fn used_by(&self, key: &KeyId) -> Used {
+        let units = self.spent.get(key).copied().unwrap_or_default();
+        Used { units, worth: self.worth.get(key).copied().unwrap_or_default() }
+    }
+
+    /// Notes what they have used by now.
+    pub fn note_used_by(&mut self, key: &KeyId, used: Used) {
+        self.spent.insert(key.clone(), used.units);
+        if !used.worth.is_zero() {
+            self.worth.insert(key.clone(), used.worth);
+        }
     }
 
     /// Whether its units are in the hands of a gateway that is heard of.

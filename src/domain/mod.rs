@@ -17,6 +17,7 @@ pub mod key;
 pub mod lease;
 pub mod limit;
 pub mod moment;
+pub mod money;
 pub mod network;
 pub mod offer;
 pub mod package;

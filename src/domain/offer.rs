@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::amount::Units;
 use super::billable::BillableStatuses;
 use super::id::{OfferId, ProductId};
+use super::money::Price;
 
 /// How long a bought package is valid, in calendar units of the offer's time zone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,6 +58,9 @@ pub struct Offer {
     pub zone: TimeZone,
     /// Which answers count.
     pub billable: BillableStatuses,
+    /// What a package of it costs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub price: Option<Price>,
     /// Whether its product is called by apps: buying it binds the product to the account's MARKETPLACE_APP.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub for_apps: bool,

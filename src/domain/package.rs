@@ -1,6 +1,8 @@
 //! A bought quantity with a validity window. Every unit of it stands in exactly one place:
 //! `total = free + leased + settled + suspense + forfeited`.
 
+use std::num::NonZeroU64;
+
 use jiff::{Timestamp, ToSpan};
 use serde::{Deserialize, Serialize};
 
@@ -8,6 +10,7 @@ use super::allocation::Tags;
 use super::amount::Units;
 use super::billable::BillableStatuses;
 use super::id::{CommandId, OfferId, PackageId, ProjectId};
+use super::money::{Money, Price};
 
 /// A package as the pool's document keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +44,9 @@ pub struct Package {
     pub valid_until: Timestamp,
     /// Which answers count: the offer's rules at the time of purchase.
     pub billable: BillableStatuses,
+    /// What it cost: the offer's price at the time of purchase.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub price: Option<Price>,
     /// To what its owner allots it.
     #[serde(default, skip_serializing_if = "ProjectId::is_default")]
     pub project: ProjectId,
@@ -75,6 +81,13 @@ impl Package {
     pub fn ended_at(&self, now: Timestamp) -> bool {
         let quiet = self.leased.is_zero() && self.suspense.is_zero();
         quiet && self.free.is_zero() && (self.expired_at(now) || self.settled >= self.total)
+    }
+
+    /// What one unit is worth: its share of the price, rounded down, so that all units together are worth no more than was
+    /// paid; nothing without a price.
+    pub fn unit_worth(&self) -> Money {
+        let quantity = NonZeroU64::new(self.total.get());
+        self.price.zip(quantity).map_or(Money::ZERO, |(price, quantity)| price.amount.share(quantity))
     }
 
     /// Takes back units that were not used. They cover what was used beyond the total first; only the rest is for sale.

@@ -324,6 +324,7 @@ mod tests {
             valid_from: at("2026-03-01T00:00:00Z"),
             valid_until: at(valid_until),
             billable: BillableStatuses::default(),
+            price: None,
             project: ProjectId::default(),
             tags: Tags::default(),
         }

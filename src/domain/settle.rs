@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 
 use super::amount::Units;
-use super::budget::Spent;
+use super::budget::{Spent, Used};
 use super::event::Event;
 use super::id::{Incarnation, KeyId, PackageId, ProductId};
 use super::lease::{HeldLeases, Lease, LeasePart};
@@ -34,7 +34,7 @@ pub struct LeaseReport {
     /// Until when it admits calls.
     pub deadline: Timestamp,
     /// What calls of keys with a budget have used of it so far.
-    pub spent: BTreeMap<KeyId, Units>,
+    pub spent: BTreeMap<KeyId, Used>,
     /// The journal may have lost records of it: what is neither used nor given back goes into suspense.
     pub lost: bool,
 }
@@ -78,7 +78,7 @@ impl Pool {
         if std::mem::take(&mut lease.suspended) {
             lease.parts.iter_mut().for_each(|part| heard_again(&mut self.packages, part));
         }
-        book_spent(&mut self.spent, &mut lease.spent, &report.spent, now);
+        book_spent(&mut self.spent, lease, &report.spent, now);
         for reported in &report.parts {
             let known = lease.parts.iter_mut().find(|part| part.package == reported.package);
             let package = self.packages.iter_mut().find(|package| package.id == reported.package);
@@ -174,8 +174,8 @@ impl Pool {
         let report = |(number, lease): (&u64, &Lease)| match end {
             RunEnd::Whole => LeaseReport::unused(*number, now),
             RunEnd::Lost => {
-                let (parts, spent) = (lease.parts.clone(), lease.spent.clone());
-                LeaseReport { number: *number, parts, deadline: lease.deadline, spent, lost: true }
+                let spent = lease.spent.keys().map(|key| (key.clone(), lease.used_by(key))).collect();
+                LeaseReport { number: *number, parts: lease.parts.clone(), deadline: lease.deadline, spent, lost: true }
             }
         };
         let reports: Vec<LeaseReport> = unknown.map(report).collect();
@@ -196,17 +196,13 @@ impl Pool {
 
 /// Books the difference between what keys are reported to have used of a lease and what is known. It counts on the day
 /// on which it is booked.
-fn book_spent(
-    spent: &mut BTreeMap<KeyId, Spent>,
-    known: &mut BTreeMap<KeyId, Units>,
-    reported: &BTreeMap<KeyId, Units>,
-    now: Timestamp,
-) {
+fn book_spent(spent: &mut BTreeMap<KeyId, Spent>, lease: &mut Lease, reported: &BTreeMap<KeyId, Used>, now: Timestamp) {
     for (key, used) in reported {
-        let before = known.entry(key.clone()).or_insert(Units::ZERO);
-        let more = used.saturating_sub(*before);
-        if !more.is_zero() {
-            *before = *used;
+        let mut known = lease.used_by(key);
+        let more = used.beyond(known);
+        if !more.is_none() {
+            known.put(more);
+            lease.note_used_by(key, known);
             spent.entry(key.clone()).or_insert_with(|| Spent::none(now)).add(more, now);
         }
     }

@@ -10,6 +10,7 @@ use super::allocation::{Allocation, Tags};
 use super::amount::Units;
 use super::billable::{BillableStatuses, DatedRule};
 use super::id::{AccountId, AppId, Incarnation, KeyId, OfferId, PackageId, ProductId, ProjectId};
+use super::money::Money;
 use super::package::Package;
 
 /// The longest name of a model in a record, in bytes; a longer one is cut.
@@ -171,6 +172,8 @@ pub struct PackageTerms {
     pub billable: BillableStatuses,
     /// To what its owner allots it.
     pub allocation: Allocation,
+    /// What one unit is worth; an earlier version of this program did not write it, and knew no prices.
+    pub unit_worth: Money,
 }
 
 impl PackageTerms {
@@ -182,6 +185,7 @@ impl PackageTerms {
             offer: package.offer.clone(),
             billable: package.billable.clone(),
             allocation: Allocation { project, tags },
+            unit_worth: package.unit_worth(),
         }
     }
 }

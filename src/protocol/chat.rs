@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 
+use bytes::Bytes;
 use serde::Serialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -111,12 +112,12 @@ pub fn begins_like_an_object(body: &[u8]) -> bool {
     body.iter().find(|byte| !passed_over(byte)) == Some(&b'{')
 }
 
-/// Returns the body with the model's name replaced: only the value's own bytes change.
+/// Returns the body with the model's name replaced, as what is before, the name, and what is after: only the value's own bytes change.
 /// `field` is what [`read_request`] found in this very body.
-pub fn replace_model(body: &[u8], field: &ModelField<'_>, name: &str) -> Vec<u8> {
+pub fn replace_model(body: &Bytes, field: &ModelField<'_>, name: &str) -> [Bytes; 3] {
     let before = body.get(..field.span.start).unwrap_or_default();
     let after = body.get(field.span.end..).unwrap_or_default();
-    [before, &json_text(name), after].concat()
+    [body.slice_ref(before), json_text(name).into(), body.slice_ref(after)]
 }
 
 fn model_field<'a>(text: &'a str, value: &'a RawValue) -> Result<ModelField<'a>, BodyFault> {
@@ -516,7 +517,7 @@ mod tests {
             (r#"{"é":"é","model":"é"}"#, "通", r#"{"é":"é","model":"通"}"#),
         ] {
             let field = read_request(body.as_bytes()).unwrap().model.unwrap();
-            let replaced = replace_model(body.as_bytes(), &field, name);
+            let replaced = replace_model(&Bytes::from_static(body.as_bytes()), &field, name).concat();
             assert_eq!(String::from_utf8(replaced).unwrap(), expected);
         }
     }
@@ -551,16 +552,17 @@ mod tests {
     proptest! {
         #[test]
         fn a_replaced_model_reads_back_and_nothing_else_changes(old in "\\PC*", new in "\\PC*", tail in "\\PC*") {
-            let body = format!(
+            let body = Bytes::from(format!(
                 "{{\"a\":{}, \"model\": {} ,\"b\":[{}]}}",
                 serde_json::json!(tail), serde_json::json!(old), serde_json::json!(tail)
-            );
-            let field = read_request(body.as_bytes()).unwrap().model.unwrap();
+            ));
+            let field = read_request(&body).unwrap().model.unwrap();
             prop_assert_eq!(field.name.as_ref(), old.as_str());
-            let replaced = replace_model(body.as_bytes(), &field, &new);
+            let replaced = Bytes::from(replace_model(&body, &field, &new).concat());
             let again = read_request(&replaced).unwrap().model.unwrap();
             prop_assert_eq!(again.name.as_ref(), new.as_str());
-            prop_assert_eq!(replace_model(&replaced, &again, &old), replace_model(body.as_bytes(), &field, &old));
+            let back = replace_model(&replaced, &again, &old).concat();
+            prop_assert_eq!(back, replace_model(&body, &field, &old).concat());
         }
 
         #[test]

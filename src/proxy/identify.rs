@@ -17,7 +17,7 @@ use super::words::{Said, texts};
 use crate::config::Access;
 use crate::domain::credential::Scheme;
 use crate::protocol::credential::{Credential, CredentialFault, Places, find_credentials};
-use crate::protocol::signature::{Claim, Payload, Policy, SeenBody, SignedRequest};
+use crate::protocol::signature::{Claim, Payload, Policy, SeenBody, SignatureFault, SignedRequest};
 use crate::service::authenticate::{AuthError, Caller, Found, Presented};
 use crate::service::replay::Signed;
 
@@ -190,6 +190,16 @@ async fn check_same(
 pub fn needs_body(pending: Option<&Pending<'_>>, sold: Option<&Sold>) -> bool {
     let may_be_unsigned = sold.is_some_and(|sold| sold.product.unsigned_payload);
     pending.is_some_and(|pending| !(may_be_unsigned && pending.claim.payload() == Payload::Unsigned))
+}
+
+/// Refuses a body that is not signed where it must be, before it is asked for: there is one by the head alone.
+pub fn check_payload(pending: Option<&Pending<'_>>, sold: Option<&Sold>, length: Option<u64>) -> Result<(), Rejection> {
+    let unsigned = pending.is_some_and(|pending| pending.claim.payload() == Payload::Unsigned);
+    let has_body = length.is_some_and(|length| length > 0);
+    if unsigned && has_body && needs_body(pending, sold) {
+        return Err(Rejection::signature(&SignatureFault::Unsigned));
+    }
+    Ok(())
 }
 
 /// Checks a signature; only then is its caller the call's. `sold` is the product, if the request alone names it.

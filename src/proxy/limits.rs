@@ -1,6 +1,7 @@
 //! Limits on the path of a call: asked before quota is set aside, shown on the answer.
 
 use std::fmt::Write;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -8,9 +9,13 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use super::catalog::Sold;
 use super::context::Call;
 use super::rejection::Rejection;
+use super::server::Shared;
 use crate::config::Meter;
 use crate::domain::budget::OverBudget;
 use crate::domain::limit::Level;
+use crate::domain::money::Money;
+use crate::service::authenticate::Caller;
+use crate::service::budgets::KeyUse;
 use crate::service::failures::TooMany;
 
 const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit-requests");
@@ -35,25 +40,49 @@ fn hold_budget(call: &mut Call, sold: &Sold) -> Result<(), Rejection> {
     };
     let shared = &call.core.shared;
     let gateways = shared.limiter.gateways().get();
-    let held = used.hold(budget, gateways, call.arrived);
-    if gateways > 1 && !matches!(held, Ok((_, false)) | Err(OverBudget::Exhausted { .. })) {
-        // Soon, so that this gateway's share does not run out while there is more.
-        let pool = caller.pool(&sold.product.id, &shared.ledger);
-        pool.note_budget(used);
-        shared.ledger.nudge(&pool);
-    }
-    match held {
-        Ok((hold, _)) => {
+    match used.hold(budget, gateways, call.arrived) {
+        Ok((hold, near)) => {
+            if near {
+                tell_soon(shared, (caller, used), sold);
+            }
             call.budget = Some(hold);
             Ok(())
         }
         Err(over) => {
-            let named = (Level::Key.name(), "budget");
-            shared.metrics.limited(named).inc();
-            call.limit = Some(named);
-            Err(Rejection::budget(&over))
+            if over == OverBudget::Share {
+                tell_soon(shared, (caller, used), sold);
+            }
+            Err(over_budget(call, &over))
         }
     }
+}
+
+/// It is known which package pays for a call: its key's budget in money, if it has one, must cover what that is worth.
+pub fn weigh(call: &mut Call, worth: Money, sold: &Sold) -> Result<(), Rejection> {
+    let Call { caller, budget: Some(hold), core, arrived, .. } = call else { return Ok(()) };
+    let Some((caller, (budget, used))) = caller.as_deref().and_then(|caller| Some((caller, caller.budget()?))) else {
+        return Ok(());
+    };
+    let gateways = core.shared.limiter.gateways().get();
+    let weighed = hold.weigh(worth, budget, gateways, *arrived);
+    if matches!(weighed, Ok(true) | Err(OverBudget::Share)) {
+        tell_soon(&core.shared, (caller, used), sold);
+    }
+    weighed.map(drop).map_err(|over| over_budget(call, &over))
+}
+
+/// The books should hear soon of what was used, so that this gateway's share does not run out while there is more.
+fn tell_soon(shared: &Shared, (caller, used): (&Caller, &Arc<KeyUse>), sold: &Sold) {
+    let pool = caller.pool(&sold.product.id, &shared.ledger);
+    pool.note_budget(used);
+    shared.ledger.nudge(&pool);
+}
+
+fn over_budget(call: &mut Call, over: &OverBudget) -> Rejection {
+    let named = (Level::Key.name(), "budget");
+    call.core.shared.metrics.limited(named).inc();
+    call.limit = Some(named);
+    Rejection::budget(over)
 }
 
 fn pass_limits(call: &mut Call, sold: &Sold) -> Result<(), Rejection> {

@@ -8,9 +8,10 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use super::body::AnswerBody;
 use super::limits::show_rate;
 use super::words::{Said, Text, texts};
-use crate::domain::budget::{OverBudget, Period};
+use crate::domain::budget::{Allowed, OverBudget, Period};
 use crate::domain::id::ProductId;
 use crate::domain::limit::{Kind, Level};
+use crate::domain::money::Price;
 use crate::domain::pool::Shortage;
 use crate::protocol::chat::{BodyFault, ErrorFields, error_body_anthropic, error_body_api, error_body_llm};
 use crate::protocol::framing::FramingFault;
@@ -426,7 +427,7 @@ impl Rejection {
 
     /// A call beyond its key's budget.
     pub fn budget(over: &OverBudget) -> Self {
-        let OverBudget::Exhausted { period, limit, renewed } = over else {
+        let OverBudget::Exhausted { period, allowed, renewed } = over else {
             let refused = Self::new(Code::RateLimitExceeded, &texts::BUDGETS_SHARE_USED);
             return Self { wait: Some(WAIT_UNKNOWN), ..refused };
         };
@@ -435,10 +436,17 @@ impl Rejection {
             Period::Month => &texts::A_MONTH,
             Period::Total => &texts::IN_ALL,
         };
-        let amount = texts::UNITS.with([("units", limit.to_string().into())]);
         let renewed = renewed.map(|at| texts::BEGINS_ANEW.with([("at", at.to_string().into())]));
-        let values = [("amount", amount), ("how", how.into()), ("renewed", renewed.unwrap_or_else(|| "".into()))];
-        Self::new(Code::BudgetExhausted, texts::BUDGET_USED_UP.with(values))
+        let (how, renewed) = (("how", how.into()), ("renewed", renewed.unwrap_or_else(|| "".into())));
+        let message = match allowed {
+            Allowed::Units(limit) => texts::UNITS_USED_UP.with([("units", limit.to_string().into()), how, renewed]),
+            Allowed::Money { limit, left } => {
+                let left = Price { amount: *left, ..*limit };
+                let (money, left) = (limit.to_string().into(), left.to_string().into());
+                texts::MONEY_USED_UP.with([("money", money), ("left", left), how, renewed])
+            }
+        };
+        Self::new(Code::BudgetExhausted, message)
     }
 
     /// A credential that is not looked at: too many have failed.

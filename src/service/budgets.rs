@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use dashmap::DashMap;
 use jiff::Timestamp;
 
-use crate::domain::amount::Units;
-use crate::domain::budget::{Budget, OverBudget, Spent};
+use crate::domain::budget::{Budget, OverBudget, Spent, Used};
 use crate::domain::id::{AccountId, KeyId, ProductId};
+use crate::domain::money::Money;
 use crate::domain::pool::Pool;
 
 /// Keys that are remembered; above it, those that nobody uses are forgotten: the books know them.
@@ -21,16 +21,26 @@ struct OfPool {
     /// What the books said last.
     booked: Option<Spent>,
     /// Of this run's use what the books have had.
-    acknowledged: u64,
+    acknowledged: Used,
 }
 
 #[derive(Debug, Default)]
 struct State {
     pools: BTreeMap<ProductId, OfPool>,
-    /// Calls that are under way.
+    /// Calls that are under way: a unit each.
     held: u64,
-    /// Units that were used and are not in the books yet.
-    unbooked: u64,
+    /// What these are worth.
+    held_worth: Money,
+    /// What was used and is not in the books yet.
+    unbooked: Used,
+}
+
+impl State {
+    /// What the books say.
+    fn booked(&self, now: Timestamp) -> Spent {
+        let booked = self.pools.values().filter_map(|pool| pool.booked).map(|spent| spent.as_of(now));
+        booked.reduce(Spent::and).unwrap_or_else(|| Spent::none(now))
+    }
 }
 
 /// What a key has used of its budget.
@@ -54,15 +64,15 @@ impl KeyUse {
     }
 
     /// Takes in a pool's document after an exchange; it has so much of this run's use.
-    pub fn acknowledge(&self, pool: &Pool, acknowledged: u64) {
+    pub fn acknowledge(&self, pool: &Pool, acknowledged: Used) {
         let mut state = self.lock();
         let of_pool = state.pools.entry(pool.product.clone()).or_default();
         if let Some(spent) = pool.spent.get(&self.key) {
             of_pool.see(*spent);
         }
-        let more = acknowledged.saturating_sub(of_pool.acknowledged);
-        of_pool.acknowledged = of_pool.acknowledged.max(acknowledged);
-        state.unbooked = state.unbooked.saturating_sub(more);
+        let more = acknowledged.beyond(of_pool.acknowledged);
+        of_pool.acknowledged.put(more);
+        state.unbooked = state.unbooked.beyond(more);
     }
 
     /// Sets one unit aside, if the budget has one. The second value says that the store should hear soon of what was used.
@@ -73,13 +83,12 @@ impl KeyUse {
         now: Timestamp,
     ) -> Result<(KeyHold, bool), OverBudget> {
         let mut state = self.lock();
-        let booked = state.pools.values().filter_map(|pool| pool.booked).map(|spent| spent.as_of(now));
-        let spent = booked.reduce(Spent::and).unwrap_or_else(|| Spent::none(now));
-        let open = state.held.saturating_add(state.unbooked);
+        let spent = state.booked(now);
+        let open = state.held.saturating_add(state.unbooked.units.get());
         budget.check(spent, open, gateways, now)?;
         state.held = state.held.saturating_add(1);
         let near = gateways > 1 && budget.check(spent, open.saturating_mul(2), gateways, now).is_err();
-        Ok((KeyHold { of: Arc::clone(self), ended: false }, near))
+        Ok((KeyHold { of: Arc::clone(self), worth: Money::ZERO, ended: false }, near))
     }
 }
 
@@ -97,6 +106,8 @@ impl OfPool {
 #[must_use = "a call's unit is there again when this is dropped"]
 pub struct KeyHold {
     of: Arc<KeyUse>,
+    /// What it is worth, once it is known which package pays.
+    worth: Money,
     ended: bool,
 }
 
@@ -111,22 +122,40 @@ impl KeyHold {
         &self.of
     }
 
-    /// The call counts: so many units are used.
-    pub fn spend(&mut self, units: Units) {
+    /// It is known which package pays: sets aside what the unit is worth, if the budget has so much money. The second
+    /// value as of [`KeyUse::hold`].
+    pub fn weigh(&mut self, worth: Money, budget: &Budget, gateways: u32, now: Timestamp) -> Result<bool, OverBudget> {
         let mut state = self.of.lock();
-        if !std::mem::replace(&mut self.ended, true) {
-            state.held = state.held.saturating_sub(1);
-            state.unbooked = state.unbooked.saturating_add(units.get());
+        let spent = state.booked(now);
+        let open = state.held_worth.saturating_add(state.unbooked.worth);
+        budget.check_worth(spent, (open, worth), gateways, now)?;
+        state.held_worth = state.held_worth.saturating_add(worth);
+        self.worth = worth;
+        Ok(gateways > 1 && budget.check_worth(spent, (open.times(2), worth), gateways, now).is_err())
+    }
+
+    /// The call counts: so much is used.
+    pub fn spend(&mut self, used: Used) {
+        if self.end() {
+            self.of.lock().unbooked.put(used);
         }
+    }
+
+    /// Nothing is set aside any more; false if that was so before.
+    fn end(&mut self) -> bool {
+        if std::mem::replace(&mut self.ended, true) {
+            return false;
+        }
+        let mut state = self.of.lock();
+        state.held = state.held.saturating_sub(1);
+        state.held_worth = state.held_worth.saturating_sub(self.worth);
+        true
     }
 }
 
 impl Drop for KeyHold {
     fn drop(&mut self) {
-        if !self.ended {
-            let mut state = self.of.lock();
-            state.held = state.held.saturating_sub(1);
-        }
+        self.end();
     }
 }
 
@@ -150,19 +179,34 @@ impl Budgets {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::amount::Units;
 
+    fn used(units: u64) -> Used {
+        Used { units: Units::new(units), worth: Money::written("0.5").unwrap().times(units) }
+    }
+
+    /// Three units, and the same in money of which a call is worth a half.
     #[test]
     fn what_is_held_used_and_booked_is_counted_once() {
+        for budget in [r#"{"total":3}"#, r#"{"money":{"currency":"CNY","total":"1.5"}}"#] {
+            check(&serde_json::from_str(budget).unwrap());
+        }
+    }
+
+    fn check(budget: &Budget) {
         let (account, key) = (AccountId::new("a").unwrap(), KeyId::new("k").unwrap());
         let (budgets, now) = (Budgets::default(), Timestamp::UNIX_EPOCH);
-        let budget: Budget = serde_json::from_str(r#"{"total":3}"#).unwrap();
         let of = budgets.key(&account, &key, std::iter::empty());
-        let hold = || of.hold(&budget, 1, now).map(|(hold, _)| hold);
+        let hold = || {
+            let (mut hold, _) = of.hold(budget, 1, now)?;
+            hold.weigh(used(1).worth, budget, 1, now)?;
+            Ok::<_, OverBudget>(hold)
+        };
         let (first, mut second, mut third) = (hold().unwrap(), hold().unwrap(), hold().unwrap());
         assert!(hold().is_err(), "calls under way count");
         drop(first);
-        second.spend(Units::ONE);
-        third.spend(Units::ONE);
+        second.spend(used(1));
+        third.spend(used(1));
         drop((second, third));
         let fourth = hold().unwrap();
         assert!(hold().is_err());
@@ -170,15 +214,33 @@ mod tests {
         // The books have the two, and one of another gateway.
         let mut pool = Pool::new(account.clone(), ProductId::new("chat").unwrap());
         let mut spent = Spent::none(now);
-        spent.add(Units::new(2), now);
+        spent.add(used(2), now);
         pool.spent.insert(key.clone(), spent);
-        of.acknowledge(&pool, 2);
+        of.acknowledge(&pool, used(2));
         drop(hold().unwrap());
-        spent.add(Units::ONE, now);
+        spent.add(used(1), now);
         pool.spent.insert(key.clone(), spent);
         budgets.key(&account, &key, [&pool].into_iter());
         assert!(hold().is_err());
         of.see(&Pool::new(account, ProductId::new("chat").unwrap()));
         assert!(hold().is_err(), "what was read earlier changes nothing");
+    }
+
+    #[test]
+    fn a_unit_that_is_too_dear_is_not_set_aside_and_a_cheaper_one_is() {
+        let of = Budgets::default().key(&AccountId::new("a").unwrap(), &KeyId::new("k").unwrap(), std::iter::empty());
+        let (budget, now) = (r#"{"money":{"currency":"CNY","total":"1"}}"#, Timestamp::UNIX_EPOCH);
+        let budget: Budget = serde_json::from_str(budget).unwrap();
+        let weigh = |worth: &str| {
+            let (mut hold, _) = of.hold(&budget, 1, now).unwrap();
+            hold.weigh(Money::written(worth).unwrap(), &budget, 1, now).map(|_| hold)
+        };
+        let open = weigh("0.6").unwrap();
+        assert!(weigh("0.5").is_err());
+        drop(weigh("0.4").unwrap());
+        drop(weigh("0.4").unwrap());
+        drop(weigh("0").unwrap());
+        drop(open);
+        drop(weigh("1").unwrap());
     }
 }

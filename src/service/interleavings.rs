@@ -9,9 +9,8 @@ use jiff::Timestamp;
 use shuttle::sync::mpsc;
 use shuttle::thread;
 
-use super::supply::{DRY_BELIEVED, Granted, LocalPool, Standing};
+use super::supply::{DRY_BELIEVED, Granted, LocalPool, PartTerms, Standing};
 use crate::domain::amount::Units;
-use crate::domain::billable::BillableStatuses;
 use crate::domain::id::{AccountId, PackageId, ProductId};
 use crate::domain::lease::LeasePart;
 use crate::domain::settle::LeaseReport;
@@ -37,7 +36,7 @@ fn standing() -> Standing {
 
 fn lease(number: u64, units: u64) -> Granted {
     let part = LeasePart::new(PackageId::new("pkg").unwrap(), Units::new(units));
-    let parts = vec![(part, Arc::new(BillableStatuses::default()))];
+    let parts = vec![(part, PartTerms::default())];
     let admits_until = Instant::now() + Duration::from_secs(3_600);
     Granted { number, parts, deadline: Timestamp::UNIX_EPOCH, admits_until }
 }

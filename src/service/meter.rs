@@ -12,6 +12,8 @@ use super::ledger::Ledger;
 use super::supply::{Dry, Hold, LocalPool};
 use crate::domain::amount::Units;
 use crate::domain::billable;
+use crate::domain::budget::Used;
+use crate::domain::money::Money;
 use crate::domain::pool::Shortage;
 use crate::domain::usage::{CallFacts, CallerRef, Charge, ChargePart, Ending, UnitClass};
 use crate::ports::BoxFuture;
@@ -222,7 +224,8 @@ impl Meter {
             self.journal.append_soon(&end);
             match &mut call.budget {
                 Some(budget) => {
-                    budget.spend(units);
+                    let worth = call.hold.unit_worth().times(units.get());
+                    budget.spend(Used { units, worth });
                     call.pool.settle_for(&call.hold, budget.key(), units);
                 }
                 None => call.pool.settle(&call.hold),
@@ -259,6 +262,11 @@ impl OpenCall {
     /// The charge, once there is one.
     pub fn charged(&self) -> Option<Charged> {
         self.charged
+    }
+
+    /// What the unit is worth that was set aside.
+    pub fn unit_worth(&self) -> Money {
+        self.hold.unit_worth()
     }
 
     /// Its key has a budget: the unit that was set aside of it is used or given back with the call's.

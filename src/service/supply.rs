@@ -15,8 +15,10 @@ use super::budgets::KeyUse;
 use super::sync::{AtomicBool, AtomicI64, AtomicU64, Mutex, MutexGuard, Ordering};
 use crate::domain::amount::Units;
 use crate::domain::billable::BillableStatuses;
+use crate::domain::budget::Used;
 use crate::domain::id::{AccountId, KeyId, PackageId, ProductId};
 use crate::domain::lease::LeasePart;
+use crate::domain::money::Money;
 use crate::domain::pool::Shortage;
 use crate::domain::settle::LeaseReport;
 
@@ -36,6 +38,8 @@ pub struct LocalPart {
     pub package: PackageId,
     /// Which answers count: the package's own terms.
     pub billable: Arc<BillableStatuses>,
+    /// What one unit is worth.
+    pub unit_worth: Money,
     granted: u64,
     left: AtomicU64,
     used: AtomicU64,
@@ -85,7 +89,7 @@ pub struct LocalLease {
     /// Admits no call any more: only units of open calls are left on it.
     retired: AtomicBool,
     /// What calls of keys with a budget have used.
-    spent: Mutex<BTreeMap<KeyId, Units>>,
+    spent: Mutex<BTreeMap<KeyId, Used>>,
 }
 
 impl LocalLease {
@@ -119,6 +123,20 @@ impl Hold {
     pub fn part(&self) -> Option<&LocalPart> {
         self.lease.parts.get(self.part)
     }
+
+    /// What the unit is worth.
+    pub fn unit_worth(&self) -> Money {
+        self.part().map(|part| part.unit_worth).unwrap_or_default()
+    }
+}
+
+/// What a package says of a lease's part on it.
+#[derive(Debug, Clone, Default)]
+pub struct PartTerms {
+    /// Which answers count.
+    pub billable: BillableStatuses,
+    /// What one unit is worth.
+    pub unit_worth: Money,
 }
 
 /// A lease as it was granted, with the terms of each part.
@@ -127,7 +145,7 @@ pub struct Granted {
     /// Within the pool and this incarnation.
     pub number: u64,
     /// In the order of draw-down.
-    pub parts: Vec<(LeasePart, Arc<BillableStatuses>)>,
+    pub parts: Vec<(LeasePart, PartTerms)>,
     /// The store's deadline.
     pub deadline: Timestamp,
     /// The same on this machine's monotonic clock, counted from before the lease was asked for.
@@ -255,7 +273,8 @@ impl LocalPool {
 
     /// The same of a call of a key with a budget.
     pub fn settle_for(&self, hold: &Hold, key: &KeyId, units: Units) {
-        locked(&hold.lease.spent).entry(key.clone()).or_insert(Units::ZERO).put(units);
+        let worth = hold.unit_worth().times(units.get());
+        locked(&hold.lease.spent).entry(key.clone()).or_default().put(Used { units, worth });
         self.settle(hold);
     }
 
@@ -393,9 +412,10 @@ impl LocalPool {
             held.remove(&report.number);
         }
         if let Some(granted) = granted {
-            let part = |(part, billable): (LeasePart, Arc<BillableStatuses>)| LocalPart {
+            let part = |(part, terms): (LeasePart, PartTerms)| LocalPart {
                 package: part.package,
-                billable,
+                billable: Arc::new(terms.billable),
+                unit_worth: terms.unit_worth,
                 granted: part.granted.get(),
                 left: AtomicU64::new(part.granted.get()),
                 used: AtomicU64::new(0),
@@ -447,7 +467,7 @@ mod tests {
 
     fn grant(pool: &LocalPool, number: u64, units: u64, admits_until: Instant) {
         let part = LeasePart::new(PackageId::new("pkg").unwrap(), Units::new(units));
-        let parts = vec![(part, Arc::new(BillableStatuses::default()))];
+        let parts = vec![(part, PartTerms::default())];
         let granted = Granted { number, parts, deadline: Timestamp::UNIX_EPOCH, admits_until };
         pool.accept(Some(granted), &[], Standing { base: 100, expires: None });
     }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::domain::account::Sync;
 use crate::domain::amount::Units;
+use crate::domain::budget::Used;
 use crate::domain::id::{AccountId, Incarnation, KeyId, ProductId};
 use crate::domain::lease::LeasePart;
 use crate::domain::settle::{LeaseReport, RunEnd};
@@ -20,7 +21,7 @@ pub struct Tally {
     /// By pool: its leases by number.
     pools: BTreeMap<PoolKey, BTreeMap<u64, Grant>>,
     /// What keys have used of each lease.
-    spent: BTreeMap<(PoolKey, u64), BTreeMap<KeyId, Units>>,
+    spent: BTreeMap<(PoolKey, u64), BTreeMap<KeyId, Used>>,
     /// Charges whose end has not been seen, by core and call.
     open: HashMap<(u16, u64), Charged>,
     closed: bool,
@@ -92,8 +93,12 @@ impl Tally {
     fn count(&mut self, (pool, caller, parts): Charged) {
         if let Some(CallerRef::Key(key)) = caller {
             for charged in &parts {
+                let grant = self.pools.get(&pool).and_then(|leases| leases.get(&charged.lease));
+                let terms = grant.and_then(|grant| grant.terms.iter().find(|terms| terms.package == charged.package));
+                let each = terms.map(|terms| terms.unit_worth).unwrap_or_default();
+                let used = Used { units: charged.units, worth: each.times(charged.units.get()) };
                 let spent = self.spent.entry((pool.clone(), charged.lease)).or_default();
-                spent.entry(key.clone()).or_insert(Units::ZERO).put(charged.units);
+                spent.entry(key.clone()).or_default().put(used);
             }
         }
         let pool = self.pools.entry(pool).or_default();

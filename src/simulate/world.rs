@@ -348,6 +348,7 @@ impl World {
             validity: Validity::Days(u16::try_from(self.rng.below(3)).unwrap_or(0)),
             zone: TimeZone::UTC,
             billable: BillableStatuses::default(),
+            price: None,
             for_apps: false,
         };
         // Said when it is asked for, so that it means the same whenever it is applied again.

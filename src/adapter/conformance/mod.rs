@@ -146,6 +146,7 @@ fn add_package(id: &str, quantity: u64) -> Action {
         validity: Validity::Months(1),
         zone: TimeZone::UTC,
         billable: BillableStatuses::default(),
+        price: None,
         for_apps: false,
     };
     let (project, tags) = (ProjectId::default(), Tags::default());

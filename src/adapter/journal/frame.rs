@@ -14,7 +14,7 @@ const FRAME_HEAD: usize = 8;
 /// The header's length.
 pub(super) const HEADER_BYTES: usize = 20;
 /// Grows when an older program could no longer read the files.
-pub(super) const FORMAT_VERSION: u16 = 3;
+pub(super) const FORMAT_VERSION: u16 = 4;
 
 const MAGIC: [u8; 8] = *b"tollgate";
 

@@ -33,4 +33,36 @@ pub struct KeyBudget {
     /// For ever, from when it is set.
     #[schema(minimum = 1)]
     total: Option<u64>,
+    /// What the units may be worth, by the prices of the packages that pay.
+    money: Option<MoneyBudget>,
+}
+
+/// How much money, by the calendar of UTC: at least one amount, each above zero. What is left out is not limited.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only its schema is used")]
+pub struct MoneyBudget {
+    /// The account's, by its three letters.
+    #[schema(pattern = "^[A-Z]{3}$", example = "CNY")]
+    currency: String,
+    /// From midnight to midnight: digits, at most 9 places.
+    #[schema(pattern = "^[0-9]{1,12}([.][0-9]{1,9})?$", example = "10.00")]
+    per_day: Option<String>,
+    /// From the first of a month to the next.
+    #[schema(pattern = "^[0-9]{1,12}([.][0-9]{1,9})?$", example = "200.00")]
+    per_month: Option<String>,
+    /// For ever, from when it is set.
+    #[schema(pattern = "^[0-9]{1,12}([.][0-9]{1,9})?$", example = "1000.00")]
+    total: Option<String>,
+}
+
+/// What something costs.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only its schema is used")]
+pub struct PriceView {
+    /// How much, as a decimal without zeros at its end.
+    #[schema(example = "49.9")]
+    amount: String,
+    /// The currency's three letters.
+    #[schema(example = "CNY")]
+    currency: String,
 }

@@ -4,8 +4,10 @@ use std::num::{NonZeroU32, NonZeroU64};
 
 use clap::{ArgGroup, Args};
 
+use crate::domain::budget::{Budget, BudgetFault, MoneyBudget};
 use crate::domain::id::{AccountId, AppId, KeyId};
 use crate::domain::limit::Limits;
+use crate::domain::money::{Currency, Money};
 
 /// Limits, in place of all that there are.
 #[derive(Debug, Args)]
@@ -77,6 +79,7 @@ pub struct AppLimit {
 /// A key's budget.
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("budget").required(true).multiple(true)))]
+#[command(group(ArgGroup::new("money").multiple(true)))]
 pub struct KeyBudget {
     /// The account's id
     #[arg(value_parser = AccountId::new)]
@@ -93,7 +96,29 @@ pub struct KeyBudget {
     /// Units for ever
     #[arg(long, value_name = "UNITS", group = "budget")]
     pub total: Option<NonZeroU64>,
+    /// Of the amounts of money, as in CNY
+    #[arg(long, value_name = "CODE", value_parser = Currency::new, requires = "money")]
+    pub currency: Option<Currency>,
+    /// What the units of a day may be worth, UTC
+    #[arg(long, value_name = "AMOUNT", value_parser = Money::written, groups = ["budget", "money"], requires = "currency")]
+    pub money_per_day: Option<Money>,
+    /// What the units of a month may be worth, UTC
+    #[arg(long, value_name = "AMOUNT", value_parser = Money::written, groups = ["budget", "money"], requires = "currency")]
+    pub money_per_month: Option<Money>,
+    /// What all units for ever may be worth
+    #[arg(long, value_name = "AMOUNT", value_parser = Money::written, groups = ["budget", "money"], requires = "currency")]
+    pub money_total: Option<Money>,
     /// No limit any more
-    #[arg(long, group = "budget", conflicts_with_all = ["per_day", "per_month", "total"])]
+    #[arg(long, group = "budget", conflicts_with_all = ["per_day", "per_month", "total", "currency", "money"])]
     pub none: bool,
+}
+
+impl TryFrom<KeyBudget> for Budget {
+    type Error = BudgetFault;
+    fn try_from(given: KeyBudget) -> Result<Self, BudgetFault> {
+        let KeyBudget { per_day, per_month, total, currency, money_per_day, money_per_month, money_total, .. } = given;
+        let amounts = [money_per_day, money_per_month, money_total];
+        let money = currency.map(|currency| MoneyBudget::new(currency, amounts)).transpose()?;
+        Ok(Self { per_day, per_month, total, money })
+    }
 }

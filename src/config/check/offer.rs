@@ -68,6 +68,7 @@ fn offer(at: At<RawOffer>, known: &Known<'_>, cx: Cx<'_>) -> (Option<At<OfferId>
     let kind = raw.kind.required("kind", place, "per_call", cx.report); // one so far: nothing else to decide
     let calls = raw.calls.required("calls", place, "100", cx.report).and_then(|at| cx.within(at, 1..=CALLS_MAX));
     let validity = raw.validity.required("validity", place, "30d", cx.report);
+    let price = raw.price.optional();
     let zone = raw.time_zone.or(Zone(TimeZone::UTC));
     let billable = billable(raw.billable, cx);
     let build = || {
@@ -79,6 +80,7 @@ fn offer(at: At<RawOffer>, known: &Known<'_>, cx: Cx<'_>) -> (Option<At<OfferId>
             validity: validity?.value.0,
             zone: zone?.0,
             billable: billable?,
+            price: price?.map(|at| at.value.0),
             for_apps: for_apps?,
         })
     };

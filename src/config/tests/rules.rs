@@ -298,6 +298,9 @@ fn offers() {
     value("validity: 30 days", "1m", "offers[0].validity", "minutes or months");
     value("validity: 30 days", "0d", "offers[0].validity", "not between 1 day and 100 years");
     value("validity: 30 days", "forever", "offers[0].validity", "not a validity");
+    value("price: 49.90 CNY", "49.90", "offers[0].price", "an amount, a space and the currency");
+    value("price: 49.90 CNY", "-1 CNY", "offers[0].price", "not an amount of money");
+    value("price: 49.90 CNY", "49.90 yuan", "offers[0].price", "three capital letters");
     value("time_zone: Asia/Shanghai", "Asia/Shanghia", "offers[0].time_zone", "did you mean `Asia/Shanghai`?");
     value("time_zone: Asia/Shanghai", "+08:00", "offers[0].time_zone", "not a time zone");
     let rules = "      - statuses: any\n      - from: 2025-07-16T00:00:00+08:00\n        statuses: success\n";

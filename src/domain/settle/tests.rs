@@ -7,6 +7,7 @@ use crate::domain::allocation::Tags;
 use crate::domain::billable::BillableStatuses;
 use crate::domain::id::{AccountId, CommandId, GatewayId, OfferId, PackageId, ProductId, ProjectId};
 use crate::domain::lease::Want;
+use crate::domain::money::Money;
 
 fn noon() -> Timestamp {
     "2026-03-01T12:00:00Z".parse().unwrap()
@@ -34,6 +35,7 @@ fn pool() -> Pool {
         valid_from: noon(),
         valid_until: "2026-03-01T23:59:59Z".parse().unwrap(),
         billable: BillableStatuses::default(),
+        price: None,
         project: ProjectId::default(),
         tags: Tags::default(),
     });
@@ -380,10 +382,15 @@ fn only_finished_runs_are_forgotten_and_not_before_their_journals() {
     check(false, 9_000.hours(), true);
 }
 
+/// Units of which each is worth a tenth.
+fn worth_a_tenth(units: u64) -> Used {
+    Used { units: Units::new(units), worth: Money::written("0.1").unwrap().times(units) }
+}
+
 /// A report of a lease with what a key has used of it.
 fn by_key(number: u64, used: u64, rest: Rest) -> LeaseReport {
     let key = KeyId::new("k").unwrap();
-    LeaseReport { spent: [(key, Units::new(used))].into(), ..report(number, 4, used, rest) }
+    LeaseReport { spent: [(key, worth_a_tenth(used))].into(), ..report(number, 4, used, rest) }
 }
 
 #[test]
@@ -392,7 +399,8 @@ fn what_keys_have_used_is_booked_once_with_their_leases() {
     let mut pool = pool();
     let mut check = |report: &LeaseReport, expected: u64| {
         pool.settle(&gateway(1), report, noon(), &mut Vec::new());
-        assert_eq!(pool.spent.get(&key).map(|spent| spent.total.get()), Some(expected), "{report:?}");
+        let booked = pool.spent.get(&key).map(|spent| Used { units: spent.total, worth: spent.worth.total });
+        assert_eq!(booked, Some(worth_a_tenth(expected)), "{report:?}");
     };
     check(&by_key(1, 1, Rest::Held), 1);
     check(&by_key(1, 3, Rest::Held), 3);
@@ -403,7 +411,7 @@ fn what_keys_have_used_is_booked_once_with_their_leases() {
     // Keys come and go: the document holds the latest.
     for number in 0..SPENT_KEYS_MAX + 5 {
         let later = noon().checked_add(SignedDuration::from_hours(24)).unwrap();
-        let spent = [(KeyId::new(&format!("k-{number}")).unwrap(), Units::ONE)].into();
+        let spent = [(KeyId::new(&format!("k-{number}")).unwrap(), worth_a_tenth(1))].into();
         let number = u64::try_from(number).unwrap() + 3;
         let report = LeaseReport { spent, ..report(number, 1, 1, Rest::Returned) };
         pool.settle(&gateway(1), &report, later, &mut Vec::new());

@@ -4,10 +4,13 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::{Ask, CallEnd, CommandRefused, Grant, JournalledCommand, Record};
+use crate::domain::allocation::Allocation;
 use crate::domain::amount::Units;
-use crate::domain::id::{AccountId, KeyId, PackageId, ProductId};
+use crate::domain::billable::BillableStatuses;
+use crate::domain::id::{AccountId, KeyId, OfferId, PackageId, ProductId};
 use crate::domain::lease::LeasePart;
-use crate::domain::usage::{CallFacts, CallerRef, Charge, ChargePart, UnitClass};
+use crate::domain::money::Money;
+use crate::domain::usage::{CallFacts, CallerRef, Charge, ChargePart, PackageTerms, UnitClass};
 
 /// Every form that was ever written. New ones are added at the end: the position is part of the format.
 #[derive(Deserialize)]
@@ -19,8 +22,9 @@ pub(super) enum Stored {
     Ask(Ask),
     Command(JournalledCommand),
     Refused(CommandRefused),
-    Grant(Grant),
+    UnpricedGrant(UnpricedGrant),
     Charge(Charge),
+    Grant(Grant),
 }
 
 impl Serialize for Record {
@@ -32,8 +36,8 @@ impl Serialize for Record {
             Self::Ask(ask) => to.serialize_newtype_variant(NAME, 4, "Ask", ask),
             Self::Command(command) => to.serialize_newtype_variant(NAME, 5, "Command", command),
             Self::Refused(refused) => to.serialize_newtype_variant(NAME, 6, "Refused", refused),
-            Self::Grant(grant) => to.serialize_newtype_variant(NAME, 7, "Grant", grant),
             Self::Charge(charge) => to.serialize_newtype_variant(NAME, 8, "Charge", charge),
+            Self::Grant(grant) => to.serialize_newtype_variant(NAME, 9, "Grant", grant),
         }
     }
 }
@@ -48,6 +52,7 @@ impl From<Stored> for Record {
             Stored::Ask(ask) => Self::Ask(ask),
             Stored::Command(command) => Self::Command(command),
             Stored::Refused(refused) => Self::Refused(refused),
+            Stored::UnpricedGrant(unpriced) => Self::Grant(unpriced.into()),
             Stored::Grant(grant) => Self::Grant(grant),
             Stored::Charge(charge) => Self::Charge(charge),
         }
@@ -69,6 +74,40 @@ impl From<BareGrant> for Grant {
     fn from(bare: BareGrant) -> Self {
         let BareGrant { account, product, number, parts, deadline } = bare;
         Self { account, product, number, parts, deadline, terms: Vec::new() }
+    }
+}
+
+/// A grant on packages without prices.
+#[derive(Deserialize)]
+pub(super) struct UnpricedGrant {
+    account: AccountId,
+    product: ProductId,
+    number: u64,
+    parts: Vec<LeasePart>,
+    #[serde(with = "crate::domain::moment")]
+    deadline: Timestamp,
+    terms: Vec<UnpricedTerms>,
+}
+
+#[derive(Deserialize)]
+struct UnpricedTerms {
+    package: PackageId,
+    offer: OfferId,
+    billable: BillableStatuses,
+    allocation: Allocation,
+}
+
+impl From<UnpricedGrant> for Grant {
+    fn from(unpriced: UnpricedGrant) -> Self {
+        let UnpricedGrant { account, product, number, parts, deadline, terms } = unpriced;
+        let terms = terms.into_iter().map(|UnpricedTerms { package, offer, billable, allocation }| PackageTerms {
+            package,
+            offer,
+            billable,
+            allocation,
+            unit_worth: Money::ZERO,
+        });
+        Self { account, product, number, parts, deadline, terms: terms.collect() }
     }
 }
 
@@ -111,5 +150,57 @@ impl From<BareCharge> for Charge {
             attempts: bare.attempts,
             facts: CallFacts::default(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Serialize;
+
+    use super::*;
+
+    /// What an earlier version wrote at the seventh position.
+    #[derive(Serialize)]
+    struct Before {
+        package: PackageId,
+        offer: OfferId,
+        billable: BillableStatuses,
+        allocation: Allocation,
+    }
+
+    #[test]
+    fn a_grant_without_prices_is_read_as_one_whose_units_are_worth_nothing() {
+        let package = PackageId::new("pkg").unwrap();
+        let (offer, billable) = (OfferId::new("small").unwrap(), BillableStatuses::default());
+        let terms = |unit_worth| PackageTerms {
+            package: package.clone(),
+            offer: offer.clone(),
+            billable: billable.clone(),
+            allocation: Allocation::default(),
+            unit_worth,
+        };
+        let grant = |terms| Grant {
+            account: AccountId::new("a").unwrap(),
+            product: ProductId::new("chat").unwrap(),
+            number: 7,
+            parts: vec![LeasePart::new(package.clone(), Units::new(5))],
+            deadline: Timestamp::UNIX_EPOCH,
+            terms: vec![terms],
+        };
+        let unpriced = grant(terms(Money::ZERO));
+        let Grant { account, product, number, parts, .. } = unpriced.clone();
+        let before = Before {
+            package: package.clone(),
+            offer: offer.clone(),
+            billable: billable.clone(),
+            allocation: Allocation::default(),
+        };
+        // The position of the form, then its fields; the moment is two numbers.
+        let bytes = postcard::to_stdvec(&(7_u8, account, product, number, parts, (0_i64, 0_i32), vec![before]));
+        assert_eq!(postcard::from_bytes::<Record>(&bytes.unwrap()).unwrap(), Record::Grant(unpriced));
+        let priced = Record::Grant(grant(terms(Money::written("0.05").unwrap())));
+        let bytes = postcard::to_stdvec(&priced).unwrap();
+        assert_eq!(bytes.first(), Some(&9));
+        assert_eq!(postcard::from_bytes::<Record>(&bytes).unwrap(), priced);
     }
 }

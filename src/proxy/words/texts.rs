@@ -111,8 +111,8 @@ texts! {
     CALLS_AT_ONE_TIME: "{limit} calls at one time", "同时 {limit} 次调用";
     TRY_AGAIN_IN: "try again in {wait} s", "请在 {wait} 秒后重试";
     WHEN_ONE_HAS_ENDED: "try again when one of them has ended", "请在其中一次调用结束后重试";
-    BUDGET_USED_UP: "the API key's budget of {amount} {how} is used up; {renewed}ask the account's owner for a larger one, or use another key", "该 API Key {how} {amount}的预算已用完，{renewed}请联系账户所有者提高预算，或更换其他 API Key";
-    UNITS: "{units} units", "{units} 个计量单位";
+    UNITS_USED_UP: "the API key's budget of {units} units {how} is used up; {renewed}ask the account's owner for a larger one, or use another key", "该 API Key {how} {units} 个计量单位的预算已用完，{renewed}请联系账户所有者提高预算，或更换其他 API Key";
+    MONEY_USED_UP: "the API key's budget of {money} {how} does not cover this call: {left} is left; {renewed}ask the account's owner for a larger one, or use another key", "该 API Key {how} {money} 的预算不足以支付本次调用，剩余 {left}，{renewed}请联系账户所有者提高预算，或更换其他 API Key";
     A_DAY: "a day", "每天";
     A_MONTH: "a month", "每月";
     IN_ALL: "in all", "总计";
@@ -157,6 +157,8 @@ texts! {
     SELLER_BROKE_OFF: "the seller's server broke off before it answered; the call was not charged, try again later", "服务提供方的服务器在响应前断开连接，本次调用未扣费，请稍后重试";
     SELLER_LATE: "the seller's server did not answer in time; the call was not charged, try again later", "服务提供方的服务器响应超时，本次调用未扣费，请稍后重试";
     SELLER_TWO_LENGTHS: "the seller's answer has two lengths, so its end is not certain; the call was not charged", "服务提供方的响应包含两个长度，无法确定其结尾，本次调用未扣费";
+    SELLER_LENGTH_LISTED: "the seller's answer names its length more than once, or not as a number, so its end is not certain; the call was not charged", "服务提供方的响应多次给出长度或长度不是数字，无法确定其结尾，本次调用未扣费";
+    SELLER_CODING: "the seller's answer is in a transfer coding other than chunked, which the gateway did not ask for; the call was not charged", "服务提供方的响应使用了网关未请求的传输编码，本次调用未扣费";
     SELLER_SWITCHED: "the seller's server switched protocols, which was not asked for; the call was not charged", "服务提供方的服务器未经请求切换了协议，本次调用未扣费";
     SELLER_REFUSES_US: "the seller does not accept this gateway's credential; the operator must mend it, the call was not charged", "服务提供方不接受网关的凭证，需由运营方处理，本次调用未扣费";
 }

@@ -73,6 +73,7 @@ fn offer(quantity: u64) -> Offer {
         validity: Validity::Days(10),
         zone: TimeZone::UTC,
         billable: BillableStatuses::default(),
+        price: None,
         for_apps: false,
     }
 }

@@ -42,6 +42,7 @@ impl World {
             validity: Validity::Months(1),
             zone: TimeZone::UTC,
             billable: BillableStatuses::default(),
+            price: None,
             for_apps: false,
         };
         let (project, tags) = Default::default();

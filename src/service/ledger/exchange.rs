@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use super::{Entry, Known, Ledger, Memory};
 use crate::domain::account::{Change, Sync, sync};
 use crate::domain::amount::Units;
+use crate::domain::budget::Used;
 use crate::domain::event::Event;
 use crate::domain::id::{Incarnation, PackageId};
 use crate::domain::lease::{Lease, LeasePart, Want};
@@ -19,7 +20,7 @@ use crate::domain::usage::PackageTerms;
 use crate::ports::account_store::{Commit, CommitError, Stamped, StoreError};
 use crate::ports::journal::{Ask, Grant, JournalError, Record};
 use crate::service::desk::BUSY_WAIT;
-use crate::service::supply::{DRY_BELIEVED, DRY_DOUBTED, Dry, Granted, LocalPool, Standing};
+use crate::service::supply::{DRY_BELIEVED, DRY_DOUBTED, Dry, Granted, LocalPool, PartTerms, Standing};
 
 /// A commit that meets this many conflicts and turns of others in a row is left to the next exchange.
 const COMMIT_ATTEMPTS_MAX: usize = 12;
@@ -342,13 +343,15 @@ impl Memory {
     /// acknowledged once, an open one as far as it was reported.
     fn acknowledge(&mut self, pool: &LocalPool, reports: &[LeaseReport], document: &Pool) {
         for of in pool.budgets() {
-            let used = |report: &LeaseReport| report.spent.get(&of.key).map_or(0, |units| units.get());
-            let open = |report: &&LeaseReport| report.parts.iter().any(|part| !part.outstanding().is_zero());
-            let in_open: u64 = reports.iter().filter(open).map(used).sum();
-            let closed: u64 = reports.iter().map(used).sum::<u64>().saturating_sub(in_open);
             let booked = self.booked_of.entry(of.key.clone()).or_default();
-            *booked = booked.saturating_add(closed);
-            of.acknowledge(document, booked.saturating_add(in_open));
+            let mut in_open = Used::default();
+            for report in reports {
+                let is_open = report.parts.iter().any(|part| !part.outstanding().is_zero());
+                let used = report.spent.get(&of.key).copied().unwrap_or_default();
+                if is_open { in_open.put(used) } else { booked.put(used) }
+            }
+            in_open.put(*booked);
+            of.acknowledge(document, in_open);
         }
     }
 }
@@ -391,8 +394,9 @@ fn grant_record(pool: &LocalPool, number: u64, lease: &Lease, document: &Pool) -
 fn granted(number: u64, lease: &Lease, document: &Pool, admits_until: Instant) -> Granted {
     let terms = |id: &PackageId| document.packages.iter().find(|package| package.id == *id);
     let with_terms = |part: &LeasePart| {
-        let billable = terms(&part.package).map(|package| package.billable.clone()).unwrap_or_default();
-        (part.clone(), Arc::new(billable))
+        let terms = terms(&part.package)
+            .map(|package| PartTerms { billable: package.billable.clone(), unit_worth: package.unit_worth() });
+        (part.clone(), terms.unwrap_or_default())
     };
     let parts = lease.parts.iter().map(with_terms).collect();
     Granted { number, parts, deadline: lease.deadline, admits_until }

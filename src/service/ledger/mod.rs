@@ -21,6 +21,7 @@ pub use self::again::{Loss, Reported};
 use super::desk::Desk;
 use super::supply::LocalPool;
 use super::unbooked::Unbooked;
+use crate::domain::budget::Used;
 use crate::domain::id::{AccountId, Incarnation, KeyId, ProductId};
 use crate::domain::lease::LEASE_DURATION_MAX;
 use crate::domain::pool::Pool;
@@ -68,7 +69,7 @@ struct Memory {
     /// Units of leases that are closed and booked.
     booked: u64,
     /// The same of keys with a budget.
-    booked_of: BTreeMap<KeyId, u64>,
+    booked_of: BTreeMap<KeyId, Used>,
     /// When the store was last asked for all of the account's pools.
     looked_at: Option<Instant>,
     /// For the rate: when, and how many units were drawn by then.

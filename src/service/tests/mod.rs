@@ -60,6 +60,7 @@ fn offer(units: u64) -> Offer {
         validity: Validity::Days(10),
         zone: TimeZone::UTC,
         billable: BillableStatuses::default(),
+        price: None,
         for_apps: false,
     }
 }

@@ -10,6 +10,7 @@ use crate::domain::amount::Units;
 use crate::domain::billable::BillableStatuses;
 use crate::domain::id::{AccountId, GatewayId, OfferId, PackageId, ProductId};
 use crate::domain::lease::LeasePart;
+use crate::domain::money::Money;
 use crate::domain::usage::{CallFacts, Charge, ChargePart, Ending, PackageTerms, UnitClass};
 use crate::ports::call_records::FoundCalls;
 use crate::ports::journal::{CallEnd, Grant, Record};
@@ -30,6 +31,7 @@ fn begin(dir: &tempfile::TempDir) -> Run {
         offer: OfferId::new("offer").unwrap(),
         billable: BillableStatuses::default(),
         allocation: Allocation::default(),
+        unit_worth: Money::ZERO,
     };
     let grant = Grant {
         account: account("a"),

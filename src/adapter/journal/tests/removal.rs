@@ -9,6 +9,7 @@ use crate::config::Remove;
 use crate::domain::allocation::Allocation;
 use crate::domain::billable::BillableStatuses;
 use crate::domain::id::OfferId;
+use crate::domain::money::Money;
 use crate::domain::usage::UsageRecord;
 
 const KEPT: Retention = Retention { keep: SignedDuration::from_hours(7 * 24), remove: Remove::Exported };
@@ -168,6 +169,7 @@ fn telling_grant() -> Record {
         offer: OfferId::new("offer-1").unwrap(),
         billable: BillableStatuses::default(),
         allocation: Allocation::default(),
+        unit_worth: Money::ZERO,
     };
     grant_with(1, vec![terms])
 }

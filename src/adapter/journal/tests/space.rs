@@ -1,6 +1,7 @@
 //! Full and failing disks: what was promised is kept, the rest is refused, and service resumes by itself.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 use std::process::Command;
 
 use super::*;
@@ -8,6 +9,7 @@ use crate::domain::allocation::{Allocation, TAGS_BYTES_MAX, TAGS_MAX, Tags};
 use crate::domain::billable::{BillableStatuses, DatedRule, StatusRule};
 use crate::domain::id::{ID_BYTES_MAX, OfferId, ProjectId};
 use crate::domain::lease::LEASE_PARTS_MAX;
+use crate::domain::money::Money;
 use crate::domain::usage::{END_USER_BYTES_MAX, Exactness, MODEL_BYTES_MAX, PackageTerms};
 use crate::ports::journal::{CALL_BYTES_MAX, Journal, JournalError};
 
@@ -71,6 +73,7 @@ fn the_longest_grant_fits_into_a_record() {
         offer: OfferId::new(&id).unwrap(),
         billable: BillableStatuses::new((0..100).map(rule).collect()), // as many as a configuration may have
         allocation: Allocation { project: ProjectId::new(&id).unwrap(), tags: Tags::new(tags).unwrap() },
+        unit_worth: Money::written("999999999999.999999999").unwrap().share(NonZeroU64::new(7).unwrap()),
     };
     let many = Units::new(u64::MAX);
     let lease_part = LeasePart { used: many, returned: many, ..LeasePart::new(PackageId::new(&id).unwrap(), many) };
