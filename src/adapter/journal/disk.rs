@@ -3,6 +3,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -11,6 +12,8 @@ use rustix::io::Errno;
 
 /// Zeros are written in blocks of this size where the file system cannot allocate by itself.
 const ZEROS: &[u8] = &[0; 64 * 1024];
+/// Ranges of data that are told apart in one file; a file of ours has one.
+const RANGES_MAX: usize = 1_000;
 
 /// What the journal asks of a disk.
 pub(super) trait Disk: Send + Sync {
@@ -54,27 +57,26 @@ fn write_zeros(file: &File, bytes: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Where data begins at or behind an offset: all before it are zeros that were never written. The file's length, if no
-/// data is left. A file system that cannot tell says that all is data. Moves the file's own offset.
-pub(super) fn next_data(file: &File, from: u64) -> io::Result<u64> {
-    match seek(file, SeekFrom::Data(from)) {
-        Ok(at) => Ok(at.max(from)),
-        Err(Errno::NXIO) => Ok(file.metadata()?.len().max(from)),
-        Err(_) => Ok(from),
-    }
-}
-
-/// Behind which offset a file holds nothing but zeros that were never written.
-fn data_end(file: &File, length: u64) -> io::Result<u64> {
-    let (mut end, mut at) = (0, next_data(file, 0)?);
+/// Where a file holds data: all else are zeros that were never written. A file system that cannot tell says that all is
+/// data. Zeros count as data, too, where the kernel holds them in memory because someone has read them: ask before reading.
+/// Moves the file's own offset.
+pub(super) fn data_ranges(file: &File, length: u64) -> Vec<Range<u64>> {
+    let (mut ranges, mut at) = (Vec::new(), 0);
     while at < length {
-        end = seek(file, SeekFrom::Hole(at)).unwrap_or(length).clamp(at, length);
-        if end == at {
-            return Ok(length);
+        let begin = match seek(file, SeekFrom::Data(at)) {
+            Err(Errno::NXIO) => return ranges,
+            Ok(begin) => begin.max(at),
+            Err(_) => at,
+        };
+        if begin >= length {
+            return ranges;
         }
-        at = next_data(file, end)?;
+        let end = seek(file, SeekFrom::Hole(begin)).unwrap_or(length);
+        let end = if end <= begin || ranges.len() >= RANGES_MAX { length } else { end.min(length) };
+        ranges.push(begin..end);
+        at = end;
     }
-    Ok(end)
+    ranges
 }
 
 /// Gives back the space of the zeros at a file's end. No byte changes, so a reader notices nothing.
@@ -83,7 +85,7 @@ pub(super) fn release_zeros(path: &Path) -> io::Result<()> {
     let length = file.metadata()?.len();
     file.sync_data()?; // some file systems tell data from zeros by what is on disk
     let mut block = vec![0; ZEROS.len()];
-    let mut end = data_end(&file, length)?;
+    let mut end = data_ranges(&file, length).last().map_or(0, |data| data.end);
     while end > 0 {
         let start = end.saturating_sub(block.len() as u64);
         block.resize(usize::try_from(end - start).unwrap_or_default(), 0); // at most a block
@@ -131,16 +133,16 @@ mod tests {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path).unwrap();
         let length = 64 * ZEROS.len() as u64;
         RealDisk.allocate(&file, length).unwrap();
-        let tells = next_data(&file, 0).unwrap() > 0;
-        for at in [0, 7 * ZEROS.len() as u64] {
+        let tells = data_ranges(&file, length).is_empty();
+        let block = ZEROS.len() as u64;
+        for at in [0, 7 * block] {
             file.write_all_at(&[7; 100], at).unwrap();
-            assert_eq!(next_data(&file, at).unwrap(), at, "data is taken for zeros");
-            let end = data_end(&file, length).unwrap();
-            assert!(end >= at + 100, "{end} cuts data off");
-            assert!(!tells || end <= at + ZEROS.len() as u64, "{end}: zeros are taken for data");
-            assert!(!tells || next_data(&file, end).unwrap() == length);
+            let ranges = data_ranges(&file, length);
+            assert!(ranges.iter().any(|data| data.start <= at && data.end >= at + 100), "{ranges:?}");
+            let data: u64 = ranges.iter().map(|data| data.end - data.start).sum();
+            assert!(!tells || data <= 2 * block, "zeros are taken for data: {ranges:?}");
         }
-        assert_eq!(next_data(&file, length).unwrap(), length);
+        assert!(data_ranges(&file, 0).is_empty());
     }
 
     #[test]

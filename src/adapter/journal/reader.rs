@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
-use std::ops::ControlFlow;
+use std::io;
+use std::ops::{ControlFlow, Range};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use super::disk::next_data;
+use super::disk::data_ranges;
 use super::frame::{self, FRAME_BYTES_MAX, FileId, HEADER_BYTES};
 use crate::ports::journal::{Damage, Record};
 
@@ -140,7 +141,7 @@ fn read_file(path: &Path, id: FileId, to_gap: bool, each: &mut dyn FnMut(Place, 
         }
         window.skip(passed);
         if only_zeros {
-            unclear += window.skip_hole()?;
+            unclear += window.skip_hole();
         }
     }
 }
@@ -154,7 +155,7 @@ pub(super) fn scan(
     each: &mut dyn FnMut(u64, Record) -> ControlFlow<()>,
 ) -> io::Result<(u64, bool)> {
     let mut window = Window::open(path, growing)?;
-    window.base = window.file.seek(SeekFrom::Start(from))?;
+    window.base = from;
     if from == 0 && window.look()?.get(..HEADER_BYTES).is_some_and(|header| id.is_header(header)) {
         window.skip(HEADER_BYTES);
     }
@@ -182,7 +183,7 @@ pub(super) fn scan(
         };
         window.skip(passed);
         if only_zeros {
-            window.skip_hole()?;
+            window.skip_hole();
         }
     }
 }
@@ -208,30 +209,30 @@ struct Window {
     /// How much is read at a time at most.
     step_max: usize,
     ended: bool,
-    /// Whether all that was written is on disk: some file systems tell data from zeros by what is there.
-    synced: bool,
+    /// Where data is, as it was before anything was read, and up to where that is known.
+    data: Vec<Range<u64>>,
+    known: u64,
 }
 
 impl Window {
     /// Of a file that a gateway may still write to, little is read beyond what is needed, and the kernel reads nothing
     /// ahead: it would fill its memory of the file in pieces of up to 2 MiB, and each small write into such a piece then
-    /// costs the gateway some 20 µs (ext4 walks through all blocks of the piece).
+    /// costs the gateway some 20 µs (ext4 walks through all blocks of the piece). Of others the parts that were never
+    /// written are not read.
     fn open(path: &Path, growing: bool) -> io::Result<Self> {
         let file = File::open(path)?;
+        let (mut data, mut known) = (Vec::new(), 0);
         if growing {
             let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Random); // advice is all it is
+        } else {
+            // Some file systems tell data from zeros by what is on disk. One that can only be read has it there.
+            let _ = file.sync_data();
+            known = file.metadata()?.len();
+            data = data_ranges(&file, known);
         }
         let step_max = if growing { FRAME_BYTES_MAX } else { WINDOW_BYTES };
-        Ok(Self {
-            file,
-            bytes: Vec::new(),
-            start: 0,
-            base: 0,
-            step: FRAME_BYTES_MAX,
-            step_max,
-            ended: false,
-            synced: false,
-        })
+        let (bytes, step) = (Vec::new(), FRAME_BYTES_MAX);
+        Ok(Self { file, bytes, start: 0, base: 0, step, step_max, ended: false, data, known })
     }
 
     /// How much of the file is passed.
@@ -239,16 +240,42 @@ impl Window {
         self.base + self.start as u64
     }
 
+    /// Where the bytes end that are in memory.
+    fn read_to(&self) -> u64 {
+        self.base + self.bytes.len() as u64
+    }
+
+    /// Up to where there are only zeros that were never written; the offset itself if there are none.
+    fn hole_end(&self, at: u64) -> u64 {
+        match self.data.iter().find(|data| data.end > at) {
+            Some(data) => data.start.max(at),
+            None => self.known.max(at),
+        }
+    }
+
+    /// Up to where data goes.
+    fn data_end(&self, at: u64) -> u64 {
+        self.data.iter().find(|data| data.contains(&at)).map_or(u64::MAX, |data| data.end)
+    }
+
     /// What comes next: at least the largest frame, or all that is left.
     fn look(&mut self) -> io::Result<&[u8]> {
-        if self.bytes.len() - self.start < FRAME_BYTES_MAX && !self.ended {
+        while self.bytes.len() - self.start < FRAME_BYTES_MAX && !self.ended {
             self.base += self.start as u64;
             self.bytes.drain(..self.start);
             self.start = 0;
-            // All at once: `read_to_end` into little room would ask again and again.
-            self.bytes.reserve(self.step);
-            let read = (&mut self.file).take(self.step as u64).read_to_end(&mut self.bytes)?;
-            self.ended = read < self.step;
+            let (at, old) = (self.read_to(), self.bytes.len());
+            let zeros = self.hole_end(at) - at;
+            if zeros > 0 {
+                let zeros = usize::try_from(zeros).unwrap_or(FRAME_BYTES_MAX).min(FRAME_BYTES_MAX);
+                self.bytes.resize(old + zeros, 0);
+                continue;
+            }
+            let step = usize::try_from(self.data_end(at) - at).unwrap_or(self.step).min(self.step);
+            self.bytes.resize(old + step, 0);
+            let read = read_at(&self.file, self.bytes.get_mut(old..).unwrap_or_default(), at)?;
+            self.bytes.truncate(old + read);
+            self.ended = read < step;
             self.step = self.step.saturating_mul(2).min(self.step_max);
         }
         Ok(self.bytes.get(self.start..).unwrap_or_default())
@@ -258,27 +285,35 @@ impl Window {
         self.start += bytes;
     }
 
-    /// Where nothing but zeros is in memory, goes on shortly before the next data without reading what was never
-    /// written; tells how many bytes were passed.
-    fn skip_hole(&mut self) -> io::Result<u64> {
-        if !std::mem::replace(&mut self.synced, true) {
-            let _ = self.file.sync_data(); // not on a file system that can only be read: nothing is written there
+    /// Where nothing but zeros is in memory and more of them follow that were never written, goes on shortly before what
+    /// comes behind them; tells how many bytes were passed.
+    fn skip_hole(&mut self) -> u64 {
+        let end = self.hole_end(self.read_to());
+        // A frame may begin with three zeros.
+        let passed = end.saturating_sub(3).saturating_sub(self.offset());
+        if end == self.read_to() || passed == 0 {
+            return 0;
         }
-        let read = self.base + self.bytes.len() as u64;
-        let data = next_data(&self.file, read)?;
-        self.file.seek(SeekFrom::Start(read))?;
-        // What lies in memory is zeros: nothing is lost with it, and a frame may begin with three of them.
-        let passed = data.saturating_sub(3).saturating_sub(self.offset());
-        if data == read || passed == 0 {
-            return Ok(0);
-        }
-        self.base += self.start as u64 + passed;
-        (self.start, self.ended) = (0, false);
+        self.base = self.offset() + passed;
+        self.start = 0;
         self.bytes.clear();
-        self.file.seek(SeekFrom::Start(self.base))?;
         self.step = FRAME_BYTES_MAX;
-        Ok(passed)
+        passed
     }
+}
+
+/// Reads as much as there is.
+fn read_at(file: &File, bytes: &mut [u8], at: u64) -> io::Result<usize> {
+    let mut read = 0;
+    while let Some(rest) = bytes.get_mut(read..).filter(|rest| !rest.is_empty()) {
+        match file.read_at(rest, at + read as u64) {
+            Ok(0) => break,
+            Ok(more) => read += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(read)
 }
 
 #[cfg(test)]
@@ -287,17 +322,16 @@ mod tests {
 
     #[test]
     fn what_was_never_written_is_passed_without_being_read() {
-        use std::os::unix::fs::FileExt;
         let dir = tempfile::tempdir().unwrap();
         let file = File::create(dir.path().join("file")).unwrap();
         let (length, data) = (64 * WINDOW_BYTES as u64, 48 * WINDOW_BYTES as u64);
         file.set_len(length).unwrap();
-        let tells = next_data(&file, 0).unwrap() > 0;
+        let tells = data_ranges(&file, length).is_empty();
         file.write_all_at(&[7; 100], data).unwrap();
         let mut window = Window::open(&dir.path().join("file"), false).unwrap();
         let zeros = window.look().unwrap().len();
         window.skip(zeros);
-        let passed = window.skip_hole().unwrap();
+        let passed = window.skip_hole();
         assert!(window.offset() <= data - 3 && (!tells || window.offset() == data - 3), "{}", window.offset());
         assert_eq!(passed, window.offset() - zeros as u64);
         while window.offset() < data {
@@ -317,7 +351,7 @@ mod tests {
             assert_eq!(window.look().unwrap().len(), FRAME_BYTES_MAX);
             window.skip(1);
             assert_eq!(window.look().unwrap().len(), FRAME_BYTES_MAX - 1 + second, "growing: {growing}");
-            assert_eq!(window.file.stream_position().unwrap(), (FRAME_BYTES_MAX + second) as u64);
+            assert_eq!(window.read_to(), (FRAME_BYTES_MAX + second) as u64);
         }
     }
 }

@@ -339,7 +339,7 @@ async fn a_store_without_room_is_away_until_it_takes_a_report() {
         assert!(begun.elapsed() < PATIENCE, "no call is served again");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
-    assert!(!one.ledger.store_failed_within(PATIENCE));
+    eventually("a heartbeat", || !one.ledger.store_failed_within(PATIENCE)).await;
     assert_eq!(one.sell_out().await, 9);
 }
 
