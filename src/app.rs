@@ -58,6 +58,9 @@ use crate::tls::TlsError;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1_024;
+/// What the kernel takes of an answer before it can send it, in bytes: a client that reads slowly makes it hold this much
+/// and not the megabytes of its largest buffer.
+const UNSENT_BYTES_MAX: u32 = 128 * 1024;
 /// The store's file in the data directory.
 pub const STORE_FILE: &str = "store.sqlite3";
 /// The folder of the data directory for bodies that are too large to be held in memory.
@@ -361,6 +364,7 @@ fn listen(which: &'static str, address: SocketAddr) -> Result<TcpListener, Start
         // A restart must not wait for the last run's connections to be forgotten. A port in use is refused all the same.
         socket.set_reuse_address(true)?;
         socket.set_nonblocking(true)?;
+        socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?; // for the connections, too
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
         TcpListener::from_std(socket.into())

@@ -61,6 +61,8 @@ pub struct Conn {
     /// For the next bytes of a head, or the next request.
     read_deadline: Cell<Option<Instant>>,
     read_expired: Cell<bool>,
+    /// It is ended for the sake of another.
+    shed: Cell<bool>,
     /// For the client to take some of what is written to it.
     write_deadline: Cell<Option<Instant>>,
     write_expired: Cell<bool>,
@@ -119,6 +121,7 @@ impl Conn {
             waiting_since: Cell::new(None),
             read_deadline: Cell::new(None),
             read_expired: Cell::new(false),
+            shed: Cell::new(false),
             write_deadline: Cell::new(None),
             write_expired: Cell::new(false),
             answer_deadline: Cell::new(None),
@@ -126,6 +129,11 @@ impl Conn {
             call_expired: Cell::new(false),
             waker: RefCell::new(None),
         }
+    }
+
+    /// If this is a stream: how many its connection has open.
+    pub fn streams(&self) -> Option<usize> {
+        self.connection.as_ref().map(|connection| connection.streams.get())
     }
 
     /// When the connection is old.
@@ -137,6 +145,11 @@ impl Conn {
     pub fn begin_stream_head(&self, deadline: Instant) {
         self.pressed.set(true);
         self.read_deadline.set(Some(deadline));
+    }
+
+    /// Whether another connection waits for this one's end, and no stream is open.
+    pub fn is_in_the_way(&self) -> bool {
+        self.shed.get() && self.streams.get() == 0
     }
 
     /// No head of a stream is under way any more.
@@ -393,6 +406,7 @@ impl Conns {
         let Some((_, conn)) = waiting.min_by_key(|(since, _)| *since) else { return false };
         conn.waiting_since.set(None); // the next one is another's turn
         conn.read_expired.set(true);
+        conn.shed.set(true);
         conn.wake();
         true
     }

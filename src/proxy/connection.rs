@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use super::client::{self, HeaderError};
+use super::client_body::ClientBody;
 use super::conn::Conn;
 use super::gate::Gate;
 use super::server::{Closed, Core};
@@ -67,6 +68,7 @@ async fn serve_http1<S: Socket>(core: Rc<Core>, stream: S, conn: Rc<Conn>, mut d
     let service = service_fn(move |request| {
         let (core, conn) = (Rc::clone(&core), Rc::clone(&conn));
         let refused = conn.begin_call();
+        let request = request.map(ClientBody::of_connection);
         // Boxed, so that an open stream no longer holds the room that its call needed until the seller answered.
         Box::pin(async move { Ok::<_, Infallible>(phases::serve(core, conn, refused, request).await) })
     });

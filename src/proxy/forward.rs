@@ -9,9 +9,10 @@ use hyper::body::Incoming;
 
 use super::conn::Expired;
 use super::context::Call;
+use super::http2;
 use super::rejection::{Code, Rejection};
 use super::request_body::{RequestBody, UploadState};
-use super::seller::{Link, Seller};
+use super::seller::{self, Link, Seller};
 use super::words::texts;
 
 /// Requests that one call may cost a seller.
@@ -119,7 +120,7 @@ async fn send(
     request: Request<RequestBody>,
 ) -> Result<hyper::Result<Response<Incoming>>, Expired> {
     let deadline = Instant::now() + seller.sold.product.timeouts.head;
-    link.begin();
+    link.begin(call.conn.streams().map_or(seller::BUFFER_BYTES_MAX, http2::part_bytes_max));
     let sender = &mut link.sender;
     let exchange = async {
         sender.ready().await?;

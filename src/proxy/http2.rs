@@ -20,9 +20,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
+use super::client_body::ClientBody;
 use super::conn::Conn;
 use super::joined;
 use super::phases;
+use super::seller::BUFFER_BYTES_MAX;
 use super::server::Core;
 use crate::protocol::frames::{FrameFollower, PREFACE};
 use crate::protocol::head::{HEAD_BYTES_MAX, HeadFault, check_decoded_head};
@@ -32,8 +34,13 @@ pub const NAME: &[u8] = b"h2";
 /// What a client may send of one body, and of all, before it is read, in bytes.
 const STREAM_WINDOW_BYTES: u32 = 128 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 256 * 1024;
-/// What one stream may hold of its answer in the engine, in bytes, for a client that reads slowly.
-const SEND_BUFFER_BYTES_MAX: usize = 64 * 1024;
+/// What the streams of a connection share out among them: how much of their answers is read from sellers at once, in
+/// bytes. A stream whose client takes nothing holds up to three parts.
+const PARTS_BYTES: usize = BUFFER_BYTES_MAX;
+/// The smallest part: a little less than what the engine makes room for at first, so that it makes no more.
+const PART_BYTES_MIN: usize = 8 * 1024 - 1;
+/// What one stream may hold of its answer on its way to the socket, in bytes, before a part is added.
+const SEND_BUFFER_BYTES_MAX: usize = 8 * 1024;
 /// Largest frame that is read, in bytes: the smallest value there is.
 const FRAME_BYTES_MAX: u32 = 16 * 1024;
 /// Streams that are open at one time.
@@ -90,6 +97,7 @@ pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
             // Boxed, so that an open stream no longer holds the room that its call needed until the seller answered.
             Box::pin(async move {
                 let (refused, request) = check(request);
+                let request = request.map(|incoming| ClientBody::of_stream(incoming, &core));
                 Ok::<_, Infallible>(phases::serve(core, conn, refused, request).await)
             })
         }
@@ -111,7 +119,12 @@ pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
         () = aged => {}
     }
     connection.as_mut().graceful_shutdown();
-    let _ = connection.await; // a client that breaks the protocol or goes away is no event
+    // A client that breaks the protocol or goes away is no event.
+    poll_fn(|cx| match connection.as_mut().poll(cx) {
+        Poll::Pending if conn.is_in_the_way() => Poll::Ready(()), // the client has been told, and is not waited for
+        polled @ (Poll::Ready(_) | Poll::Pending) => polled.map(drop),
+    })
+    .await;
 }
 
 fn engine(streams: Streams) -> http2::Builder<Streams> {
@@ -129,6 +142,11 @@ fn engine(streams: Streams) -> http2::Builder<Streams> {
         .keep_alive_interval(KEEP_ALIVE_EVERY)
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
     engine
+}
+
+/// How much of a stream's answer is read from its seller at once, where so many are open.
+pub fn part_bytes_max(streams: usize) -> usize {
+    PARTS_BYTES.checked_div(streams).unwrap_or(PARTS_BYTES).max(PART_BYTES_MIN)
 }
 
 /// The strict check; what passes names its host where HTTP/1 does, and holds its cookies in one line, as it is forwarded.

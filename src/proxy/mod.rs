@@ -4,6 +4,7 @@
 pub mod body;
 pub mod catalog;
 pub mod client;
+pub mod client_body;
 pub mod conn;
 pub mod connection;
 pub mod context;

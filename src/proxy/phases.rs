@@ -11,11 +11,13 @@ use bytes::Bytes;
 use http::header::{self, HeaderName};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
-use hyper::body::{Body, Incoming};
+use http_body::Body;
+use hyper::body::Incoming;
 
 use super::body::{AnswerBody, FirstFrame, Tap, TapParts};
 use super::catalog::{Shelf, Sold};
 use super::client::named_by_header;
+use super::client_body::ClientBody;
 use super::conn::Conn;
 use super::context::{Call, CallGuard};
 use super::forward::{Outgoing, exchange};
@@ -57,7 +59,7 @@ pub async fn serve(
     core: Rc<Core>,
     conn: Rc<Conn>,
     refused: Option<HeadFault>,
-    request: Request<Incoming>,
+    request: Request<ClientBody>,
 ) -> Response<AnswerBody> {
     let named = named_by_header(&conn.client, request.headers(), &core.shared.proxies);
     let mut call = begin(core, conn, &request);
@@ -79,7 +81,7 @@ pub async fn serve(
     answer
 }
 
-fn begin(core: Rc<Core>, conn: Rc<Conn>, request: &Request<Incoming>) -> Call {
+fn begin(core: Rc<Core>, conn: Rc<Conn>, request: &Request<ClientBody>) -> Call {
     core.shared.metrics.calls_open.inc();
     let (head, arrived) = (request.headers(), core.shared.clock.now());
     let own = || core.next_request_id();
@@ -118,7 +120,7 @@ fn begin(core: Rc<Core>, conn: Rc<Conn>, request: &Request<Incoming>) -> Call {
     }
 }
 
-async fn serve_checked(guard: &mut CallGuard, request: Request<Incoming>) -> Result<Response<AnswerBody>, Rejection> {
+async fn serve_checked(guard: &mut CallGuard, request: Request<ClientBody>) -> Result<Response<AnswerBody>, Rejection> {
     let Some(call) = guard.call() else { return Err(gone()) };
     let shelf = Arc::clone(&call.core.shelf());
     let (parts, incoming) = request.into_parts();
@@ -193,7 +195,7 @@ enum Arrived {
     /// Whole, for its hash.
     Read(Hashed),
     /// Not at all.
-    Waiting(Incoming),
+    Waiting(ClientBody),
 }
 
 /// Reads the body if a signature covers it, and checks the signature. `max` bounds what is read.
@@ -201,7 +203,7 @@ async fn arrive(
     call: &mut Call,
     (sold, max): (Option<&Sold>, u64),
     head: &Parts,
-    incoming: Incoming,
+    incoming: ClientBody,
     pending: Option<Pending<'_>>,
 ) -> Result<Arrived, Rejection> {
     let covered = needs_body(pending.as_ref(), sold);
@@ -238,7 +240,7 @@ async fn read_body(
     call: &mut Call,
     (shelf, sold): (&Shelf, Option<Arc<Sold>>),
     head: &Parts,
-    incoming: Incoming,
+    incoming: ClientBody,
     pending: Option<Pending<'_>>,
 ) -> Result<ReadyBody, Rejection> {
     let llm = sold.as_ref().is_none_or(|sold| sold.llm);
@@ -265,7 +267,7 @@ async fn read_model(
     call: &mut Call,
     (shelf, sold): (&Shelf, Option<Arc<Sold>>),
     head: &Parts,
-    incoming: Incoming,
+    incoming: ClientBody,
     pending: Option<Pending<'_>>,
 ) -> Result<ReadyBody, Rejection> {
     if head.headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
@@ -324,7 +326,7 @@ fn name_end_user(call: &mut Call, sold: &Sold, head: &HeaderMap) {
 }
 
 /// A body that is handed on unread.
-fn unread(call: &Call, sold: &Sold, incoming: Incoming, has_body: bool) -> ReadyBody {
+fn unread(call: &Call, sold: &Sold, incoming: ClientBody, has_body: bool) -> ReadyBody {
     if !has_body {
         return ReadyBody { body: RequestBody::whole(Bytes::new()), upload: None, held: None };
     }

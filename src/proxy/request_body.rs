@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
+use super::client_body::ClientBody;
 use super::conn::Conn;
 use super::patience::Patience;
 use super::spool::SpoolReader;
@@ -55,7 +55,7 @@ impl Pieces {
 /// A body that is handed on as it comes.
 #[derive(Debug)]
 pub struct Upload {
-    incoming: Incoming,
+    incoming: ClientBody,
     conn: Rc<Conn>,
     /// With the client.
     patience: Patience,
@@ -109,7 +109,7 @@ impl RequestBody {
     }
 
     /// A body that is streamed. The cell tells how far it came.
-    pub fn streamed(incoming: Incoming, conn: Rc<Conn>, timeouts: UploadTimeouts) -> (Self, Rc<Cell<UploadState>>) {
+    pub fn streamed(incoming: ClientBody, conn: Rc<Conn>, timeouts: UploadTimeouts) -> (Self, Rc<Cell<UploadState>>) {
         let state = Rc::new(Cell::new(UploadState::HandedOn));
         let (patience, seller_timeout) = (Patience::new(timeouts.client), timeouts.seller);
         let upload = Upload { incoming, conn, patience, seller_timeout, waiting: false, state: Rc::clone(&state) };

@@ -25,7 +25,7 @@ use super::socket::Socket;
 /// An idle connection older than this is not used: the seller may be about to close it.
 const IDLE_AGE_MAX: Duration = Duration::from_secs(60);
 /// Read buffer of one connection, in bytes: what a slow reader makes us hold at most on this side.
-const BUFFER_BYTES_MAX: usize = 64 * 1024;
+pub const BUFFER_BYTES_MAX: usize = 64 * 1024;
 
 /// One core's side of a seller.
 #[derive(Debug)]
@@ -55,10 +55,12 @@ pub struct Link {
 }
 
 /// What a connection and its link share.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
     /// Bytes received since a request.
     received: Cell<u64>,
+    /// How much is read at once, in bytes.
+    part_bytes_max: Cell<usize>,
     /// Whether the connection ends with a reset.
     reset: Cell<bool>,
 }
@@ -88,9 +90,10 @@ impl Drop for Link {
 }
 
 impl Link {
-    /// A request is about to be sent.
-    pub fn begin(&mut self) {
+    /// A request is about to be sent; its answer is read in parts of at most this size.
+    pub fn begin(&mut self, part_bytes_max: usize) {
         self.shared.received.set(0);
+        self.shared.part_bytes_max.set(part_bytes_max);
         self.state = LinkState::Busy;
     }
 
@@ -155,7 +158,8 @@ impl Seller {
 }
 
 async fn start<T: Socket + 'static>(stream: T) -> io::Result<Link> {
-    let shared = Rc::<Shared>::default();
+    let part_bytes_max = Cell::new(BUFFER_BYTES_MAX);
+    let shared = Rc::new(Shared { received: Cell::new(0), part_bytes_max, reset: Cell::new(false) });
     let io = TokioIo::new(Counted { stream, shared: Rc::clone(&shared) });
     let engine = http1::Builder::new().max_buf_size(BUFFER_BYTES_MAX).handshake(io).await;
     let (sender, connection) = engine.map_err(io::Error::other)?;
@@ -165,7 +169,7 @@ async fn start<T: Socket + 'static>(stream: T) -> io::Result<Link> {
     Ok(Link { sender, shared, reused: false, state: LinkState::Idle, connection })
 }
 
-/// Counts what is received.
+/// Counts what is received, and measures it out.
 #[derive(Debug)]
 struct Counted<T: Socket> {
     stream: T,
@@ -182,8 +186,16 @@ impl<T: Socket> Drop for Counted<T> {
 
 impl<T: Socket> AsyncRead for Counted<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = to.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(cx, to);
+        let (before, part_bytes_max) = (to.filled().len(), self.shared.part_bytes_max.get());
+        let read = if part_bytes_max < to.remaining() {
+            let mut part = ReadBuf::new(to.initialize_unfilled_to(part_bytes_max));
+            let read = Pin::new(&mut self.stream).poll_read(cx, &mut part);
+            let new = part.filled().len();
+            to.advance(new);
+            read
+        } else {
+            Pin::new(&mut self.stream).poll_read(cx, to)
+        };
         let new = to.filled().len().saturating_sub(before);
         let received = &self.shared.received;
         received.set(received.get().saturating_add(u64::try_from(new).unwrap_or(u64::MAX)));

@@ -12,6 +12,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use http::HeaderValue;
+use hyper::body::Incoming;
 use prometheus::IntGauge;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, LocalOptions};
@@ -19,6 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::catalog::{Shelf, Sold};
+use super::client_body;
 use super::conn::{Conns, SWEEP_EVERY};
 use super::connection;
 use super::context::Call;
@@ -41,9 +43,6 @@ use crate::tls::Acceptor;
 
 /// After a failed `accept` (too many open files, above all) the listener rests this long.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
-/// What the kernel may hold of an answer that it has not sent yet, in bytes a connection. Left to itself it holds megabytes
-/// for a client that reads slowly.
-const UNSENT_BYTES_MAX: u32 = 128 * 1024;
 /// Where a connection waits for room, cores are asked this often to end one that is without a call.
 const SHED_EVERY: Duration = Duration::from_millis(20);
 
@@ -112,6 +111,9 @@ pub struct Core {
     #[expect(clippy::vec_box, reason = "they come boxed and leave boxed: unboxing would copy each call twice")]
     abandoned: RefCell<Vec<Box<Call>>>,
     abandoned_any: tokio::sync::Notify,
+    /// What is left of bodies that nobody reads any more; bounded by the number of streams.
+    unread: RefCell<Vec<Incoming>>,
+    unread_any: tokio::sync::Notify,
 }
 
 impl Core {
@@ -128,6 +130,8 @@ impl Core {
             streams: RefCell::default(),
             abandoned: RefCell::default(),
             abandoned_any: tokio::sync::Notify::new(),
+            unread: RefCell::default(),
+            unread_any: tokio::sync::Notify::new(),
         };
         core.stock(shelf);
         Rc::new(core)
@@ -193,6 +197,26 @@ impl Core {
                 let ending = call.left();
                 call.finish(ending);
             });
+        }
+    }
+
+    /// What is left of a body that nobody reads any more; read by the core's own task.
+    pub fn throw_away(&self, body: Incoming) {
+        self.unread.borrow_mut().push(body);
+        self.unread_any.notify_one();
+    }
+
+    async fn read_unread(&self) {
+        let mut reading = JoinSet::new();
+        loop {
+            tokio::select! {
+                () = self.unread_any.notified() => {
+                    for body in std::mem::take(&mut *self.unread.borrow_mut()) {
+                        reading.spawn_local(client_body::throw_away(body));
+                    }
+                }
+                Some(_) = reading.join_next(), if !reading.is_empty() => {}
+            }
         }
     }
 
@@ -295,8 +319,6 @@ impl Server {
     ) -> io::Result<(std::net::TcpStream, SocketAddr, OwnedSemaphorePermit)> {
         let (stream, peer) = listener.accept().await?;
         stream.set_nodelay(true)?;
-        #[cfg(target_os = "linux")]
-        socket2::SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
         Ok((stream.into_std()?, peer, self.room().await?))
     }
 
@@ -388,6 +410,10 @@ async fn run_core(
         let core = Rc::clone(&core);
         async move { core.end_abandoned().await }
     });
+    let reading = tokio::task::spawn_local({
+        let core = Rc::clone(&core);
+        async move { core.read_unread().await }
+    });
     let charging = tokio::task::spawn_local({
         let core = Rc::clone(&core);
         async move { core.meter.write_charges().await }
@@ -412,6 +438,7 @@ async fn run_core(
     streams.shutdown().await;
     sweeping.abort();
     ending.abort();
+    reading.abort();
     charging.abort();
     let cut_off = std::mem::take(&mut *core.abandoned.borrow_mut());
     cut_off.into_iter().for_each(|call| call.finish(Ending::Interrupted));

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use http_body::Body;
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use sha2::{Digest, Sha256};
 
+use super::client_body::ClientBody;
 use super::conn::Conn;
 use super::patience::Patience;
 use super::rejection::{Code, Rejection};
@@ -20,7 +20,7 @@ use crate::protocol::signature::BodyHash;
 
 /// A body on its way in, and its bounds.
 pub struct Reading<'a> {
-    incoming: Incoming,
+    incoming: ClientBody,
     conn: &'a Conn,
     patience: Patience,
     /// Most bytes.
@@ -53,7 +53,7 @@ pub struct Hashed {
 impl<'a> Reading<'a> {
     /// Nothing is read yet. A body that is announced to be too large is refused at once.
     pub fn new(
-        incoming: Incoming,
+        incoming: ClientBody,
         conn: &'a Conn,
         (max, timeout): (u64, Duration),
         hash: bool,
@@ -156,7 +156,7 @@ struct Parts {
 }
 
 impl Parts {
-    fn of(incoming: &Incoming) -> Self {
+    fn of(incoming: &ClientBody) -> Self {
         let announced = incoming.size_hint().exact().and_then(|length| usize::try_from(length).ok());
         Self { announced: announced.unwrap_or_default(), ..Self::default() }
     }

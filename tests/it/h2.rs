@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::harness::client::{Client as Plain, Request};
 use crate::harness::h2::{
-    Client, DATA, END_STREAM, GOAWAY, HEADERS, Outcome, PING, PREFACE, Raw, SETTINGS, frame, headers,
+    Client, DATA, END_STREAM, GOAWAY, HEADERS, Outcome, PING, PREFACE, RST_STREAM, Raw, SETTINGS, frame, headers,
 };
 use crate::harness::seller::{LAST_CHUNK, Reply, SSE_HEAD, Seller, Step, chunk};
 use crate::harness::tls::Files;
@@ -191,6 +191,35 @@ async fn a_body_that_stops_ends_its_own_call_and_no_other() {
     world.charged(4).await;
     let posts = seller.requests().into_iter().filter(|seen| seen.head.method() == "POST");
     assert!(posts.into_iter().all(|seen| seen.body.cut.is_some()), "a body that was cut is never ended properly");
+}
+
+#[tokio::test]
+async fn a_refusal_amid_an_upload_is_heard_before_the_stream_ends() {
+    let seller = Seller::plain().await;
+    let world = world(&seller, |_| {}).await;
+    let mut raw = Raw::connect(world.data).await;
+    for path in ["/api/upload", "/v1/infers/chat/v1/chat/completions"] {
+        let mut raw = Raw::connect(world.data).await;
+        raw.send(&headers(1, &fields("POST", path, "Bearer sk-tg-wrong"), false)).await;
+        assert!(matches!(raw.outcome(1).await, Outcome::Answered(401, _)));
+        for _ in 0..3 {
+            raw.send(&frame(DATA, 0, 1, &[b'x'; 16_000])).await;
+        }
+        raw.send(&frame(PING, 0, 0, &[7; 8])).await;
+        loop {
+            let (kind, flags, of, _) = raw.next().await.unwrap();
+            assert!(kind != RST_STREAM, "stream {of} is reset while its client sends");
+            if kind == PING && flags == 1 {
+                break;
+            }
+        }
+        raw.send(&frame(DATA, END_STREAM, 1, b"x")).await;
+    }
+    // A client that neither sends nor ends is not waited for: it is told that nothing more is wanted.
+    raw.send(&headers(1, &fields("POST", "/api/upload", "Bearer sk-tg-wrong"), false)).await;
+    assert!(matches!(raw.outcome(1).await, Outcome::Answered(401, _)));
+    assert_eq!(raw.outcome(1).await, Outcome::Reset(0));
+    assert_eq!(seller.connections(), 0);
 }
 
 #[tokio::test]

@@ -1,6 +1,8 @@
 //! HTTP/2 that no sane client sends, frame by frame: refused on its stream, or with its connection; nothing of it
 //! reaches a seller, nothing is billed, and others are served meanwhile.
 
+use std::time::{Duration, Instant};
+
 use serde_json::json;
 
 use crate::harness::client::Request;
@@ -8,14 +10,26 @@ use crate::harness::h2::{
     CONTINUATION, Client, DATA, END_HEADERS, END_STREAM, HEADERS, Outcome, PADDED, PING, PREFACE, PRIORITY,
     PUSH_PROMISE, RST_STREAM, Raw, SETTINGS, WINDOW_UPDATE, block, frame, headers,
 };
-use crate::harness::seller::Seller;
+use crate::harness::seller::{Seen, Seller};
 use crate::harness::until;
 use crate::harness::wire::{End, Wire};
 use crate::harness::within;
 use crate::harness::world::World;
 
-// An error code (RFC 9113 section 7).
+mod rfc;
+
+// Error codes (RFC 9113 section 7).
 const PROTOCOL_ERROR: u32 = 1;
+const FLOW_CONTROL_ERROR: u32 = 3;
+const STREAM_CLOSED: u32 = 5;
+const FRAME_SIZE_ERROR: u32 = 6;
+const REFUSED_STREAM: u32 = 7;
+
+/// Where what is right is sent, and where frames are that are not.
+const GOOD: &str = "/api/good";
+const FRAMES: &str = "/api/frames";
+/// Something must have come of a request by then.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(5);
 
 async fn world(seller: &Seller) -> World {
     World::with(seller.address, |config| {
@@ -26,16 +40,19 @@ async fn world(seller: &Seller) -> World {
 }
 
 /// What must come of what was sent.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Expected {
     /// An answer of ours with this status, on the stream; the connection goes on.
     Status(u16),
     /// The stream is reset; the connection goes on.
     Reset(u32),
-    /// The connection ends.
-    Ends,
+    /// The connection ends, with this code.
+    Ends(u32),
+    /// It comes after the stream's end: whether the answer is out by then, nobody can say. If not, the stream or the
+    /// connection ends.
+    Late,
 }
-use Expected::{Ends, Reset, Status};
+use Expected::{Ends, Late, Reset, Status};
 
 type Fields<'a> = Vec<(&'a str, &'a str)>;
 
@@ -88,7 +105,7 @@ fn heads<'a>(base: &Fields<'a>, long: &'a str) -> Vec<(Fields<'a>, Expected)> {
         (with(base, ":path", "/api/ x"), Reset(PROTOCOL_ERROR)),
         (with(base, ":method", "CONNECT"), Reset(PROTOCOL_ERROR)),
         (with(base, ":method", "connect"), Status(400)),
-        (with(base, ":method", "G T"), Ends),
+        (with(base, ":method", "G T"), Ends(PROTOCOL_ERROR)),
         (with(base, ":scheme", "ftp"), Status(400)),
         (without(base, ":method"), Reset(PROTOCOL_ERROR)),
         (without(base, ":scheme"), Reset(PROTOCOL_ERROR)),
@@ -99,17 +116,17 @@ fn heads<'a>(base: &Fields<'a>, long: &'a str) -> Vec<(Fields<'a>, Expected)> {
         (also("keep-alive", "1"), Reset(PROTOCOL_ERROR)),
         (also("proxy-connection", "x"), Reset(PROTOCOL_ERROR)),
         (also("te", "gzip"), Reset(PROTOCOL_ERROR)),
-        (also("X-Upper", "1"), Ends),
-        (also("x-a", "1\r\nx-b: 2"), Ends),
-        (also("x-a", "1\n"), Ends),
-        (also("x-a", "a\0b"), Ends),
-        (also("x-a", "\u{7f}"), Ends),
-        (also("x a", "1"), Ends),
-        (also("x:a", "1"), Ends),
-        (also("", "1"), Ends),
+        (also("X-Upper", "1"), Ends(PROTOCOL_ERROR)),
+        (also("x-a", "1\r\nx-b: 2"), Ends(PROTOCOL_ERROR)),
+        (also("x-a", "1\n"), Ends(PROTOCOL_ERROR)),
+        (also("x-a", "a\0b"), Ends(PROTOCOL_ERROR)),
+        (also("x-a", "\u{7f}"), Ends(PROTOCOL_ERROR)),
+        (also("x a", "1"), Ends(PROTOCOL_ERROR)),
+        (also("x:a", "1"), Ends(PROTOCOL_ERROR)),
+        (also("", "1"), Ends(PROTOCOL_ERROR)),
         (also(":path", "/api/other"), Reset(PROTOCOL_ERROR)),
         (also(":status", "200"), Reset(PROTOCOL_ERROR)),
-        (also(":other", "1"), Ends),
+        (also(":other", "1"), Ends(PROTOCOL_ERROR)),
         (also(":protocol", "websocket"), Reset(PROTOCOL_ERROR)),
         ([base.clone(), vec![("x-a", "1"); 100]].concat(), Status(431)),
         ([base.clone(), vec![("x-a", long); 3]].concat(), Status(431)),
@@ -125,33 +142,33 @@ fn frames(base: &Fields<'_>) -> Vec<(&'static str, Vec<u8>, Expected)> {
     vec![
         ("a body longer than said", [post("3"), frame(DATA, END_STREAM, 1, b"four")].concat(), Reset(PROTOCOL_ERROR)),
         ("a body shorter than said", [post("3"), frame(DATA, END_STREAM, 1, b"2")].concat(), Reset(PROTOCOL_ERROR)),
-        ("padding longer than the frame", [post("3"), frame(DATA, PADDED, 1, &[9, 1])].concat(), Ends),
-        ("DATA on no stream", frame(DATA, 0, 0, b"x"), Ends),
-        ("DATA on an idle stream", frame(DATA, 0, 1, b"x"), Ends),
-        ("HEADERS on no stream", headers(0, base, true), Ends),
-        ("HEADERS on an even stream", headers(2, base, true), Ends),
-        ("a lower stream after a higher", [headers(3, base, true), get()].concat(), Ends),
-        ("a block that is no HPACK", frame(HEADERS, END_HEADERS | END_STREAM, 1, &[0xff; 8]), Ends),
-        ("an index that is nowhere", frame(HEADERS, END_HEADERS | END_STREAM, 1, &[0xfe]), Ends),
-        ("a head that stops", [frame(HEADERS, 0, 1, half), frame(DATA, 0, 1, b"x")].concat(), Ends),
+        ("padding longer than the frame", [post("3"), frame(DATA, PADDED, 1, &[9, 1])].concat(), Ends(PROTOCOL_ERROR)),
+        ("DATA on no stream", frame(DATA, 0, 0, b"x"), Ends(PROTOCOL_ERROR)),
+        ("DATA on an idle stream", frame(DATA, 0, 1, b"x"), Ends(PROTOCOL_ERROR)),
+        ("HEADERS on no stream", headers(0, base, true), Ends(PROTOCOL_ERROR)),
+        ("HEADERS on an even stream", headers(2, base, true), Ends(PROTOCOL_ERROR)),
+        ("a lower stream after a higher", [headers(3, base, true), get()].concat(), Ends(PROTOCOL_ERROR)),
+        ("a block that is no HPACK", frame(HEADERS, END_HEADERS | END_STREAM, 1, &[0xff; 8]), Ends(PROTOCOL_ERROR)),
+        ("an index that is nowhere", frame(HEADERS, END_HEADERS | END_STREAM, 1, &[0xfe]), Ends(PROTOCOL_ERROR)),
+        ("a head that stops", [frame(HEADERS, 0, 1, half), frame(DATA, 0, 1, b"x")].concat(), Ends(PROTOCOL_ERROR)),
         (
             "a head that goes on elsewhere",
             [frame(HEADERS, 0, 1, half), frame(CONTINUATION, END_HEADERS, 3, rest)].concat(),
-            Ends,
+            Ends(PROTOCOL_ERROR),
         ),
-        ("CONTINUATION of nothing", frame(CONTINUATION, END_HEADERS, 1, &whole), Ends),
-        ("SETTINGS of a stream", frame(SETTINGS, 0, 1, b""), Ends),
-        ("SETTINGS of five bytes", frame(SETTINGS, 0, 0, &[0; 5]), Ends),
-        ("a window beyond its bound", frame(SETTINGS, 0, 0, &[0, 4, 0x80, 0, 0, 0]), Ends),
-        ("PING of seven bytes", frame(PING, 0, 0, &[0; 7]), Ends),
-        ("PING of a stream", frame(PING, 0, 1, &[0; 8]), Ends),
+        ("CONTINUATION of nothing", frame(CONTINUATION, END_HEADERS, 1, &whole), Ends(PROTOCOL_ERROR)),
+        ("SETTINGS of a stream", frame(SETTINGS, 0, 1, b""), Ends(PROTOCOL_ERROR)),
+        ("SETTINGS of five bytes", frame(SETTINGS, 0, 0, &[0; 5]), Ends(PROTOCOL_ERROR)),
+        ("a window beyond its bound", frame(SETTINGS, 0, 0, &[0, 4, 0x80, 0, 0, 0]), Ends(PROTOCOL_ERROR)),
+        ("PING of seven bytes", frame(PING, 0, 0, &[0; 7]), Ends(PROTOCOL_ERROR)),
+        ("PING of a stream", frame(PING, 0, 1, &[0; 8]), Ends(PROTOCOL_ERROR)),
         ("PRIORITY on itself", frame(PRIORITY, 0, 1, &[0, 0, 0, 1, 0]), Reset(PROTOCOL_ERROR)),
-        ("RST_STREAM of an idle stream", frame(RST_STREAM, 0, 1, &[0; 4]), Ends),
-        ("WINDOW_UPDATE of nothing", frame(WINDOW_UPDATE, 0, 0, &[0; 4]), Ends),
-        ("a push by a client", frame(PUSH_PROMISE, END_HEADERS, 1, &[0, 0, 0, 2]), Ends),
-        ("a frame that is too long", frame(DATA, 0, 1, &vec![0; 16_385]), Ends),
+        ("RST_STREAM of an idle stream", frame(RST_STREAM, 0, 1, &[0; 4]), Ends(PROTOCOL_ERROR)),
+        ("WINDOW_UPDATE of nothing", frame(WINDOW_UPDATE, 0, 0, &[0; 4]), Ends(PROTOCOL_ERROR)),
+        ("a push by a client", frame(PUSH_PROMISE, END_HEADERS, 1, &[0, 0, 0, 2]), Ends(PROTOCOL_ERROR)),
+        ("a frame that is too long", frame(DATA, 0, 1, &vec![0; 16_385]), Ends(FRAME_SIZE_ERROR)),
         ("a second head", [post("1"), headers(1, base, false)].concat(), Reset(PROTOCOL_ERROR)),
-        ("DATA after the end", [get(), frame(DATA, END_STREAM, 1, b"x")].concat(), Ends),
+        ("DATA after the end", [get(), frame(DATA, END_STREAM, 1, b"x")].concat(), Ends(PROTOCOL_ERROR)),
     ]
 }
 
@@ -169,9 +186,9 @@ async fn malformed_requests_are_refused_and_reach_no_seller() {
         ("authorization", &bearer),
     ];
     let long = "y".repeat(12_000);
-    let heads = heads(&base, &long);
-    let frames = frames(&base);
-    assert!(heads.len() + frames.len() >= 80);
+    let (heads, framed) = (heads(&base, &long), with(&base, ":path", FRAMES));
+    let (frames, spec) = (frames(&framed), rfc::cases(&framed));
+    eprintln!("{} malformed heads, {} frames, {} cases of the standards", heads.len(), frames.len(), spec.len());
     let as_frames = |fields: &Fields<'_>| {
         // A frame holds 16 KiB: long heads are cut.
         let whole = block(fields);
@@ -185,27 +202,23 @@ async fn malformed_requests_are_refused_and_reach_no_seller() {
         bytes
     };
     let heads = heads.iter().map(|(fields, expected)| (format!("{:?}", &fields[..]), as_frames(fields), *expected));
-    let frames = frames.into_iter().map(|(what, bytes, expected)| (what.to_owned(), bytes, expected));
+    let frames = frames.into_iter().chain(spec).map(|(what, bytes, expected)| (what.to_owned(), bytes, expected));
     let (mut faults, mut good) = (Vec::new(), 0);
     for (what, bytes, expected) in heads.chain(frames) {
         let mut raw = Raw::connect(world.data).await;
         raw.send(&bytes).await;
-        let found = raw.outcome(1).await;
-        let fits = match (expected, &found) {
-            (Status(status), Outcome::Answered(found, body)) => {
-                status == *found && (status == 431 || body.contains("error_code"))
-            }
-            (Reset(code), Outcome::Reset(found)) => code == *found,
-            (Ends, Outcome::Ended(_)) => true,
-            (_, _) => false,
+        let Ok(found) = tokio::time::timeout(ANSWERED_WITHIN, raw.outcome(1)).await else {
+            faults.push(format!("{what}: nothing came of it"));
+            continue;
         };
-        if !fits {
+        if !fits(expected, &found) {
             faults.push(format!("{}: {found:?} instead of {expected:?}", &what[..what.len().min(300)]));
         }
-        if !matches!(found, Outcome::Ended(_)) {
+        good += u64::from(matches!(found, Outcome::Answered(200, _)));
+        if !matches!(found, Outcome::Ended(_)) && expected != Late {
             // The connection is whole: the next request is its own.
-            raw.send(&headers(5, &with(&base, ":path", "/api/good"), true)).await;
-            let next = raw.outcome(5).await;
+            raw.send(&headers(301, &with(&base, ":path", GOOD), true)).await;
+            let next = raw.outcome(301).await;
             good += 1;
             if !matches!(next, Outcome::Answered(200, _)) {
                 faults.push(format!("after {what}: {next:?}"));
@@ -213,11 +226,51 @@ async fn malformed_requests_are_refused_and_reach_no_seller() {
         }
     }
     assert_eq!(faults, Vec::<String>::new());
-    let bad = seller.requests().into_iter().filter(|seen| seen.head.target() != "/api/good");
-    // What began before it turned out to be malformed was never ended properly.
-    let bad: Vec<_> = bad.filter(|seen| seen.body.cut.is_none() && seen.head.method() != "GET").collect();
+    let bad = seller.requests().into_iter().filter(|seen| seen.head.target() != GOOD);
+    // Of a malformed head nothing is seen; what began before it turned out to be malformed was never ended properly.
+    let whole = |seen: &Seen| seen.body.cut.is_none() && seen.head.method() != "GET";
+    let bad: Vec<_> = bad.filter(|seen| seen.head.target() != FRAMES || whole(seen)).collect();
     assert!(bad.is_empty(), "{bad:?}");
-    world.settles(&buyer.account, good).await;
+    // A call whose seller has answered counts, though its client learns it with an end of the connection.
+    let charged = world.admin.metrics().await.sum("tollgate_units_charged_total", &[]);
+    assert!(charged >= good as f64 && charged <= good as f64 + 5.0, "{charged} units for {good} answers");
+}
+
+fn fits(expected: Expected, found: &Outcome) -> bool {
+    match (expected, found) {
+        (Status(status), Outcome::Answered(found, body)) => {
+            status == *found && ([200, 431].contains(&status) || body.contains("error_code"))
+        }
+        (Reset(code), Outcome::Reset(found)) => code == *found,
+        (Ends(code), Outcome::Ended(found)) => *found == Some(code),
+        (Late, Outcome::Answered(200, _)) => true,
+        (Late, Outcome::Reset(code) | Outcome::Ended(Some(code))) => [PROTOCOL_ERROR, STREAM_CLOSED].contains(code),
+        (_, _) => false,
+    }
+}
+
+#[tokio::test]
+async fn a_stream_too_many_is_refused_and_the_others_are_not() {
+    let seller = Seller::plain().await;
+    let world = world(&seller).await;
+    let buyer = world.buyer(&["api-1000"]).await;
+    let bearer = format!("Bearer {}", buyer.key);
+    let fields: Fields<'_> = vec![
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":authority", "api.test"),
+        (":path", GOOD),
+        ("authorization", &bearer),
+    ];
+    let mut raw = Raw::connect(world.data).await;
+    for at in 0..=100 {
+        raw.send(&headers(2 * at + 1, &fields, false)).await;
+    }
+    assert_eq!(raw.outcome(201).await, Outcome::Reset(REFUSED_STREAM));
+    raw.send(&frame(DATA, END_STREAM, 199, b"x")).await;
+    assert!(matches!(raw.outcome(199).await, Outcome::Answered(200, _)));
+    drop(raw);
+    world.charged(1).await;
 }
 
 /// The frames of a flood, one after the other.
@@ -281,6 +334,7 @@ async fn floods_end_their_connection_and_nobody_elses() {
     other.call(&fine).await.expect(200);
     let before = world.gateway.resident_bytes();
     for (what, piece) in &floods(&base) {
+        let begun = Instant::now();
         let mut wire = Wire::connect(world.data).await.unwrap();
         wire.send(PREFACE).await.unwrap();
         wire.send(&frame(SETTINGS, 0, 0, b"")).await.unwrap();
@@ -293,10 +347,12 @@ async fn floods_end_their_connection_and_nobody_elses() {
             matches!(wire.end().await, End::Eof | End::Reset)
         };
         assert!(within(&format!("the connection ends: {what}"), flood).await, "{what}");
+        eprintln!("a flood of {what}: the connection was ended after {:?}", begun.elapsed());
         other.call(&fine).await.expect(200);
     }
     let grown = world.gateway.resident_bytes().saturating_sub(before);
     assert!(grown < 48 << 20, "{grown} bytes more after all floods");
+    eprintln!("after all floods the gateway holds {} KiB more", grown / 1024);
     until("no call is open", async || {
         (world.admin.metrics().await.sum("tollgate_calls_open", &[]) == 0.0).then_some(())
     })
@@ -304,6 +360,55 @@ async fn floods_end_their_connection_and_nobody_elses() {
     let metrics = world.admin.metrics().await;
     assert!(metrics.sum("tollgate_http2_floods_total", &[]) >= 4.0);
     assert_eq!(world.admin.get("/livez").await.status(), 200);
+}
+
+#[tokio::test]
+async fn heads_that_unpack_to_megabytes_are_refused_and_hold_nothing() {
+    const HEADS: u32 = 20;
+    let seller = Seller::plain().await;
+    let world = world(&seller).await;
+    let buyer = world.buyer(&["api-1000"]).await;
+    let bearer = format!("Bearer {}", buyer.key);
+    let base = [
+        (":method", "GET"),
+        (":scheme", "http"),
+        (":authority", "api.test"),
+        (":path", "/api/bomb"),
+        ("authorization", &bearer),
+    ];
+    let mut other = Client::plain(world.data).await;
+    let fine = Request::get(GOOD).bearer(&buyer.key);
+    other.call(&fine).await.expect(200);
+    let before = world.gateway.resident_bytes();
+    let (mut raw, mut peak, mut slowest) = (Raw::connect(world.data).await, 0, Duration::ZERO);
+    let (mut refused, mut ended) = (0, 0);
+    for at in 0..HEADS {
+        // An entry of 4,000 bytes in the table, and 11,000 times its index: 44 MB of fields in a frame of 16 KiB.
+        let entry = [&[0x40, 0x01, b'x', 0x7f, 0xa1, 0x1e][..], &[b'y'; 4_000]].concat();
+        let head = [block(&base), entry, vec![0xbe; 11_000]].concat();
+        let begun = Instant::now();
+        raw.send(&frame(HEADERS, END_HEADERS | END_STREAM, 2 * at + 1, &head)).await;
+        match raw.outcome(2 * at + 1).await {
+            Outcome::Answered(431, _) => refused += 1,
+            Outcome::Ended(Some(_)) => {
+                ended += 1;
+                raw = Raw::connect(world.data).await;
+            }
+            other @ (Outcome::Answered(..) | Outcome::Reset(_) | Outcome::Ended(None)) => panic!("{other:?}"),
+        }
+        slowest = slowest.max(begun.elapsed());
+        peak = peak.max(world.gateway.resident_bytes());
+        other.call(&fine).await.expect(200);
+    }
+    let grown = peak.saturating_sub(before);
+    assert!(grown < 16 << 20, "{grown} bytes more");
+    assert!(seller.requests().iter().all(|seen| seen.head.target() == GOOD));
+    world.charged(HEADS + 1).await;
+    eprintln!(
+        "{HEADS} heads of 44 MB in 16 KiB: {refused} answered with 431, {ended} connections ended, the slowest after \
+         {slowest:?}; {} KiB more at most",
+        grown / 1024
+    );
 }
 
 #[tokio::test]

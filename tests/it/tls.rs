@@ -92,6 +92,10 @@ async fn versions_below_1_2_are_not_spoken_and_1_2_is() {
     let older = files.client_with(&[&rustls::version::TLS12], None);
     world.data = tunnel(listener, Arc::new(older), "localhost").await;
     world.call(&Request::chat(&buyer.key)).await.expect(200);
+    // Its sessions are resumed as the newer version's are.
+    world.call(&Request::chat(&buyer.key)).await.expect(200);
+    let metrics = world.admin.metrics().await;
+    assert_eq!(metrics.sum("tollgate_tls_handshakes_total", &[("version", "1.2"), ("resumed", "yes")]), 1.0);
     // A hello of TLS 1.1 that offers what servers of its day took.
     let mut hello = vec![22, 3, 1, 0, 49, 1, 0, 0, 45, 3, 2];
     hello.extend([7; 32]);
