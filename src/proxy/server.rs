@@ -43,9 +43,6 @@ use crate::tls::Acceptor;
 
 /// After a failed `accept` (too many open files, above all) the listener rests this long.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
-/// What the kernel may hold of an answer that it has not sent yet, in bytes a connection. Left to itself it holds megabytes
-/// for a client that reads slowly.
-const UNSENT_BYTES_MAX: u32 = 128 * 1024;
 /// Where a connection waits for room, cores are asked this often to end one that is without a call.
 const SHED_EVERY: Duration = Duration::from_millis(20);
 
@@ -327,8 +324,6 @@ impl Server {
     ) -> io::Result<(std::net::TcpStream, SocketAddr, OwnedSemaphorePermit)> {
         let (stream, peer) = listener.accept().await?;
         stream.set_nodelay(true)?;
-        #[cfg(target_os = "linux")]
-        socket2::SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
         Ok((stream.into_std()?, peer, self.room().await?))
     }
 
