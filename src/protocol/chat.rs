@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 
+use bytes::Bytes;
 use serde::Serialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -116,12 +117,12 @@ pub fn begins_like_an_object(body: &[u8]) -> bool {
     body.iter().find(|byte| !passed_over(byte)) == Some(&b'{')
 }
 
-/// Returns the body with the model's name replaced: only the value's own bytes change.
-/// `span` is where [`read_request`] found it in this very body.
-pub fn replace_model(body: &[u8], span: &Range<usize>, name: &str) -> Vec<u8> {
+/// Returns the body with the model's name replaced, as what is before, the name, and what is after: only the value's own
+/// bytes change. `span` is where [`read_request`] found it in this very body.
+pub fn replace_model(body: &Bytes, span: &Range<usize>, name: &str) -> [Bytes; 3] {
     let before = body.get(..span.start).unwrap_or_default();
     let after = body.get(span.end..).unwrap_or_default();
-    [before, &json_text(name), after].concat()
+    [body.slice_ref(before), json_text(name).into(), body.slice_ref(after)]
 }
 
 fn model_field<'a>(text: &'a str, value: &'a RawValue) -> Result<ModelField<'a>, BodyFault> {
@@ -534,7 +535,7 @@ mod tests {
             (r#"{"é":"é","model":"é"}"#, "通", r#"{"é":"é","model":"通"}"#),
         ] {
             let field = read_request(body.as_bytes()).unwrap().model.unwrap();
-            let replaced = replace_model(body.as_bytes(), &field.span, name);
+            let replaced = replace_model(&Bytes::from_static(body.as_bytes()), &field.span, name).concat();
             assert_eq!(String::from_utf8(replaced).unwrap(), expected);
         }
     }
@@ -569,16 +570,17 @@ mod tests {
     proptest! {
         #[test]
         fn a_replaced_model_reads_back_and_nothing_else_changes(old in "\\PC*", new in "\\PC*", tail in "\\PC*") {
-            let body = format!(
+            let body = Bytes::from(format!(
                 "{{\"a\":{}, \"model\": {} ,\"b\":[{}]}}",
                 serde_json::json!(tail), serde_json::json!(old), serde_json::json!(tail)
-            );
-            let field = read_request(body.as_bytes()).unwrap().model.unwrap();
+            ));
+            let field = read_request(&body).unwrap().model.unwrap();
             prop_assert_eq!(field.name.as_ref(), old.as_str());
-            let replaced = replace_model(body.as_bytes(), &field.span, &new);
+            let replaced = Bytes::from(replace_model(&body, &field.span, &new).concat());
             let again = read_request(&replaced).unwrap().model.unwrap();
             prop_assert_eq!(again.name.as_ref(), new.as_str());
-            prop_assert_eq!(replace_model(&replaced, &again.span, &old), replace_model(body.as_bytes(), &field.span, &old));
+            let back = replace_model(&replaced, &again.span, &old).concat();
+            prop_assert_eq!(back, replace_model(&body, &field.span, &old).concat());
         }
 
         #[test]

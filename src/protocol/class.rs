@@ -129,8 +129,7 @@ pub(super) fn is_guarded(name: &[u8]) -> bool {
 /// Whether a careless server could take a name for one that frames, or that the gateway relies on. Some write each byte
 /// that is no letter or digit as an underscore, as CGI has it, and a hyphen too; some leave such bytes out.
 pub(super) fn resembles_guarded(name: &[u8]) -> bool {
-    let letters = || name.iter().filter(|byte| byte.is_ascii_alphanumeric()).map(u8::to_ascii_lowercase);
-    if letters().eq(b"transferencoding".iter().copied()) || letters().eq(b"contentlength".iter().copied()) {
+    if resembles_framing(name) {
         return true;
     }
     let mut hyphened = [0; NAME_KEPT_BYTES];
@@ -138,6 +137,13 @@ pub(super) fn resembles_guarded(name: &[u8]) -> bool {
         *to = if from.is_ascii_alphanumeric() { from.to_ascii_lowercase() } else { b'-' };
     }
     is_guarded(hyphened.get(..name.len()).unwrap_or(&hyphened))
+}
+
+/// Whether a name is that of a field that frames, or would be without its punctuation.
+#[inline]
+pub(super) fn resembles_framing(name: &[u8]) -> bool {
+    let letters = || name.iter().filter(|byte| byte.is_ascii_alphanumeric()).map(u8::to_ascii_lowercase);
+    letters().eq(b"transferencoding".iter().copied()) || letters().eq(b"contentlength".iter().copied())
 }
 
 /// Bytes kept of a name that is compared with the guarded ones: more than the longest has.

@@ -1,6 +1,7 @@
 //! The strict check of a request head's raw bytes: what two parsers could read differently is
 //! refused here, before the HTTP engine sees it. Routing, credentials and the body are not read.
 
+mod asked;
 mod decoded;
 mod fault;
 mod fields;
@@ -11,6 +12,7 @@ mod tests;
 
 use memchr::{memchr, memchr_iter};
 
+pub use self::asked::{Asked, asked};
 pub use self::decoded::check_decoded_head;
 pub use self::fault::{HeadFault, Malformed};
 use self::fields::Fields;

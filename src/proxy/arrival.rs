@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::HeaderMap;
+use http::header::EXPECT;
 use http::request::Parts;
 use http_body::Body;
 
@@ -16,6 +17,7 @@ use super::catalog::{Shelf, Sold};
 use super::client_body::ClientBody;
 use super::context::Call;
 use super::identify::{Pending, check_product, fits, is_strangers, needs_body, verify};
+use super::phases::look_at_quota;
 use super::rejection::{Code, Rejection};
 use super::request_body::{RequestBody, UploadState, UploadTimeouts};
 use super::route;
@@ -65,6 +67,7 @@ pub async fn arrive(
         let (above, stranger) = (shared.limits.spool_above, is_strangers(&pending));
         // Boxed, as it is rare: warm calls keep no room for it.
         let hashed = Box::pin(reading.hashed((&shared.held, &shared.spool), above, stranger)).await?;
+        call.body_unread = false;
         verify(call, pending, head, (sold, SeenBody::Hashed(hashed.hash))).await?;
         return Ok(Arrived::Read(hashed));
     }
@@ -129,11 +132,15 @@ async fn read_model(
             return Err(Rejection::new(Code::EncodingUnsupported, text).closing());
         }
     }
+    if let (Some(sold), true) = (&sold, head.headers.contains_key(EXPECT)) {
+        look_at_quota(call, sold).await?;
+    }
     let max = body_max(shelf, sold.as_deref());
     let shared = Arc::clone(&call.core.shared);
     let bounds = (max, shared.limits.body_timeout);
     let reading = Reading::new(incoming, &call.conn, bounds, pending.is_some())?;
     let InMemory { bytes, hash, share } = reading.in_memory(&shared.held).await?;
+    call.body_unread = false;
     if let (Some(pending), Some(hash)) = (pending, hash) {
         verify(call, pending, head, (sold.as_deref(), SeenBody::Hashed(hash))).await?;
     }
@@ -157,11 +164,12 @@ async fn read_model(
     }
     settle_product(call, &sold, words)?;
     name_end_user(call, &sold, &head.headers);
-    let bytes = match (&model, call.sellers_model()) {
-        (Some((_, span)), Some(sellers)) => Bytes::from(replace_model(&bytes, span, sellers)),
-        (_, _) => bytes,
+    let bytes = share.kept_with(bytes);
+    let body = match (&model, call.sellers_model()) {
+        (Some((_, span)), Some(sellers)) => RequestBody::pieces(replace_model(&bytes, span, sellers)),
+        (_, _) => RequestBody::whole(bytes),
     };
-    Ok(ReadyBody { body: RequestBody::whole(share.kept_with(bytes)), upload: None })
+    Ok(ReadyBody { body, upload: None })
 }
 
 /// What a JSON body names.

@@ -111,8 +111,10 @@ pub struct Tap {
     incoming: Incoming,
     first: FirstFrame,
     guard: CallGuard,
-    /// The connection, to be kept when the answer is whole.
-    link: Option<(Link, Rc<Seller>)>,
+    /// The connection, as long as the answer is not whole.
+    link: Option<Link>,
+    /// Who keeps it then, if it may be kept.
+    keeper: Option<Rc<Seller>>,
     idle_timeout: Duration,
     ends_by: Instant,
     /// Whether the seller's next bytes are waited for: only then is its silence timed.
@@ -133,8 +135,10 @@ pub struct TapParts {
     pub first: FirstFrame,
     /// The call.
     pub guard: CallGuard,
-    /// The connection, if it may be kept.
-    pub link: Option<(Link, Rc<Seller>)>,
+    /// The connection that it comes on.
+    pub link: Link,
+    /// Who keeps that afterwards, if it may be kept.
+    pub keeper: Option<Rc<Seller>>,
     /// Between two parts of the body.
     pub idle_timeout: Duration,
     /// For the whole answer.
@@ -148,7 +152,7 @@ pub struct TapParts {
 impl Tap {
     /// Begins to hand on.
     pub fn new(parts: TapParts) -> Self {
-        let TapParts { incoming, first, mut guard, link, idle_timeout, ends_by, streamed, on_disk } = parts;
+        let TapParts { incoming, first, mut guard, link, keeper, idle_timeout, ends_by, streamed, on_disk } = parts;
         if let Some(call) = guard.call() {
             call.stream = streamed.then_some(StreamState::Silent);
             call.conn.set_call_deadline(ends_by);
@@ -159,7 +163,8 @@ impl Tap {
             incoming,
             first,
             guard,
-            link,
+            link: Some(link),
+            keeper,
             idle_timeout,
             ends_by,
             waiting: false,
@@ -255,14 +260,20 @@ impl Tap {
     }
 
     fn complete(&mut self) {
-        if let Some((link, seller)) = self.link.take() {
-            seller.keep(link);
+        if let Some(mut link) = self.link.take() {
+            match self.keeper.take() {
+                Some(keeper) => keeper.keep(link),
+                None => link.end(),
+            }
         }
         self.guard.finish(Ending::Complete);
     }
 
     fn broken(&mut self, ending: Ending) -> Result<Frame<Bytes>, Broken> {
         self.link = None;
+        if let Some(call) = self.guard.call() {
+            call.conn.break_answer();
+        }
         self.guard.finish(ending);
         Err(Broken)
     }

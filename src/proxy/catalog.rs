@@ -99,6 +99,13 @@ impl Shelf {
     }
 }
 
+impl Shelf {
+    /// The largest body of any product.
+    pub fn body_max(&self) -> u64 {
+        self.sold.iter().map(|sold| sold.product.body_max).max().unwrap_or_default()
+    }
+}
+
 fn specificity(kind: &ProductKind) -> (bool, usize) {
     match kind {
         ProductKind::Http { host, path, .. } => (host.is_some(), path.len()),

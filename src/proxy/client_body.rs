@@ -6,14 +6,19 @@
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
-use super::gate::{LINGER_BYTES_MAX, LINGER_TIMEOUT};
 use super::server::Core;
+
+/// How much of a body that nobody reads any more an HTTP/2 client may still send.
+const DRAIN_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// For how long.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A request's body.
 pub struct ClientBody {
@@ -68,10 +73,10 @@ impl Drop for ClientBody {
     }
 }
 
-/// Reads the rest of a body to nowhere, for so long and so much as a connection lingers.
+/// Reads the rest of a body to nowhere, for a moment.
 pub async fn throw_away(mut incoming: Incoming) {
     let rest = async {
-        let mut left = LINGER_BYTES_MAX;
+        let mut left = DRAIN_BYTES_MAX;
         while let Some(Ok(frame)) = incoming.frame().await {
             left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
             if left == 0 {
@@ -79,5 +84,5 @@ pub async fn throw_away(mut incoming: Incoming) {
             }
         }
     };
-    let _ = tokio::time::timeout(LINGER_TIMEOUT, rest).await; // then the stream is reset
+    let _ = tokio::time::timeout(DRAIN_TIMEOUT, rest).await; // then the stream is reset
 }

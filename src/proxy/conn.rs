@@ -13,11 +13,11 @@ use std::time::{Duration, Instant};
 use super::client::Client;
 use crate::config::Limits;
 use crate::protocol::framing::FramingFault;
-use crate::protocol::head::HeadFault;
+use crate::protocol::head::{Asked, HeadFault};
 use crate::service::authenticate::LastCaller;
 
 /// How often deadlines are looked at; they are late by at most this much.
-pub const SWEEP_EVERY: Duration = Duration::from_millis(100);
+pub const SWEEP_EVERY: Duration = Duration::from_millis(50);
 
 /// One client connection, or one stream of it.
 #[derive(Debug)]
@@ -45,6 +45,14 @@ pub struct Conn {
     begun: Cell<u64>,
     ended: Cell<u64>,
     refused: Cell<Option<(u64, HeadFault)>>,
+    /// What the refused head asked for.
+    asked: RefCell<Option<Asked>>,
+    /// Whether the engine holds bytes of the client and asks for no more: it does not hear of the client's end then.
+    unread: Cell<bool>,
+    /// It is time to look whether the client is still there.
+    look_due: Cell<bool>,
+    /// The answer under way broke off.
+    answer_broken: Cell<bool>,
     body_fault: Cell<Option<FramingFault>>,
     /// How long the rest of a head may take, once a part of it is there.
     head_rest: Cell<Option<Duration>>,
@@ -104,6 +112,10 @@ impl Conn {
             begun: Cell::new(0),
             ended: Cell::new(0),
             refused: Cell::new(None),
+            asked: RefCell::default(),
+            unread: Cell::new(false),
+            look_due: Cell::new(false),
+            answer_broken: Cell::new(false),
             body_fault: Cell::new(None),
             head_rest: Cell::new(None),
             waiting_since: Cell::new(None),
@@ -206,8 +218,9 @@ impl Conn {
     }
 
     /// The gate lets a harmless head through in place of one that it refuses.
-    pub fn refuse(&self, fault: HeadFault) {
+    pub fn refuse(&self, fault: HeadFault, asked: Asked) {
         self.pass();
+        self.asked.replace(Some(asked));
         self.refused.set(Some((self.passed.get(), fault)));
     }
 
@@ -216,6 +229,35 @@ impl Conn {
         let number = self.begun.get().wrapping_add(1);
         self.begun.set(number);
         self.refused.get().filter(|(refused, _)| *refused == number).map(|(_, fault)| fault)
+    }
+
+    /// What the head asked for that the gate refused.
+    pub fn take_asked(&self) -> Option<Asked> {
+        self.asked.take()
+    }
+
+    /// Whether the engine has bytes that it has not asked to follow up.
+    pub fn set_unread(&self, unread: bool) {
+        self.unread.set(unread);
+    }
+
+    /// Whether it is time to look if the client of an open call is still there; if not, the gate is woken when it is.
+    pub fn poll_look_due(&self, cx: &Context<'_>) -> bool {
+        if !self.unread.get() {
+            return false;
+        }
+        self.keep_waker(cx);
+        self.look_due.take()
+    }
+
+    /// The answer stops before its end.
+    pub fn break_answer(&self) {
+        self.answer_broken.set(true);
+    }
+
+    /// Whether an answer stopped before its end.
+    pub fn is_answer_broken(&self) -> bool {
+        self.answer_broken.get()
     }
 
     /// The gate found that the current body is none: nothing after it is read.
@@ -327,7 +369,9 @@ impl Conn {
         self.read_expired.set(self.read_expired.get() || read);
         self.write_expired.set(self.write_expired.get() || write);
         self.call_expired.set(self.call_expired.get() || call);
-        if read || write || call {
+        let look = self.unread.get() && self.begun.get() != self.ended.get();
+        self.look_due.set(look);
+        if read || write || call || look {
             self.wake();
         }
     }

@@ -9,7 +9,6 @@ use std::time::Instant;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
@@ -18,6 +17,7 @@ use super::client_body::ClientBody;
 use super::conn::Conn;
 use super::gate::Gate;
 use super::server::{Closed, Core};
+use super::socket::Socket;
 use super::{http2, phases};
 
 /// What one connection may make us hold on its side, in bytes; a request head must fit.
@@ -81,15 +81,11 @@ pub async fn serve(
     Box::pin(serve_http1(core, stream, conn, draining)).await;
 }
 
-async fn serve_http1<S: AsyncRead + AsyncWrite + Unpin>(
-    core: Rc<Core>,
-    stream: S,
-    conn: Rc<Conn>,
-    mut draining: watch::Receiver<bool>,
-) {
+async fn serve_http1<S: Socket>(core: Rc<Core>, stream: S, conn: Rc<Conn>, mut draining: watch::Receiver<bool>) {
     conn.arrived();
     core.shared.metrics.http.http1.inc();
-    let gate = TokioIo::new(Gate::new(stream, Rc::clone(&conn), core.shared.limits.head_timeout));
+    let gate = Gate::new(stream, Rc::clone(&conn), core.shared.limits.head_timeout, core.shelf().body_max());
+    let gate = TokioIo::new(gate);
     let service = service_fn(move |request| {
         let (core, conn) = (Rc::clone(&core), Rc::clone(&conn));
         let refused = conn.begin_call();

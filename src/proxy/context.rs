@@ -60,6 +60,8 @@ pub struct Call {
     pub read: Option<Box<Read>>,
     /// How long the store was waited for to find the caller.
     pub waited: Duration,
+    /// Whether its body is larger than the engine drops without a word, and not read: a refusal ends the connection.
+    pub body_unread: bool,
     /// As the buyer named it.
     pub model: Option<Arc<str>>,
     /// Whom the buyer's own user is said to be; for the record alone.
@@ -98,6 +100,16 @@ pub enum StreamState {
 }
 
 impl Call {
+    /// Takes over what the head asked for that the gate has refused: the engine got another in its place.
+    pub fn take_asked(&mut self) {
+        let Some(asked) = self.conn.take_asked() else { return };
+        self.method = http::Method::from_bytes(asked.method.as_bytes()).unwrap_or_default();
+        self.path = asked.path;
+        if let Some(id) = asked.request_id.and_then(|id| HeaderValue::from_str(&id).ok()) {
+            self.request_id = id;
+        }
+    }
+
     /// Where it comes from.
     pub fn client(&self) -> &Client {
         self.forwarded_for.as_deref().unwrap_or(&self.conn.client)
@@ -112,7 +124,7 @@ impl Call {
     pub fn speaks_llm(&self) -> bool {
         match &self.sold {
             Some(sold) => sold.llm,
-            None => self.path.starts_with("/v1/") || self.path.starts_with("//"),
+            None => self.path.trim_start_matches('/').starts_with("v1/"),
         }
     }
 

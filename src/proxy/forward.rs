@@ -140,10 +140,11 @@ fn broke(call: &Call, upload: Option<&Cell<UploadState>>, answered: bool, error:
 
 fn late(upload: Option<&Cell<UploadState>>) -> Rejection {
     match upload.map(Cell::get) {
-        Some(UploadState::Open) => Rejection::new(Code::RequestTimeout, &texts::BODY_STOPPED).closing(),
-        Some(UploadState::Done | UploadState::Broken) | None => {
-            Rejection::new(Code::UpstreamTimeout, &texts::SELLER_LATE)
+        Some(UploadState::Waiting) => Rejection::new(Code::RequestTimeout, &texts::BODY_STOPPED).closing(),
+        Some(UploadState::HandedOn | UploadState::Broken) => {
+            Rejection::new(Code::UpstreamTimeout, &texts::SELLER_LATE).closing()
         }
+        Some(UploadState::Done) | None => Rejection::new(Code::UpstreamTimeout, &texts::SELLER_LATE),
     }
 }
 

@@ -12,15 +12,21 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::conn::Conn;
 use super::joined;
+use super::socket::Socket;
 use crate::protocol::framing::{BodyFollower, FramingFault};
-use crate::protocol::head::{Framing, HEAD_BYTES_MAX, HeadEnd, HeadFault, check_head, find_head_end};
+use crate::protocol::head::{Framing, HEAD_BYTES_MAX, HeadEnd, HeadFault, Version, asked, check_head, find_head_end};
 
 /// Stands for a head that was refused; see [`Conn::refuse`].
 const HARMLESS_HEAD: &[u8] = b"GET / HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
-/// How much a client may still send after a connection's last answer, so that it reads the answer and no reset.
-pub const LINGER_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// How long it is listened to for that.
-pub const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a client may go on sending after a connection's last answer, so that it reads the answer and no reset: many
+/// look for an answer only when they have sent all. Long enough for the largest body on a line of 10 Mbit/s.
+const LINGER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long it may be silent meanwhile.
+const LINGER_SILENCE: Duration = Duration::from_secs(2);
+/// How much it may send besides the largest body: one that is larger gets its answer too, if it is not much larger.
+const LINGER_SPARE_BYTES: u64 = 64 * 1024 * 1024;
+/// How much of that is read at once.
+const LINGER_PIECE_BYTES: usize = 16 * 1024;
 
 #[derive(Debug)]
 enum Reading {
@@ -36,7 +42,7 @@ enum Reading {
 
 /// One client's connection, a socket or TLS over one, behind the strict check.
 #[derive(Debug)]
-pub struct Gate<S> {
+pub struct Gate<S: Socket> {
     stream: S,
     conn: Rc<Conn>,
     head_timeout: Duration,
@@ -47,14 +53,17 @@ pub struct Gate<S> {
     searched: usize,
     /// Checked bytes that the engine had no room for.
     checked: Vec<u8>,
-    /// Bytes read and thrown away after the last answer.
-    lingered: usize,
-    shut_down: bool,
+    /// Whether the last head is HTTP/1.0's, whose answers may end with nothing but the connection.
+    http10: bool,
+    /// How many more bytes are read and thrown away after the last answer.
+    linger_bytes: u64,
+    /// Since when that is done.
+    lingering: Option<Instant>,
 }
 
-impl<S> Gate<S> {
-    /// A gate before a fresh connection.
-    pub fn new(stream: S, conn: Rc<Conn>, head_timeout: Duration) -> Self {
+impl<S: Socket> Gate<S> {
+    /// A gate before a fresh connection. `body_max` is the largest body that is read.
+    pub fn new(stream: S, conn: Rc<Conn>, head_timeout: Duration, body_max: u64) -> Self {
         Self {
             stream,
             conn,
@@ -63,8 +72,9 @@ impl<S> Gate<S> {
             partial: Vec::new(),
             searched: 0,
             checked: Vec::new(),
-            lingered: 0,
-            shut_down: false,
+            http10: false,
+            linger_bytes: body_max.saturating_add(LINGER_SPARE_BYTES),
+            lingering: None,
         }
     }
 
@@ -91,6 +101,7 @@ impl<S> Gate<S> {
                     HeadEnd::Complete { start: 0, end } => match check_head(rest.get(..end).unwrap_or_default()) {
                         Ok(facts) => {
                             self.conn.pass();
+                            self.http10 = facts.version == Version::Http10;
                             done = done.saturating_add(end);
                             if facts.framing != Framing::None {
                                 self.reading = Reading::Body(BodyFollower::new(facts.framing));
@@ -114,14 +125,15 @@ impl<S> Gate<S> {
                 HeadEnd::Complete { start, end } => {
                     let held = std::mem::take(&mut self.partial);
                     self.searched = 0;
-                    match check_head(held.get(start..end).unwrap_or_default()) {
+                    let head = held.get(start..end).unwrap_or_default();
+                    match check_head(head) {
                         Ok(_) => {
                             let whole = held.get(start..).unwrap_or_default();
                             let passed = self.check(whole);
                             self.checked.extend_from_slice(whole.get(..passed).unwrap_or_default());
                             self.partial = whole.get(passed..).unwrap_or_default().to_vec();
                         }
-                        Err(fault) => self.refuse(fault),
+                        Err(fault) => self.refuse(fault, head),
                     }
                 }
                 HeadEnd::Partial { searched } => {
@@ -131,7 +143,10 @@ impl<S> Gate<S> {
                     self.searched = searched.max(1);
                     break;
                 }
-                HeadEnd::Fault(fault) => self.refuse(fault),
+                HeadEnd::Fault(fault) => {
+                    let head = std::mem::take(&mut self.partial);
+                    self.refuse(fault, &head);
+                }
             }
         }
         if !matches!(self.reading, Reading::Head) {
@@ -140,10 +155,44 @@ impl<S> Gate<S> {
         debug_assert!(self.partial.len() <= HEAD_BYTES_MAX, "find_head_end refuses longer heads");
     }
 
-    fn refuse(&mut self, fault: HeadFault) {
+    fn refuse(&mut self, fault: HeadFault, head: &[u8]) {
         self.reading = Reading::Refused;
-        self.conn.refuse(fault);
+        self.conn.refuse(fault, asked(head.strip_prefix(b"\r\n").unwrap_or(head)));
         self.checked.extend_from_slice(HARMLESS_HEAD);
+    }
+
+    /// The next bytes that the engine may see.
+    fn read(&mut self, cx: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        loop {
+            if !self.checked.is_empty() {
+                self.hand_over(to);
+                return Poll::Ready(Ok(()));
+            }
+            match self.reading {
+                Reading::Refused => return Poll::Pending, // the answer closes the connection
+                Reading::Broken(fault) => return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, fault))),
+                Reading::Head | Reading::Body(_) => {}
+            }
+            let before = to.filled().len();
+            match Pin::new(&mut self.stream).poll_read(cx, to) {
+                Poll::Pending if self.conn.poll_read_expired(cx) => return Poll::Ready(Ok(())), // as if it had closed
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(read) => read?,
+            }
+            let new = to.filled().get(before..).unwrap_or_default();
+            if new.is_empty() {
+                return Poll::Ready(Ok(())); // the client closed
+            }
+            let passed = if self.partial.is_empty() { self.check(new) } else { 0 };
+            if passed == new.len() {
+                return Poll::Ready(Ok(()));
+            }
+            self.hold(new.get(passed..).unwrap_or_default());
+            to.set_filled(before.saturating_add(passed));
+            if passed > 0 {
+                return Poll::Ready(Ok(()));
+            }
+        }
     }
 
     fn hand_over(&mut self, to: &mut ReadBuf<'_>) {
@@ -156,43 +205,15 @@ impl<S> Gate<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Gate<S> {
+impl<S: Socket> AsyncRead for Gate<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        loop {
-            if !this.checked.is_empty() {
-                this.hand_over(to);
-                return Poll::Ready(Ok(()));
-            }
-            match this.reading {
-                Reading::Refused => return Poll::Pending, // the answer closes the connection
-                Reading::Broken(fault) => return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, fault))),
-                Reading::Head | Reading::Body(_) => {}
-            }
-            let before = to.filled().len();
-            match Pin::new(&mut this.stream).poll_read(cx, to) {
-                Poll::Pending if this.conn.poll_read_expired(cx) => return Poll::Ready(Ok(())), // as if it had closed
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(read) => read?,
-            }
-            let new = to.filled().get(before..).unwrap_or_default();
-            if new.is_empty() {
-                return Poll::Ready(Ok(())); // the client closed
-            }
-            let passed = if this.partial.is_empty() { this.check(new) } else { 0 };
-            if passed == new.len() {
-                return Poll::Ready(Ok(()));
-            }
-            this.hold(new.get(passed..).unwrap_or_default());
-            to.set_filled(before.saturating_add(passed));
-            if passed > 0 {
-                return Poll::Ready(Ok(()));
-            }
-        }
+        let read = self.read(cx, to);
+        self.conn.set_unread(read.is_ready());
+        read
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gate<S> {
+impl<S: Socket> AsyncWrite for Gate<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.conn.timed(cx, written)
@@ -212,6 +233,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gate<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // The engine asks for this in each of its turns.
+        if self.conn.poll_look_due(cx) && self.stream.is_hung_up() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
@@ -219,25 +244,42 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gate<S> {
     /// unread bytes resets it, and the client would lose our last answer.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if !this.shut_down {
-            ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
-            this.shut_down = true;
-            this.conn.set_read_deadline(Instant::now() + LINGER_TIMEOUT);
-        }
-        if matches!(this.reading, Reading::Head) && this.partial.is_empty() {
-            return Poll::Ready(Ok(()));
-        }
-        let mut scratch = [0; 4096];
-        while this.lingered < LINGER_BYTES_MAX && !this.conn.poll_read_expired(cx) {
+        let since = match this.lingering {
+            Some(since) => since,
+            None => {
+                ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
+                if matches!(this.reading, Reading::Head) && this.partial.is_empty() {
+                    return Poll::Ready(Ok(()));
+                }
+                let now = Instant::now();
+                this.conn.set_read_deadline(now + LINGER_SILENCE);
+                *this.lingering.insert(now)
+            }
+        };
+        let mut scratch = [0; LINGER_PIECE_BYTES];
+        while this.linger_bytes > 0 && !this.conn.poll_read_expired(cx) {
             let mut buf = ReadBuf::new(&mut scratch);
             match Pin::new(&mut this.stream).poll_read(cx, &mut buf) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(())) if !buf.filled().is_empty() => {
-                    this.lingered = this.lingered.saturating_add(buf.filled().len());
+                    let read = u64::try_from(buf.filled().len()).unwrap_or(u64::MAX);
+                    this.linger_bytes = this.linger_bytes.saturating_sub(read);
+                    let silence = Instant::now() + LINGER_SILENCE;
+                    this.conn.set_read_deadline(silence.min(since + LINGER_TIMEOUT));
                 }
                 Poll::Ready(_) => break,
             }
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: Socket> Drop for Gate<S> {
+    /// An answer that only the connection's end delimits must not seem whole where it broke off: over HTTP/1.0 the end is
+    /// a reset then.
+    fn drop(&mut self) {
+        if self.http10 && self.conn.is_answer_broken() {
+            let _ = self.stream.tcp().set_zero_linger(); // fails only if the connection has ended already
+        }
     }
 }

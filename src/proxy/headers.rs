@@ -3,9 +3,11 @@
 
 use std::collections::HashSet;
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, header};
+use http_body::Body;
 
 use super::catalog::Sold;
+use super::request_body::RequestBody;
 use crate::config::HeaderRule;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -71,6 +73,14 @@ pub fn to_seller(headers: &mut HeaderMap, sold: &Sold, client: &HeaderValue, req
     }
     for (name, value) in &sold.product.upstream.headers {
         headers.insert(name.clone(), value.clone());
+    }
+}
+
+/// Says how the body goes to the seller, if it has no length. The engine says so of its own accord, but not with GET and
+/// HEAD: it would send those without their body, as if they were whole.
+pub fn frame(request: &mut Request<RequestBody>) {
+    if request.body().size_hint().exact().is_none() {
+        request.headers_mut().insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
 }
 

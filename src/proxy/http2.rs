@@ -54,8 +54,8 @@ const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(30);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// A connection that is late ends this much later, so that its client learns which calls were not taken.
 const FAREWELL: Duration = Duration::from_secs(1);
-/// Enough of the preface to know it by: no method that is served begins so.
-const PREFACE_BEGIN: usize = 3;
+/// Enough of the preface to know it by: its request line, which is none of HTTP/1.
+const PREFACE_BEGIN: usize = 16;
 /// How often a client that has sent less is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 

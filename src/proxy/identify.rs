@@ -17,7 +17,7 @@ use super::words::{Said, texts};
 use crate::config::Access;
 use crate::domain::credential::{Scheme, SignatureRule};
 use crate::protocol::credential::{Credential, CredentialFault, Places, check_single, find_credentials};
-use crate::protocol::signature::{Claim, Payload, Policy, SeenBody, SignedRequest};
+use crate::protocol::signature::{Claim, Payload, Policy, SeenBody, SignatureFault, SignedRequest};
 use crate::service::authenticate::{AuthError, Caller, Found, Presented};
 use crate::service::replay::Signed;
 
@@ -201,6 +201,15 @@ async fn check_same(
 /// Whether it names an AppKey that nobody has, or that was not looked for: it will be refused.
 pub fn is_strangers(pending: &Pending<'_>) -> bool {
     pending.found.is_none()
+}
+
+/// Refuses a body that is not signed where it must be, before it is asked for: there is one by the head alone.
+pub fn check_payload(pending: Option<&Pending<'_>>, sold: Option<&Sold>, length: Option<u64>) -> Result<(), Rejection> {
+    let unsigned = |pending: &Pending<'_>| pending.claim.payload() == Payload::Unsigned && needs_body(pending, sold);
+    if length.is_some_and(|length| length > 0) && pending.is_some_and(unsigned) {
+        return Err(Rejection::signature(&SignatureFault::Unsigned));
+    }
+    Ok(())
 }
 
 /// What a signature needs of the body before it can be checked.

@@ -7,8 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::header::{self, HeaderName};
-use http::response::Parts as AnswerParts;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body;
 use hyper::body::Incoming;
 
@@ -20,13 +19,13 @@ use super::client_body::ClientBody;
 use super::conn::Conn;
 use super::context::{Call, CallGuard};
 use super::forward::{Outgoing, exchange};
-use super::identify::{accept_once, identify, served_nothing};
+use super::identify::{accept_once, check_payload, identify, served_nothing};
 use super::rejection::{Code, Rejection, Shape};
 use super::route::{self, Route};
 use super::seller::{Link, Seller};
 use super::server::Core;
 use super::words::texts;
-use super::{cors, headers, limits, models, receipts};
+use super::{cors, headers, limits, models, receipts, sellers_head};
 use crate::config::{Durability, Meter};
 use crate::domain::usage::Ending;
 use crate::protocol::credential::without_parameter;
@@ -38,6 +37,10 @@ use crate::service::meter::{Answered, Charged};
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The same, where Anthropic's SDKs look.
 const REQUEST_ID_ANTHROPIC: HeaderName = HeaderName::from_static("request-id");
+
+/// An unread body of this size may still be dropped, so that its connection goes on; of a larger one the engine drops
+/// what has come, and closes.
+const DROPPED_BYTES_MAX: u64 = 4 * 1024;
 
 const REMAINING: HeaderName = HeaderName::from_static("x-tollgate-remaining");
 const UNIT: HeaderName = HeaderName::from_static("x-tollgate-unit");
@@ -53,6 +56,9 @@ pub async fn serve(
     let named = named_by_header(&conn.client, request.headers(), &core.shared.proxies);
     let mut call = begin(core, conn, &request);
     let named = named.map(|client| call.forwarded_for = client.map(Box::new));
+    if refused.is_some() {
+        call.take_asked();
+    }
     let mut guard = CallGuard::new(call);
     let served = match (refused, named) {
         (Some(fault), _) => Err(Rejection::head(fault)),
@@ -89,6 +95,7 @@ fn begin(core: Rc<Core>, conn: Rc<Conn>, request: &Request<ClientBody>) -> Call 
         signed: None,
         read: None,
         waited: Duration::ZERO,
+        body_unread: request.body().size_hint().exact().is_none_or(|length| length > DROPPED_BYTES_MAX),
         model: None,
         end_user: None,
         permit: None,
@@ -121,6 +128,7 @@ async fn serve_checked(guard: &mut CallGuard, request: Request<ClientBody>) -> R
         call.sold = Some(Arc::clone(sold));
     }
     let pending = identify(call, &shelf, &route, &parts).await?;
+    check_payload(pending.as_ref(), route.sold(), incoming.size_hint().exact())?;
     let (sold, path) = match route {
         Route::Models { sold, model } => {
             if pending.is_some() {
@@ -159,10 +167,11 @@ async fn serve_checked(guard: &mut CallGuard, request: Request<ClientBody>) -> R
     *request.uri_mut() = target;
     *request.headers_mut() = parts.headers;
     headers::to_seller(request.headers_mut(), &sold, &call.client().text, &call.request_id);
+    headers::frame(&mut request);
     let streamed_up = body.upload.is_some();
     let (response, link) = exchange(call, &seller, Outgoing { request, upload: body.upload }).await?;
-    let kept = (!streamed_up).then_some((link, seller));
-    answer(guard, response, kept, &sold).await
+    let keeper = (!streamed_up).then_some(seller);
+    answer(guard, response, (link, keeper), &sold).await
 }
 
 /// Asks the limits, then for quota. What is refused has used neither.
@@ -173,6 +182,17 @@ async fn let_in(call: &mut Call, sold: &Sold) -> Result<(), Rejection> {
         limits::give_back(call);
     }
     admitted
+}
+
+/// Refuses a call without quota before its client, which waits for a word, sends its body; takes none.
+pub async fn look_at_quota(call: &mut Call, sold: &Sold) -> Result<(), Rejection> {
+    if call.caller.is_some() {
+        admit(call, sold).await?;
+        if let Some(open) = call.open.take() {
+            call.core.meter.give_back(open);
+        }
+    }
+    Ok(())
 }
 
 /// Sets quota aside, if the product is metered.
@@ -212,12 +232,12 @@ fn seller_uri(sold: &Sold, path: &str) -> Result<Uri, Rejection> {
 async fn answer(
     guard: &mut CallGuard,
     response: Response<Incoming>,
-    link: Option<(Link, Rc<Seller>)>,
+    (mut link, keeper): (Link, Option<Rc<Seller>>),
     sold: &Sold,
 ) -> Result<Response<AnswerBody>, Rejection> {
     let Some(call) = guard.call() else { return Err(gone()) };
     let (mut head, mut incoming) = response.into_parts();
-    check_sellers_head(call, sold, &head)?;
+    sellers_head::check(call, sold, &head)?;
     let kind = head.headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
     let streamed = kind.get(..17).is_some_and(|kind| kind.eq_ignore_ascii_case(b"text/event-stream"));
     // Asked for now, so that it has come when the charge is written.
@@ -225,6 +245,7 @@ async fn answer(
     first.ask(&mut incoming).await;
     let metered = charge(call, head.status, streamed).await?;
     first.wait_a_turn(&mut incoming).await;
+    head.version = Version::HTTP_11; // ours: a seller's older one is its own affair
     sold.filter.to_buyer(&mut head.headers);
     if head.status == StatusCode::NO_CONTENT {
         head.headers.remove(header::CONTENT_LENGTH);
@@ -242,34 +263,23 @@ async fn answer(
     let charged = metered.and_then(|metered| metered.charged);
     let awaited = charged.filter(|_| sold.product.durability == Durability::Disk);
     let on_disk = awaited.map(|charged| call.core.meter.on_disk(charged));
-    if first.is_none() && incoming.is_end_stream() && on_disk.is_none() {
-        if let Some((link, seller)) = link {
-            seller.keep(link);
+    if first.is_none() && incoming.is_end_stream() {
+        if let Some(on_disk) = on_disk {
+            // Without a body the head is the answer's end. A disk that fails changes nothing for the buyer, as in `Tap`.
+            let _ = on_disk.await;
+        }
+        match keeper {
+            Some(keeper) => keeper.keep(link),
+            None => link.end(),
         }
         return Ok(Response::from_parts(head, AnswerBody::empty()));
     }
     let ends_by = call.started + sold.product.timeouts.total;
     let call = std::mem::replace(guard, CallGuard::empty());
     let idle_timeout = sold.product.timeouts.idle;
-    let tap = Tap::new(TapParts { incoming, first, guard: call, link, idle_timeout, ends_by, streamed, on_disk });
+    let tap =
+        Tap::new(TapParts { incoming, first, guard: call, link, keeper, idle_timeout, ends_by, streamed, on_disk });
     Ok(Response::from_parts(head, AnswerBody::Sellers(Box::new(tap))))
-}
-
-/// Refuses answers that are no answers, and those that only say that the gateway's own credential is wrong.
-fn check_sellers_head(call: &Call, sold: &Sold, head: &AnswerParts) -> Result<(), Rejection> {
-    let status = head.status;
-    if head.headers.contains_key(header::CONTENT_LENGTH) && head.headers.contains_key(header::TRANSFER_ENCODING) {
-        return Err(Rejection::new(Code::UpstreamBroke, &texts::SELLER_TWO_LENGTHS));
-    }
-    if status.is_informational() {
-        return Err(Rejection::new(Code::UpstreamBroke, &texts::SELLER_SWITCHED));
-    }
-    let ours = sold.llm && sold.product.upstream.headers.iter().any(|(name, _)| name == header::AUTHORIZATION);
-    if ours && matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
-        tracing::error!(product = %sold.product.id, request_id = call.request_id(), %status, "the seller refuses the gateway's credential");
-        return Err(Rejection::new(Code::SellerAuth, &texts::SELLER_REFUSES_US));
-    }
-    Ok(())
 }
 
 /// What metering makes of an answer.
@@ -361,6 +371,9 @@ fn reject(guard: &mut CallGuard, rejection: &Rejection) -> Response<AnswerBody> 
     call.core.rejected(rejection.code);
     call.status = Some(rejection.status());
     let mut response = rejection.answer(call.request_id(), call.shape(), call.language);
+    if call.body_unread {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     dress(call, response.headers_mut());
     response
 }

@@ -18,15 +18,40 @@ use super::patience::Patience;
 use super::spool::SpoolReader;
 use crate::protocol::framing::check_trailer;
 
+/// Of a body above this size no copy is made, for what it holds is bounded by its length.
+const JOINED_BYTES_MAX: u64 = 64 * 1024;
+
 /// What goes to the seller.
 #[derive(Debug)]
 pub enum RequestBody {
     /// All of it; can be sent again.
     Whole(Option<Bytes>),
+    /// All of it, in pieces that are not copied into one; can be sent again.
+    Pieces(Box<Pieces>),
     /// All of it, in a file; can be sent again.
     Spooled(Box<SpoolReader>),
     /// As the client sends it; cannot. Boxed: the engine keeps room for 32 requests with each connection to a seller.
     Streamed(Box<Upload>),
+}
+
+/// A body in three pieces.
+#[derive(Debug, Clone)]
+pub struct Pieces {
+    all: [Bytes; 3],
+    sent: usize,
+}
+
+impl Pieces {
+    fn next(&mut self) -> Option<Bytes> {
+        let next = self.all.iter().enumerate().skip(self.sent).find(|(_, piece)| !piece.is_empty())?;
+        self.sent = next.0.saturating_add(1);
+        Some(next.1.clone())
+    }
+
+    fn left(&self) -> u64 {
+        let bytes: usize = self.all.iter().skip(self.sent).map(Bytes::len).sum();
+        u64::try_from(bytes).unwrap_or(u64::MAX)
+    }
 }
 
 /// A body that is handed on as it comes.
@@ -55,8 +80,10 @@ pub struct UploadTimeouts {
 /// How far an upload has come; the call looks at it when the exchange fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UploadState {
-    /// The client is still sending.
-    Open,
+    /// The client's next part is waited for.
+    Waiting,
+    /// The seller has not taken what is there, or has not asked for the rest.
+    HandedOn,
     /// All of it has been handed on.
     Done,
     /// The client broke off, or sent what is no body.
@@ -74,9 +101,18 @@ impl RequestBody {
         Self::Whole((!bytes.is_empty()).then_some(bytes))
     }
 
+    /// A body in pieces: one copy of a small one costs less than the pieces do.
+    pub fn pieces(all: [Bytes; 3]) -> Self {
+        let pieces = Pieces { all, sent: 0 };
+        if pieces.left() > JOINED_BYTES_MAX {
+            return Self::Pieces(Box::new(pieces));
+        }
+        Self::whole(pieces.all.concat().into())
+    }
+
     /// A body that is streamed. The cell tells how far it came.
     pub fn streamed(incoming: ClientBody, conn: Rc<Conn>, timeouts: UploadTimeouts) -> (Self, Rc<Cell<UploadState>>) {
-        let state = Rc::new(Cell::new(UploadState::Open));
+        let state = Rc::new(Cell::new(UploadState::HandedOn));
         let (patience, seller_timeout) = (Patience::new(timeouts.client), timeouts.seller);
         let upload = Upload { incoming, conn, patience, seller_timeout, waiting: false, state: Rc::clone(&state) };
         (Self::Streamed(Box::new(upload)), state)
@@ -86,6 +122,7 @@ impl RequestBody {
     pub fn again(&self) -> Option<Self> {
         match self {
             Self::Whole(bytes) => Some(Self::Whole(bytes.clone())),
+            Self::Pieces(pieces) => Some(Self::Pieces(Box::new(Pieces { sent: 0, ..(**pieces).clone() }))),
             Self::Spooled(reader) => Some(Self::Spooled(Box::new(reader.again()))),
             Self::Streamed(_) => None,
         }
@@ -99,6 +136,7 @@ impl Body for RequestBody {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadBroken>>> {
         match &mut *self {
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Pieces(pieces) => Poll::Ready(pieces.next().map(|piece| Ok(Frame::data(piece)))),
             Self::Spooled(reader) => reader.poll(cx).map(|part| {
                 part.map(|part| {
                     part.map(Frame::data).map_err(|error| {
@@ -114,6 +152,7 @@ impl Body for RequestBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Whole(bytes) => bytes.is_none(),
+            Self::Pieces(pieces) => pieces.left() == 0,
             Self::Spooled(reader) => reader.left() == 0,
             Self::Streamed(upload) => upload.incoming.is_end_stream(),
         }
@@ -123,6 +162,7 @@ impl Body for RequestBody {
         match self {
             Self::Whole(None) => SizeHint::with_exact(0),
             Self::Whole(Some(bytes)) => SizeHint::with_exact(u64::try_from(bytes.len()).unwrap_or(u64::MAX)),
+            Self::Pieces(pieces) => SizeHint::with_exact(pieces.left()),
             Self::Spooled(reader) => SizeHint::with_exact(reader.left()),
             Self::Streamed(upload) => upload.incoming.size_hint(),
         }
@@ -135,6 +175,7 @@ impl Upload {
             let Poll::Ready(next) = Pin::new(&mut self.incoming).poll_frame(cx) else {
                 if !self.waiting {
                     self.waiting = true;
+                    self.state.set(UploadState::Waiting);
                     self.conn.set_call_deadline(self.patience.wait(Instant::now()));
                 }
                 return Poll::Pending;
@@ -142,10 +183,14 @@ impl Upload {
             let now = Instant::now();
             self.conn.set_call_deadline(now + self.seller_timeout);
             self.waiting = false;
+            self.state.set(UploadState::HandedOn);
             match next {
                 Some(Ok(frame)) => {
                     self.patience.came(frame.data_ref().map_or(0, Bytes::len), now);
                     if frame.is_data() {
+                        if self.incoming.is_end_stream() {
+                            self.state.set(UploadState::Done); // the engine need not ask for more
+                        }
                         return Poll::Ready(Some(Ok(frame)));
                     }
                     if !end_trailers(&self.conn, &frame) {

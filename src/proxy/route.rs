@@ -49,6 +49,16 @@ pub enum Route {
     },
 }
 
+impl Route {
+    /// The product, if the request's target names it.
+    pub fn sold(&self) -> Option<&Sold> {
+        match self {
+            Self::Product { sold, .. } | Self::Models { sold: Some(sold), .. } => Some(sold),
+            Self::Models { sold: None, .. } | Self::ByModel { .. } | Self::Receipts { .. } | Self::ReceiptKeys => None,
+        }
+    }
+}
+
 /// Finds the route of a call. `host` is the Host header, with or without a port; `target` the path and query.
 pub fn find(shelf: &Shelf, host: &str, target: &str, get: bool) -> Result<Route, Rejection> {
     let read =

@@ -14,11 +14,13 @@ use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::task::AbortHandle;
 use tokio_rustls::TlsConnector;
 
 use super::catalog::Sold;
 use super::joined;
 use super::request_body::RequestBody;
+use super::socket::Socket;
 
 /// An idle connection older than this is not used: the seller may be about to close it.
 const IDLE_AGE_MAX: Duration = Duration::from_secs(60);
@@ -39,35 +41,70 @@ struct Idle {
     since: Instant,
 }
 
-/// A connection to a seller.
+/// A connection to a seller. During a call it ends with this, whatever is still to be written to a seller that does not
+/// read: whoever has not got all of an answer keeps it.
 #[derive(Debug)]
 pub struct Link {
     /// Sends a request on it.
     pub sender: SendRequest<RequestBody>,
-    reads: Rc<Reads>,
+    shared: Rc<Shared>,
     /// Whether it has served a call before.
     pub reused: bool,
+    state: LinkState,
+    connection: AbortHandle,
 }
 
-/// What is read from a seller.
+/// What a connection and its link share.
 #[derive(Debug)]
-struct Reads {
-    /// Bytes since the last request began.
-    bytes: Cell<u64>,
+struct Shared {
+    /// Bytes received since the last request began.
+    received: Cell<u64>,
     /// How much is read at once, in bytes.
     part_bytes_max: Cell<usize>,
+    /// Whether the connection ends with a reset.
+    reset: Cell<bool>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LinkState {
+    /// Without a call.
+    Idle,
+    /// Its call has not got all of the answer.
+    Busy,
+    /// Its call has; the seller may not have read all of the request.
+    Ended,
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        match self.state {
+            LinkState::Idle => {} // the engine ends it in order
+            LinkState::Busy => {
+                // Nobody waits for the answer: a seller hears of a reset even if it does not read.
+                self.shared.reset.set(true);
+                self.connection.abort();
+            }
+            LinkState::Ended => self.connection.abort(),
+        }
+    }
 }
 
 impl Link {
     /// A request is about to be sent; its answer is read in parts of at most this size.
-    pub fn begin(&self, part_bytes_max: usize) {
-        self.reads.bytes.set(0);
-        self.reads.part_bytes_max.set(part_bytes_max);
+    pub fn begin(&mut self, part_bytes_max: usize) {
+        self.shared.received.set(0);
+        self.shared.part_bytes_max.set(part_bytes_max);
+        self.state = LinkState::Busy;
+    }
+
+    /// The answer is whole.
+    pub fn end(&mut self) {
+        self.state = LinkState::Ended;
     }
 
     /// Whether the seller has sent anything since [`Link::begin`].
     pub fn answered(&self) -> bool {
-        self.reads.bytes.get() > 0
+        self.shared.received.get() > 0
     }
 }
 
@@ -90,9 +127,10 @@ impl Seller {
 
     /// Keeps a connection for the next call.
     pub fn keep(&self, mut link: Link) {
+        link.end();
         let mut idle = self.idle.borrow_mut();
         if idle.len() < self.sold.product.upstream.idle_connections && !link.sender.is_closed() {
-            link.reused = true;
+            (link.reused, link.state) = (true, LinkState::Idle);
             idle.push(Idle { link, since: Instant::now() });
         }
     }
@@ -119,27 +157,39 @@ impl Seller {
     }
 }
 
-async fn start<T: AsyncRead + AsyncWrite + Unpin + 'static>(stream: T) -> io::Result<Link> {
-    let reads = Rc::new(Reads { bytes: Cell::new(0), part_bytes_max: Cell::new(BUFFER_BYTES_MAX) });
-    let io = TokioIo::new(Counted { stream, reads: Rc::clone(&reads) });
+async fn start<T: Socket + 'static>(stream: T) -> io::Result<Link> {
+    let shared = Rc::new(Shared {
+        received: Cell::new(0),
+        part_bytes_max: Cell::new(BUFFER_BYTES_MAX),
+        reset: Cell::new(false),
+    });
+    let io = TokioIo::new(Counted { stream, shared: Rc::clone(&shared) });
     let engine = http1::Builder::new().max_buf_size(BUFFER_BYTES_MAX).handshake(io).await;
     let (sender, connection) = engine.map_err(io::Error::other)?;
-    // Ends when the seller closes, or when the sender and the answer's body are dropped. Its error, if any, reaches
-    // the call through them.
-    tokio::task::spawn_local(connection); // as it is: an `async` block around it would have room for it twice
-    Ok(Link { sender, reads, reused: false })
+    // Its error, if any, reaches the call through the sender and the answer's body. Spawned as it is: an `async` block around
+    // it would have room for it twice.
+    let connection = tokio::task::spawn_local(connection).abort_handle();
+    Ok(Link { sender, shared, reused: false, state: LinkState::Idle, connection })
 }
 
 /// Counts what is received, and measures it out.
 #[derive(Debug)]
-struct Counted<T> {
+struct Counted<T: Socket> {
     stream: T,
-    reads: Rc<Reads>,
+    shared: Rc<Shared>,
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Counted<T> {
+impl<T: Socket> Drop for Counted<T> {
+    fn drop(&mut self) {
+        if self.shared.reset.get() {
+            let _ = self.stream.tcp().set_zero_linger(); // fails only if the connection has ended already
+        }
+    }
+}
+
+impl<T: Socket> AsyncRead for Counted<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let (before, part_bytes_max) = (to.filled().len(), self.reads.part_bytes_max.get());
+        let (before, part_bytes_max) = (to.filled().len(), self.shared.part_bytes_max.get());
         let read = if part_bytes_max < to.remaining() {
             let mut part = ReadBuf::new(to.initialize_unfilled_to(part_bytes_max));
             let read = Pin::new(&mut self.stream).poll_read(cx, &mut part);
@@ -150,13 +200,13 @@ impl<T: AsyncRead + Unpin> AsyncRead for Counted<T> {
             Pin::new(&mut self.stream).poll_read(cx, to)
         };
         let new = to.filled().len().saturating_sub(before);
-        let bytes = &self.reads.bytes;
-        bytes.set(bytes.get().saturating_add(u64::try_from(new).unwrap_or(u64::MAX)));
+        let received = &self.shared.received;
+        received.set(received.get().saturating_add(u64::try_from(new).unwrap_or(u64::MAX)));
         read
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Counted<T> {
+impl<T: Socket> AsyncWrite for Counted<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }

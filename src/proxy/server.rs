@@ -43,6 +43,9 @@ use crate::tls::Acceptor;
 
 /// After a failed `accept` (too many open files, above all) the listener rests this long.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
+/// What the kernel may hold of an answer that it has not sent yet, in bytes a connection. Left to itself it holds megabytes
+/// for a client that reads slowly.
+const UNSENT_BYTES_MAX: u32 = 128 * 1024;
 /// Where a connection waits for room, cores are asked this often to end one that is without a call.
 const SHED_EVERY: Duration = Duration::from_millis(20);
 
@@ -309,6 +312,9 @@ impl Server {
                 Ok((stream, peer, permit)) => self.deal(stream, peer, permit),
                 Err(error) => {
                     tracing::warn!(%error, "no connection could be accepted");
+                    if is_out_of_files(&error) {
+                        self.shed();
+                    }
                     tokio::time::sleep(ACCEPT_REST).await;
                 }
             }
@@ -321,6 +327,8 @@ impl Server {
     ) -> io::Result<(std::net::TcpStream, SocketAddr, OwnedSemaphorePermit)> {
         let (stream, peer) = listener.accept().await?;
         stream.set_nodelay(true)?;
+        #[cfg(target_os = "linux")]
+        socket2::SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
         Ok((stream.into_std()?, peer, self.room().await?))
     }
 
@@ -390,6 +398,12 @@ impl Server {
     fn lanes(&self) -> MutexGuard<'_, Vec<Lane>> {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner) // the list is whole between any two of its operations
     }
+}
+
+/// Whether an error says that the process or the machine has no room for another open file.
+fn is_out_of_files(error: &io::Error) -> bool {
+    let known = error.raw_os_error().map(rustix::io::Errno::from_raw_os_error);
+    matches!(known, Some(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE))
 }
 
 async fn run_core(

@@ -118,7 +118,7 @@ impl<'a> Reading<'a> {
 
     /// Into memory.
     pub async fn in_memory(mut self, held: &Arc<Held>) -> Result<InMemory, Rejection> {
-        let (mut parts, mut share) = (Parts::default(), held.share());
+        let (mut parts, mut share) = (Parts::of(&self.incoming), held.share());
         while let Some(data) = self.next().await? {
             if !share.grow(u64::try_from(data.len()).unwrap_or(u64::MAX)) {
                 return Err(overloaded());
@@ -136,7 +136,7 @@ impl<'a> Reading<'a> {
         above: u64,
         stranger: bool,
     ) -> Result<Hashed, Rejection> {
-        let (mut parts, mut share) = (Parts::default(), held.share());
+        let (mut parts, mut share) = (Parts::of(&self.incoming), held.share());
         let mut file = None;
         let mut strangers = stranger.then(|| spool.strangers());
         let mut kept = true;
@@ -169,30 +169,41 @@ impl<'a> Reading<'a> {
     }
 }
 
-/// Most bodies come in one piece: no copy.
+/// Room that is made ahead of a body is at most so many times what has come of it.
+const ROOM_AHEAD: usize = 8;
+
+/// Most bodies come in one piece: no copy. The pieces of others are gathered, and that is the only copy.
 #[derive(Default)]
 struct Parts {
-    first: Option<Bytes>,
-    rest: BytesMut,
+    /// Bytes in all, if that is known: room that had to be made again and again would be three times as much.
+    announced: usize,
+    first: Bytes,
+    all: BytesMut,
 }
 
 impl Parts {
+    fn of(incoming: &ClientBody) -> Self {
+        let announced = incoming.size_hint().exact().and_then(|length| usize::try_from(length).ok());
+        Self { announced: announced.unwrap_or_default(), ..Self::default() }
+    }
+
     fn add(&mut self, data: Bytes) {
-        match self.first {
-            None => self.first = Some(data),
-            Some(_) => self.rest.extend_from_slice(&data),
+        if self.first.is_empty() && self.all.is_empty() {
+            self.first = data;
+        } else {
+            let first = std::mem::take(&mut self.first);
+            self.all.extend_from_slice(&first);
+            let length = self.all.len().saturating_add(data.len());
+            if length > self.all.capacity() {
+                let room = self.announced.min(length.saturating_mul(ROOM_AHEAD)).max(length);
+                self.all.reserve(room.saturating_sub(self.all.len()));
+            }
+            self.all.extend_from_slice(&data);
         }
     }
 
     fn whole(self) -> Bytes {
-        let first = self.first.unwrap_or_default();
-        if self.rest.is_empty() {
-            return first;
-        }
-        let mut whole = BytesMut::with_capacity(first.len().saturating_add(self.rest.len()));
-        whole.extend_from_slice(&first);
-        whole.extend_from_slice(&self.rest);
-        whole.freeze()
+        if self.all.is_empty() { self.first } else { self.all.freeze() }
     }
 }
 

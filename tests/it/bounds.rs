@@ -9,9 +9,9 @@ use serde_json::json;
 use crate::harness::client::{Client, Request};
 use crate::harness::seller::{Seller, plain};
 use crate::harness::tls::{Files, tunnel};
-use crate::harness::until;
 use crate::harness::wire::End;
 use crate::harness::world::{World, product};
+use crate::harness::{until, within};
 
 /// Largest request head.
 const HEAD_BYTES_MAX: usize = 32 * 1024;
@@ -274,6 +274,38 @@ async fn malformed_chunks_are_never_forwarded_as_a_whole_body() {
     assert_eq!(seller.requests().pop().unwrap().text(), "{}");
 }
 
+#[tokio::test]
+async fn a_malformed_body_is_no_body_whatever_the_method() {
+    let seller = Seller::plain().await;
+    let world = World::start(seller.address).await;
+    let buyer = world.buyer(&["api-50"]).await;
+    for method in ["GET", "HEAD", "POST"] {
+        for (parts, ends) in
+            [(&["zz\r\n"][..], false), (&["5\r\nhello\r\n", "zz\r\n"], false), (&["5\r\nhello\r\n"], true)]
+        {
+            let mut client = world.client().await;
+            let request = Request::new(method, "/api/x").bearer(&buyer.key).field("Transfer-Encoding", "chunked");
+            client.send(request.bytes()).await;
+            for part in parts {
+                client.send(part).await;
+                tokio::task::yield_now().await;
+            }
+            if ends {
+                client.wire.finish().await; // whether there is an answer then is not ours to say
+                within("the connection ends", client.wire.end()).await;
+            } else {
+                assert_eq!(client.answer(method).await.status(), 400, "{method} {parts:?}");
+            }
+        }
+    }
+    assert!(
+        seller.requests().iter().all(|seen| seen.body.cut.is_some()),
+        "none of them was whole: {seller:?}",
+        seller = seller.requests()
+    );
+    world.charged(0).await;
+}
+
 /// A JSON body of about so many bytes.
 fn body_of(bytes: usize) -> String {
     format!(r#"{{"model":"m","x":"{}"}}"#, "x".repeat(bytes))
@@ -328,4 +360,99 @@ async fn a_body_in_tiny_chunks_takes_little_more_memory_than_its_bytes() {
     assert_eq!(seller.request().text(), body);
     let grown = peak.max(world.gateway.resident_bytes()) - before;
     assert!(grown < 8 << 20, "a body of a MiB took {grown} bytes");
+}
+
+#[tokio::test]
+async fn the_access_log_names_what_was_refused_as_far_as_it_can_be_told() {
+    let seller = Seller::plain().await;
+    let world = World::with(seller.address, |config| config["log"]["access"] = json!("stdout")).await;
+    for (sent, id, method, path) in [
+        (
+            "DELETE /api/x?key=secret HTTP/1.1\r\nHost: a\r\nHost: b\r\nX-Request-Id: r-1\r\n\r\n",
+            "r-1",
+            "DELETE",
+            "/api/x",
+        ),
+        ("PUT /api/y\nX-Request-Id: r-2\n\n", "", "PUT", "/api/y"),
+        ("\u{16}\u{3}\u{1}hello", "", "-", "-"),
+    ] {
+        let mut client = world.client().await;
+        client.send(sent).await;
+        let answer = client.answer("GET").await.expect(400);
+        let own = answer.head.get("x-request-id").unwrap().to_owned();
+        assert!(id.is_empty() || own == id, "{sent:?}: {own}");
+        let line = until("the access log has the call", async || {
+            world.gateway.printed().into_iter().find(|line| line.contains(&own))
+        })
+        .await;
+        let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!((&line["method"], &line["path"]), (&json!(method), &json!(path)), "{sent:?}");
+        assert!(!line.to_string().contains("secret"), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn a_path_that_begins_with_two_slashes_is_answered_in_its_own_shape() {
+    let seller = Seller::plain().await;
+    let world = World::start(seller.address).await;
+    let answer = world.call(&Request::get("//api/x")).await.expect(404).json();
+    assert_eq!((answer["error_code"].as_str(), answer.get("error")), (Some("APIG.0101"), None), "{answer}");
+    let answer = world.call(&Request::get("//v1/infers/nothing/v1/x")).await.expect(404).json();
+    assert!(answer["error"]["message"].is_string(), "{answer}");
+}
+
+#[tokio::test]
+async fn idle_connections_go_when_files_run_out() {
+    let seller = Seller::plain().await;
+    let world = World::start(seller.address).await;
+    let buyer = world.buyer(&["chat-50"]).await;
+    let request = Request::chat(&buyer.key);
+    let mut clients = Vec::new();
+    for _ in 0..8 {
+        let mut client = world.client().await;
+        client.call(&request).await.expect(200);
+        clients.push(client);
+    }
+    let pid = rustix::process::Pid::from_raw(i32::try_from(world.gateway.id()).unwrap());
+    let open = std::fs::read_dir(format!("/proc/{}/fd", world.gateway.id())).unwrap().count();
+    let room = u64::try_from(open).unwrap();
+    let limit = rustix::process::Rlimit { current: Some(room), maximum: Some(room) };
+    rustix::process::prlimit(pid, rustix::process::Resource::Nofile, limit).unwrap();
+    for _ in 0..3 {
+        world.call(&request).await.expect(200);
+    }
+    let shed = world.admin.metrics().await.sum("tollgate_connections_shed_total", &[]);
+    assert!(shed >= 1.0, "{shed}");
+}
+
+#[tokio::test]
+async fn a_large_body_is_held_once_even_if_its_model_is_renamed() {
+    let seller = Seller::by_hand().await;
+    let world =
+        World::with(seller.address, |config| product(config, "chat")["models"] = json!({ "m": "another" })).await;
+    let buyer = world.buyer(&["chat-5"]).await;
+    let size = 30 << 20;
+    let bytes = Request::chat(&buyer.key).json(&body_of(size)).bytes();
+    let mut client = world.client().await;
+    let before = world.gateway.resident_bytes();
+    let (last, most) = bytes.split_last().unwrap();
+    client.send(most).await;
+    client.send([*last]).await;
+    let mut peak = before;
+    let arrived = async {
+        loop {
+            tokio::select! {
+                exchange = seller.next() => return exchange,
+                () = tokio::time::sleep(Duration::from_millis(1)) => peak = peak.max(world.gateway.resident_bytes()),
+            }
+        }
+    };
+    let mut exchange = within("the body arrives", arrived).await;
+    assert!(
+        exchange.seen.text().starts_with(r#"{"model":"another","x":"xxx"#) && exchange.seen.body.bytes.len() > size
+    );
+    exchange.send(plain(200, "{}")).await;
+    client.answer("POST").await.expect(200);
+    let grown = peak.max(world.gateway.resident_bytes()) - before;
+    assert!(grown < 3 * u64::try_from(size).unwrap() / 2, "a body of 30 MiB took {grown} bytes");
 }

@@ -28,6 +28,17 @@ async fn world(seller: &Seller, more: impl FnOnce(&mut Value)) -> World {
 }
 
 #[tokio::test]
+async fn a_request_that_only_begins_like_the_preface_is_answered() {
+    let seller = Seller::plain().await;
+    let world = world(&seller, |_| {}).await;
+    for (line, status) in [("PRI /x HTTP/1.1", 404), ("PRI * HTTP/1.1", 400)] {
+        let mut client = world.client().await;
+        client.send(format!("{line}\r\nHost: a\r\n\r\n")).await;
+        client.answer("PRI").await.expect(status);
+    }
+}
+
+#[tokio::test]
 async fn calls_take_the_whole_way_over_tls_and_arrive_as_http_1() {
     let seller = Seller::plain().await;
     let dir = tempfile::tempdir().unwrap();

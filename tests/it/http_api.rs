@@ -4,7 +4,7 @@
 use serde_json::json;
 
 use crate::harness::client::{Answer, Client, Request};
-use crate::harness::seller::{Reply, Seen, Seller, chunk};
+use crate::harness::seller::{Reply, Seen, Seller, Step, chunk};
 use crate::harness::wire::{End, Framing};
 use crate::harness::within;
 use crate::harness::world::{SELLER_KEY, World, product};
@@ -52,6 +52,20 @@ async fn every_method_passes_with_its_target_and_body() {
     let metered = 1_000 - 8;
     let last = world.call(&Request::get("/api").bearer(&buyer.key)).await;
     assert_eq!(last.head.get("x-tollgate-remaining"), Some((metered - 1).to_string().as_str()));
+}
+
+#[tokio::test]
+async fn a_body_without_a_length_reaches_the_seller_with_every_method() {
+    let seller = Seller::plain().await;
+    let world = open_world(&seller).await;
+    for method in ["GET", "HEAD", "DELETE", "POST"] {
+        let request = Request::new(method, "/api/x").field("Transfer-Encoding", "chunked").bytes();
+        let bytes = [&request[..], &chunk("hello"), b"0\r\n\r\n"].concat();
+        let (_, answer) = raw(&world, bytes, method).await;
+        answer.expect(200);
+        let seen = seller.requests().pop().unwrap();
+        assert_eq!((seen.head.method(), seen.text().as_str()), (method, "hello"));
+    }
 }
 
 #[tokio::test]
@@ -269,8 +283,10 @@ async fn a_client_that_expects_100_is_judged_before_it_sends_its_body() {
         assert_eq!(client.ends().await, End::Eof, "the body was never asked for");
     }
     // Used up: said before the body, not after it.
-    let (_, answer) = raw(&world, head("/api/x", &buyer.key), "POST").await;
-    assert_eq!((answer.status(), answer.before.len()), (429, 0));
+    for path in ["/api/x", "/v1/infers/chat/v1/x"] {
+        let (_, answer) = raw(&world, head(path, &buyer.key), "POST").await;
+        assert_eq!((answer.status(), answer.before.len()), (429, 0), "{path}");
+    }
     assert_eq!(seller.requests().len(), 2);
 }
 
@@ -283,6 +299,30 @@ async fn a_refusal_reaches_a_client_that_is_still_sending() {
     client.send(vec![b'x'; 1_000_000]).await;
     client.send(vec![b'x'; 1_000_000]).await;
     client.answer("POST").await.expect(401);
+    assert_eq!(seller.received_bytes(), 0);
+}
+
+#[tokio::test]
+async fn a_client_that_reads_when_it_has_sent_all_gets_its_refusal() {
+    let seller = Seller::plain().await;
+    let world = World::start(seller.address).await;
+    let buyer = world.buyer(&["chat-5"]).await;
+    let chat = "/v1/infers/chat/v1/x";
+    for (path, key, mib, status) in
+        [("/api/x", "sk-tg-none", 30, 401), (chat, "sk-tg-none", 30, 401), (chat, &*buyer.key, 64, 413)]
+    {
+        let request = Request::post(path).bearer(key).field("Content-Type", "application/json");
+        let request = request.field("Content-Length", &(mib << 20).to_string()).bytes();
+        let mut client = world.client().await;
+        client.send(request).await;
+        let piece = vec![b' '; 1 << 20];
+        for _ in 0..mib {
+            client.send(&piece).await;
+        }
+        let answer = client.answer("POST").await.expect(status);
+        assert_eq!(answer.head.get("connection"), Some("close"), "it is said that the connection ends");
+        assert_eq!(client.ends().await, End::Eof);
+    }
     assert_eq!(seller.received_bytes(), 0);
 }
 
@@ -306,11 +346,33 @@ async fn connection_close_is_honoured_on_both_sides() {
 #[tokio::test]
 async fn a_body_that_ends_with_the_sellers_connection_reaches_the_buyer_delimited() {
     let until_close = Reply::bytes("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\nall of it");
-    let seller = Seller::always(until_close.then(crate::harness::seller::Step::Close)).await;
+    let seller = Seller::always(until_close.then(Step::Close)).await;
     let world = open_world(&seller).await;
     let answer = world.call(&Request::get("/api/x")).await.expect(200);
     assert_eq!(answer.head.answer_framing("GET"), Framing::Chunked, "a cut must be visible to the buyer");
     assert_eq!((answer.text().as_str(), answer.cut), ("all of it", None));
+}
+
+#[tokio::test]
+async fn a_seller_of_http_1_0_is_its_own_affair() {
+    let script = |seen: &Seen| match seen.head.target() {
+        "/api/length" => Reply::bytes("HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok").then(Step::Close),
+        "/api/close" => Reply::bytes("HTTP/1.0 200 OK\r\n\r\nall of it").then(Step::Close),
+        _ => Reply::bytes("HTTP/1.0 200 OK\r\n\r\nhalf of").then(Step::Reset),
+    };
+    let seller = Seller::answering(script).await;
+    let world = open_world(&seller).await;
+    let mut client = world.client().await;
+    for (target, body) in [("/api/length", "ok"), ("/api/close", "all of it"), ("/api/length", "ok")] {
+        let answer = client.call(&Request::get(target)).await.expect(200);
+        assert!(answer.head.start.starts_with("HTTP/1.1 "), "{}", answer.head.start);
+        assert_eq!((answer.text().as_str(), answer.cut), (body, None), "{target}");
+    }
+    let broken = client.call(&Request::get("/api/broken")).await;
+    assert!(broken.status() == 502 || broken.cut.is_some(), "{broken:?}");
+    // To a client of HTTP/1.0 nothing but a reset can tell.
+    let (_, broken) = raw(&world, "GET /api/broken HTTP/1.0\r\n\r\n", "GET").await;
+    assert!(broken.status() == 502 || broken.cut == Some(End::Reset), "{broken:?}");
 }
 
 #[tokio::test]

@@ -23,6 +23,7 @@ mod front_door;
 mod h2;
 mod h2_malformed;
 mod h2_slow;
+mod hang_up;
 mod http_api;
 mod keys;
 mod languages;

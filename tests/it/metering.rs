@@ -406,6 +406,26 @@ async fn a_product_whose_charges_wait_for_the_disk_serves_and_counts() {
 }
 
 #[tokio::test]
+async fn an_answer_without_a_body_waits_for_the_disk_too_and_is_complete() {
+    let seller = Seller::answering(|seen: &Seen| match seen.head.target() {
+        "/api/204" => Reply::bytes("HTTP/1.1 204 No Content\r\n\r\n"),
+        "/api/head" => Reply::bytes("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n"),
+        _ => Reply::bytes("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
+    })
+    .await;
+    let mut world = World::with(seller.address, |config| product(config, "api")["durability"] = json!("disk")).await;
+    let buyer = world.buyer(&["api-50"]).await;
+    let mut client = world.client().await;
+    for (method, target, status) in [("GET", "/api/204", 204), ("HEAD", "/api/head", 200), ("GET", "/api/empty", 200)] {
+        client.call(&Request::new(method, target).bearer(&buyer.key)).await.expect(status);
+    }
+    world.settles(&buyer.account, 3).await;
+    let records = records_agree(&mut world, &buyer.account).await;
+    assert!(records.iter().all(|record| record["ending"] == "complete"), "{records:?}");
+    assert_eq!(seller.connections(), 1, "each answer left the connection usable");
+}
+
+#[tokio::test]
 async fn records_survive_many_journal_files_and_a_kill() {
     let seller = Seller::plain().await;
     let mut world = World::with(seller.address, |config| {

@@ -216,6 +216,53 @@ async fn an_answer_with_two_lengths_is_502_and_its_connection_is_not_used_again(
 }
 
 #[tokio::test]
+async fn an_answer_whose_framing_others_could_read_otherwise_is_502() {
+    let cases = [
+        "Content-Length: 5, 5\r\n\r\nhello",
+        "Content-Length: 5\r\nContent-Length: 5\r\n\r\nhello",
+        "Transfer-Encoding: gzip, chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        "Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        "Transfer-Encoding: chunked, gzip\r\n\r\nhello",
+        "Transfer-Encoding: gzip\r\n\r\nhello",
+    ];
+    let script = move |seen: &Seen| {
+        let case = cases[seen.head.target().trim_start_matches("/api/").parse::<usize>().unwrap()];
+        Reply::bytes(format!("HTTP/1.1 200 OK\r\n{case}")).then(Step::Close)
+    };
+    let seller = Seller::answering(script).await;
+    let world = hasty(&seller).await;
+    let buyer = world.buyer(&["api-5"]).await;
+    for (number, case) in cases.iter().enumerate() {
+        let answer = world.call(&Request::post(&format!("/api/{number}")).bearer(&buyer.key)).await;
+        assert_eq!(answer.status(), 502, "{case:?}");
+        check_upstream_error(answer, 502, "upstream_broke");
+    }
+    costs_nothing(&world, &buyer.account).await;
+}
+
+#[tokio::test]
+async fn a_seller_that_does_not_read_an_upload_is_late_not_its_client() {
+    let seller = Seller::by_hand_from_the_head().await;
+    let world = hasty(&seller).await;
+    let buyer = world.buyer(&["api-5"]).await;
+    let mut client = world.client().await;
+    let length = 64 << 20;
+    let head = Request::post("/api/up").bearer(&buyer.key).field("Content-Length", &length.to_string()).bytes();
+    client.send(head).await;
+    let exchange = seller.next().await;
+    let piece = vec![b'u'; length];
+    client.send(&piece).await; // what the seller does not take the gateway drops, once it has answered
+    check_upstream_error(client.answer("POST").await, 504, "upstream_timeout");
+    drop(exchange);
+    // And one that reads all of it and then says nothing.
+    let mut client = world.client().await;
+    client.send(Request::post("/api/up").bearer(&buyer.key).body(b"short").bytes()).await;
+    let _exchange = seller.next().await;
+    check_upstream_error(client.answer("POST").await, 504, "upstream_timeout");
+    costs_nothing(&world, &buyer.account).await;
+}
+
+#[tokio::test]
 async fn bytes_after_an_answer_are_dropped_with_their_connection() {
     let seller = Seller::always(Reply::bytes([plain(200, "{}"), b"HTTP/1.1 200 OK\r\n\r\nx".to_vec()].concat())).await;
     let world = World::start(seller.address).await;

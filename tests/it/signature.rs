@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::harness::admin::Buyer;
 use crate::harness::client::{Answer, Request};
 use crate::harness::seller::{Reply, Seen, Seller};
-use crate::harness::signer::Signer;
+use crate::harness::signer::{Signer, date};
 use crate::harness::world::{World, product};
 use crate::harness::{admin, until};
 
@@ -336,4 +336,20 @@ async fn an_llm_product_can_accept_signatures_too() {
     world.call(&signer.sign(Request::get("/v1/models"))).await.expect(200);
     world.call(&signer.sign(Request::get("/v1/models")).field("Host", "b")).await.expect(401);
     world.settles(&buyer.account, 2).await;
+}
+
+#[tokio::test]
+async fn a_body_that_must_be_signed_and_is_not_is_refused_before_it_is_sent() {
+    let seller = Seller::plain().await;
+    let world = World::start(seller.address).await;
+    let (_, _, signer) = signing(&world).await;
+    let word = "UNSIGNED-PAYLOAD";
+    let request = Request::post("/api/x").field("X-Sdk-Date", &date(Timestamp::now()));
+    let request = request.field("X-Sdk-Content-Sha256", word).field("Content-Length", "10");
+    let request = signer.sign_with(request, word).field("Expect", "100-continue");
+    let mut client = world.client().await;
+    client.send(request.bytes()).await;
+    let answer = client.answer("POST").await.expect(401);
+    assert_eq!(answer.before.len(), 0, "the body was never asked for");
+    assert!(answer.message().contains(word), "{}", answer.message());
 }

@@ -132,6 +132,7 @@ mod tests {
         bad("TRACE", "https://a/", &[], M::Trace);
         bad("track", "https://a/", &[], M::Trace);
         bad("GET", "https://a/", &[("content.length", "1")], M::NameResemblesGuarded);
+        bad("GET", "https://a/", &[("contentlength", "1")], M::NameResemblesGuarded);
         bad("GET", "https://a/", &[("x.api.key", "1")], M::NameResemblesGuarded);
         bad("GET", "https://a/", &[("content-type", "a"), ("content-type", "b")], M::TypeRepeated);
         bad("GET", "*", &[("host", "a")], M::TargetForm);

@@ -55,6 +55,8 @@ impl<'a> Fields<'a> {
             }
             14 if name.eq_ignore_ascii_case(b"content-length") => self.note_length(value),
             17 if name.eq_ignore_ascii_case(b"transfer-encoding") => self.note_encoding(value),
+            // Without its hyphens, or with more of them, such a name frames to whoever leaves them out.
+            13.. if class::resembles_framing(name) => Err(Malformed::NameResemblesGuarded.into()),
             _ => Ok(()),
         }
     }

@@ -381,6 +381,15 @@ fn what_is_not_read_in_two_ways_behind_us() {
     for name in ["Transfer.Encoding", "Transfer~Encoding", "!Content-Length", "Content|Length", "X.Sdk.Date"] {
         check(with_field(&format!("{name}: 1")), refused(M::NameResemblesGuarded));
     }
+    for name in ["TransferEncoding", "Transfer--Encoding", "-Transfer-Encoding", "Transfer-Encoding-"] {
+        check(with_field(&format!("{name}: chunked")), refused(M::NameResemblesGuarded));
+    }
+    for name in ["ContentLength", "Content--Length", "-ContentLength", "content-length-", "con-tent-length"] {
+        check(with_field(&format!("{name}: 5")), refused(M::NameResemblesGuarded));
+    }
+    for name in ["X-Content-Length", "Content-Lengths", "Content-Len", "Transfer-Encodings", "Content-Language"] {
+        check(with_field(&format!("{name}: 1")), Ok(plain()));
+    }
     check(with_field("x.y!#$%&'*+^`|~: 1"), Ok(plain()));
     check(with_field("Content-Type: a/b\r\ncontent-type: a/b"), refused(M::TypeRepeated));
     check(with_field("Content-Type: a/b\r\nX-Type: a/b"), Ok(plain()));

@@ -159,6 +159,8 @@ texts! {
     SELLER_BROKE_OFF: "the seller's server broke off before it answered; the call was not charged, try again later", "服务提供方的服务器在响应前断开连接，本次调用未扣费，请稍后重试";
     SELLER_LATE: "the seller's server did not answer in time; the call was not charged, try again later", "服务提供方的服务器响应超时，本次调用未扣费，请稍后重试";
     SELLER_TWO_LENGTHS: "the seller's answer has two lengths, so its end is not certain; the call was not charged", "服务提供方的响应包含两个长度，无法确定其结尾，本次调用未扣费";
+    SELLER_LENGTH_LISTED: "the seller's answer names its length more than once, or not as a number, so its end is not certain; the call was not charged", "服务提供方的响应多次给出长度或长度不是数字，无法确定其结尾，本次调用未扣费";
+    SELLER_CODING: "the seller's answer is in a transfer coding other than chunked, which the gateway did not ask for; the call was not charged", "服务提供方的响应使用了网关未请求的传输编码，本次调用未扣费";
     SELLER_SWITCHED: "the seller's server switched protocols, which was not asked for; the call was not charged", "服务提供方的服务器未经请求切换了协议，本次调用未扣费";
     SELLER_REFUSES_US: "the seller does not accept this gateway's credential; the operator must mend it, the call was not charged", "服务提供方不接受网关的凭证，需由运营方处理，本次调用未扣费";
 }
