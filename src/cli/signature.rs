@@ -15,6 +15,7 @@ use crate::protocol::signature::explain::first_difference;
 use crate::protocol::signature::{
     BodyHash, Claim, DATE, Policy, SeenBody, SignatureFault, SignedRequest, SigningKey, date_text, sign,
 };
+use crate::protocol::target::read_target;
 
 /// Where the secret is when no file is named.
 pub const SECRET_VARIABLE: &str = "TOLLGATE_APP_SECRET";
@@ -43,7 +44,8 @@ impl Failure {
     }
 }
 
-/// Prints the headers that sign a request, one a line: `curl -H @file` takes them.
+/// Prints the headers that sign a request and those that it was given, which are signed too, one a line: `curl -H @file`
+/// takes them.
 ///
 /// # Errors
 /// See [`Failure`].
@@ -54,7 +56,7 @@ pub fn sign_request(
     notes: &mut dyn Write,
 ) -> Result<(), Failure> {
     let key = signing_key(&args.secret, secret)?;
-    let uri: Uri = args.url.parse().map_err(|error| Failure::Input(format!("{}: {error}", args.url)))?;
+    let uri = url(&args.url)?;
     let target = uri.path_and_query().map_or("/", |target| target.as_str());
     let host = uri.authority().map(|authority| authority.as_str().rsplit('@').next().unwrap_or_default());
     let host = host.ok_or_else(|| Failure::Input(format!("{} has no host; write the whole URL", args.url)))?;
@@ -74,7 +76,8 @@ pub fn sign_request(
     if !headers.contains_key(DATE) {
         headers.insert(DATE, value(date_text(args.at.unwrap_or_else(Timestamp::now)).as_bytes())?);
     }
-    let method = args.method.as_deref().unwrap_or(if body.is_empty() { "GET" } else { "POST" });
+    let has_body = args.data.is_some() || args.data_file.is_some(); // an empty one, too, as curl has it
+    let method = args.method.as_deref().unwrap_or(if has_body { "POST" } else { "GET" });
     let request = SignedRequest { method, target, headers: &headers, authority: None };
     let authorization = sign(&args.app_key, &key, request, BodyHash::of(&body))?;
     if args.canonical {
@@ -86,7 +89,27 @@ pub fn sign_request(
     }
     let date = headers.get(DATE).map(HeaderValue::as_bytes).unwrap_or_default();
     writeln!(out, "X-Sdk-Date: {}\nAuthorization: {authorization}", String::from_utf8_lossy(date))?;
+    for line in &args.headers {
+        let (name, value) = header_line(line.as_bytes())?;
+        if name != DATE {
+            writeln!(out, "{name}: {}", String::from_utf8_lossy(value.as_bytes()))?;
+        }
+    }
     Ok(())
+}
+
+/// A URL as clients send it. One that they would change on its way, or that is refused whoever signs it, is not signed.
+fn url(text: &str) -> Result<Uri, Failure> {
+    let wrong = |why: &dyn std::fmt::Display| Failure::Input(format!("{text}: {why}"));
+    if !text.is_ascii() {
+        return Err(wrong(&"holds letters that no URL has; write them as escapes like %C3%A9"));
+    }
+    let uri: Uri = text.parse().map_err(|error| wrong(&error))?;
+    if !matches!(uri.scheme_str(), Some("http" | "https")) {
+        return Err(wrong(&"begins with neither http:// nor https://"));
+    }
+    read_target(uri.path_and_query().map_or("/", |target| target.as_str())).map_err(|fault| wrong(&fault))?;
+    Ok(uri)
 }
 
 /// Says whether a request's signature fits, by which rule, and what was signed.
@@ -185,7 +208,27 @@ fn read_request(wire: &[u8]) -> Result<Wire, Failure> {
         let (name, value) = header_line(line)?;
         headers.append(name, value);
     }
-    Ok(Wire { method: method.to_owned(), target: target.to_owned(), headers, body: rest.to_vec() })
+    let chunked = headers.get(header::TRANSFER_ENCODING).is_some();
+    let body = if chunked { unchunked(rest)? } else { rest.to_vec() };
+    Ok(Wire { method: method.to_owned(), target: target.to_owned(), headers, body })
+}
+
+/// A body without the chunks that it came in.
+fn unchunked(mut rest: &[u8]) -> Result<Vec<u8>, Failure> {
+    let malformed = || Failure::Input("the chunked body is malformed or cut".into());
+    let mut body = Vec::new();
+    loop {
+        let end = memchr::memchr(b'\n', rest).ok_or_else(malformed)?;
+        let (line, after) = rest.split_at_checked(end).ok_or_else(malformed)?;
+        let digits = std::str::from_utf8(line).unwrap_or_default().split(';').next().unwrap_or_default().trim();
+        let size = usize::from_str_radix(digits, 16).map_err(|_| malformed())?;
+        if size == 0 {
+            return Ok(body); // trailers are not signed
+        }
+        let (data, after) = after.get(1..).and_then(|after| after.split_at_checked(size)).ok_or_else(malformed)?;
+        body.extend_from_slice(data);
+        rest = after.strip_prefix(b"\r\n").or_else(|| after.strip_prefix(b"\n")).ok_or_else(malformed)?;
+    }
 }
 
 fn header_line(line: &[u8]) -> Result<(HeaderName, HeaderValue), Failure> {
@@ -237,7 +280,7 @@ mod tests {
     ];
 
     fn request(signed: &str) -> String {
-        let head = "POST /a%20b?y=2&x=1 HTTP/1.1\r\nHost: api.test:8443\r\nContent-Type: text/plain\r\n";
+        let head = "POST /a%20b?y=2&x=1 HTTP/1.1\r\nHost: api.test:8443\r\n";
         format!("{head}{}\r\n\r\nthe body", signed.trim_end().replace('\n', "\r\n"))
     }
 
@@ -254,6 +297,9 @@ mod tests {
         let (done, said) = verify(&["@good"]);
         done.unwrap();
         assert!(said.contains("the signature fits, by the rule base"), "{said}");
+        let chunked = "Transfer-Encoding: chunked\r\n\r\n3;x=y\r\nthe\r\n5\r\n body\r\n0\r\n\r\n";
+        write("chunked", &request(&signed).replace("\r\nthe body", chunked));
+        verify(&["@chunked"]).0.unwrap();
 
         let (done, canonical) = run(folder.path(), &[SIGN, &["--canonical"]].concat());
         done.unwrap();
@@ -269,6 +315,19 @@ mod tests {
         assert!(said.contains("the secret is another one"), "{said}");
         let (done, _) = run(folder.path(), &["verify", "@good"]);
         assert!(matches!(done, Err(Failure::Fault(SignatureFault::Expired { .. }))));
+    }
+
+    #[test]
+    fn what_cannot_be_sent_as_it_was_signed_is_not_signed() {
+        let folder = tempfile::tempdir().unwrap();
+        let signed = |url: &str, more: &[&str]| run(folder.path(), &[&["sign", url, "--app-key", "k"], more].concat());
+        for url in ["ftp://a/x", "https://a/b/../c", "https://a/b%2Fc", "https://a/x?q=\u{e9}", "/x"] {
+            assert!(matches!(signed(url, &[]).0, Err(Failure::Input(_))), "{url}");
+        }
+        let canonical = |more: &[&str]| signed("https://a/x", &[&["--canonical"], more].concat()).1;
+        assert!(canonical(&["-d", ""]).starts_with("POST\n") && canonical(&[]).starts_with("GET\n"));
+        let (_, headers) = signed("https://a/x", &["-H", "X-One: 1", "-H", "X-Two:  2 "]);
+        assert!(headers.ends_with("\nx-one: 1\nx-two: 2\n"), "{headers}");
     }
 
     #[test]
