@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::HeaderMap;
-use http::header::EXPECT;
 use http::request::Parts;
 use http_body::Body;
 
@@ -130,9 +129,6 @@ async fn read_model(
         if wrong {
             return Err(Rejection::new(Code::EncodingUnsupported, text).closing());
         }
-    }
-    if let (Some(sold), true) = (&sold, head.headers.contains_key(EXPECT)) {
-        look_at_quota(call, sold).await?;
     }
     let max = body_max(shelf, sold.as_deref());
     let shared = Arc::clone(&call.core.shared);
