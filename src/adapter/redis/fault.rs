@@ -69,7 +69,7 @@ impl Fault {
     pub(super) fn of_repeated(self) -> Self {
         match self {
             Self::Full(text) => Self::Away(text),
-            other => other,
+            other @ (Self::Away(_) | Self::Foreign(_) | Self::Forgotten) => other,
         }
     }
 
