@@ -39,8 +39,7 @@ pub(super) struct Count(pub(super) u64);
 pub(super) struct ValidityText(pub(super) Validity);
 
 /// An amount of money and its currency.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct PriceText(pub(super) Price);
 
 /// A zone of the time-zone database.
@@ -95,7 +94,7 @@ macro_rules! of_scalar {
     )*};
 }
 
-of_scalar!(Period, Size, Count, ValidityText, Zone, Moment, Listen);
+of_scalar!(Period, Size, Count, ValidityText, PriceText, Zone, Moment, Listen);
 
 /// Digits and what follows them.
 fn split_number(text: &str) -> Option<(u64, &str)> {

@@ -301,7 +301,7 @@ impl Conn {
         self.read_expired.get()
     }
 
-    /// Waits until a connection that has not come to its first request is late, or is ended for the sake of another.
+    /// Waits until a connection that has not come to its first request is ended for the sake of another.
     pub async fn read_expired(&self) {
         poll_fn(|cx| if self.poll_read_expired(cx) { Poll::Ready(()) } else { Poll::Pending }).await;
     }

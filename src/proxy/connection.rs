@@ -4,7 +4,6 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
-use std::time::Instant;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -35,7 +34,6 @@ pub async fn serve(
     // From now on it can be ended for the sake of another, whatever it still owes before its first request.
     let mut conn = Conn::new(peer, tls.is_some(), limits);
     core.conns.add(&conn);
-    conn.set_read_deadline(Instant::now() + limits.head_timeout);
     let source = client::source(&mut stream, peer, (&core.shared.proxies, limits.head_timeout));
     let source = tokio::select! {
         source = source => source,
@@ -47,7 +45,6 @@ pub async fn serve(
         Ok(source) => {
             conn = Conn::new(source, tls.is_some(), limits);
             core.conns.add(&conn);
-            conn.set_read_deadline(Instant::now() + limits.head_timeout);
         }
         Err(HeaderError::Io(_)) => return, // as whoever looks whether the port is open
         Err(error) => {

@@ -206,7 +206,7 @@ fn values() -> Vec<Vec<u8>> {
     bodies.push(format!("{{\"model\":\"m\",\"n\":{}}}", "9".repeat(100_000)));
     bodies.push(format!("{{\"model\":\"m\",\"n\":0.{}1}}", "0".repeat(100_000)));
     bodies.push(format!("{{\"model\":\"m\",\"n\":1e{}}}", "9".repeat(100_000)));
-    bodies.push(format!("{{\"model\":\"{}\"}}", "m".repeat(100_000)));
+    bodies.push(format!("{{\"model\":\"{}\"}}", "m".repeat(256)));
     bodies.into_iter().map(String::into_bytes).collect()
 }
 
