@@ -53,24 +53,39 @@ pub async fn serve(
     refused: Option<HeadFault>,
     request: Request<ClientBody>,
 ) -> Response<AnswerBody> {
+    let (mut guard, begun) = open(core, conn, refused, &request);
+    let served = match begun {
+        Ok(()) => serve_checked(&mut guard, request).await,
+        Err(rejection) => Err(rejection),
+    };
+    let answer = served.unwrap_or_else(|rejection| reject(&mut guard, &rejection));
+    guard.finish(Ending::Complete); // those whose body is a seller's have handed their call on
+    answer
+}
+
+/// Begins a call, unless its head says already that it is refused. Not a part of `serve`: its future would keep room for
+/// the call that its guard has.
+fn open(
+    core: Rc<Core>,
+    conn: Rc<Conn>,
+    refused: Option<HeadFault>,
+    request: &Request<ClientBody>,
+) -> (CallGuard, Result<(), Rejection>) {
     let named = named_by_header(&conn.client, request.headers(), &core.shared.proxies);
-    let mut call = begin(core, conn, &request);
+    let mut call = begin(core, conn, request);
     let named = named.map(|client| call.forwarded_for = client.map(Box::new));
     if refused.is_some() {
         call.take_asked();
     }
-    let mut guard = CallGuard::new(call);
-    let served = match (refused, named) {
+    let begun = match (refused, named) {
         (Some(fault), _) => Err(Rejection::head(fault)),
         (None, Err(fault)) => {
             let message = texts::FORWARDED_MALFORMED.with([("name", fault.name.into())]);
             Err(Rejection::new(Code::InvalidRequest, message))
         }
-        (None, Ok(())) => serve_checked(&mut guard, request).await,
+        (None, Ok(())) => Ok(()),
     };
-    let answer = served.unwrap_or_else(|rejection| reject(&mut guard, &rejection));
-    guard.finish(Ending::Complete); // those whose body is a seller's have handed their call on
-    answer
+    (CallGuard::new(call), begun)
 }
 
 fn begin(core: Rc<Core>, conn: Rc<Conn>, request: &Request<ClientBody>) -> Call {
