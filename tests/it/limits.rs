@@ -492,15 +492,18 @@ async fn what_costs_nothing_leaves_the_budget_as_it_was() {
     world.settles(&buyer.account, 1).await;
 }
 
-#[tokio::test]
-async fn two_gateways_keep_a_budget_together() {
-    let server = Server::start(&[]);
-    let seller = Seller::plain().await;
+/// Two gateways on one server that know of each other.
+pub(crate) async fn two_gateways(
+    server: &Server,
+    seller: &Seller,
+    adjust: impl Fn(&mut Value) + Copy,
+) -> (World, World) {
     let url = format!("unix:{}", server.socket().display());
     let start = async |gateway: &str| {
         World::with(seller.address, |config| {
             config["gateway"] = json!(gateway);
             config["store"] = json!({ "volatile": true, "redis": { "url": url, "timeout": "2s" } });
+            adjust(config);
         })
         .await
     };
@@ -509,24 +512,33 @@ async fn two_gateways_keep_a_budget_together() {
         let both = async || (world.admin.metrics().await.sum("tollgate_gateways_live", &[]) == 2.0).then_some(());
         until("each gateway knows of the other", both).await;
     }
-    let buyer = budgeted(&one, json!({ "total": 40 }), &["chat-1000"]).await;
-    // Both at once, as fast as they go; a share that is used up is waited for, as told.
-    let drive = async |world: &World| {
-        let (mut client, mut served) = (world.client().await, 0);
-        loop {
-            let answer = client.call(&Request::chat(&buyer.key)).await;
-            match (answer.status(), answer.head.get("x-tollgate-error-code")) {
-                (200, _) => served += 1,
-                (429, Some("rate_limit_exceeded")) => {
-                    let (told, wait) = (Instant::now(), wait_of(&answer));
-                    until("the wait that was told is over", async || (told.elapsed() >= wait).then_some(())).await;
-                }
-                (429, Some("budget_exhausted")) => return served,
-                other => panic!("{other:?}: {}", answer.text()),
+    (one, two)
+}
+
+/// Calls as fast as it goes until the key's budget is used up, and says how many were served. A share that is used up
+/// is waited for, as told.
+pub(crate) async fn calls_of_a_budget(world: &World, key: &str) -> u64 {
+    let (mut client, mut served) = (world.client().await, 0);
+    loop {
+        let answer = client.call(&Request::chat(key)).await;
+        match (answer.status(), answer.head.get("x-tollgate-error-code")) {
+            (200, _) => served += 1,
+            (429, Some("rate_limit_exceeded")) => {
+                let (told, wait) = (Instant::now(), wait_of(&answer));
+                until("the wait that was told is over", async || (told.elapsed() >= wait).then_some(())).await;
             }
+            (429, Some("budget_exhausted")) => return served,
+            other => panic!("{other:?}: {}", answer.text()),
         }
-    };
-    let (first, second) = tokio::join!(drive(&one), drive(&two));
+    }
+}
+
+#[tokio::test]
+async fn two_gateways_keep_a_budget_together() {
+    let (server, seller) = (Server::start(&[]), Seller::plain().await);
+    let (one, two) = two_gateways(&server, &seller, |_| {}).await;
+    let buyer = budgeted(&one, json!({ "total": 40 }), &["chat-1000"]).await;
+    let (first, second) = tokio::join!(calls_of_a_budget(&one, &buyer.key), calls_of_a_budget(&two, &buyer.key));
     let total: u64 = first + second;
     // The bound that is stated: never more than its share beyond what the other has seen.
     assert!((40..=60).contains(&total), "{first} and {second}");

@@ -1,7 +1,5 @@
 //! Keys' budgets in money: what calls are worth by the packages that pay for them.
 
-use std::time::{Duration, Instant};
-
 use serde_json::{Value, json};
 
 use crate::harness::admin::Buyer;
@@ -11,6 +9,7 @@ use crate::harness::redis::Server;
 use crate::harness::seller::Seller;
 use crate::harness::until;
 use crate::harness::world::World;
+use crate::limits::{calls_of_a_budget, two_gateways};
 
 /// Prices: a call of `chat-50` is worth 0.1 CNY, one of `api-2` 0.5; three of `api-3` cost 10; `api-5` has no price.
 fn priced(config: &mut Value) {
@@ -225,39 +224,9 @@ async fn an_accounts_money_is_in_one_currency() {
 async fn two_gateways_keep_a_budget_together() {
     let server = Server::start(&[]);
     let seller = Seller::plain().await;
-    let url = format!("unix:{}", server.socket().display());
-    let start = async |gateway: &str| {
-        World::with(seller.address, |config| {
-            config["gateway"] = json!(gateway);
-            config["store"] = json!({ "volatile": true, "redis": { "url": url, "timeout": "2s" } });
-            priced(config);
-        })
-        .await
-    };
-    let (one, two) = (start("gw-1").await, start("gw-2").await);
-    for world in [&one, &two] {
-        let both = async || (world.admin.metrics().await.sum("tollgate_gateways_live", &[]) == 2.0).then_some(());
-        until("each gateway knows of the other", both).await;
-    }
+    let (one, two) = two_gateways(&server, &seller, priced).await;
     let buyer = budgeted(&one, json!({ "currency": "CNY", "total": "4" }), &["chat-1000"]).await;
-    // Both at once, as fast as they go; a share that is used up is waited for, as told.
-    let drive = async |world: &World| {
-        let (mut client, mut served) = (world.client().await, 0);
-        loop {
-            let answer = client.call(&Request::chat(&buyer.key)).await;
-            match (answer.status(), answer.head.get("x-tollgate-error-code")) {
-                (200, _) => served += 1,
-                (429, Some("rate_limit_exceeded")) => {
-                    let wait = answer.head.get("retry-after-ms").unwrap().parse().unwrap();
-                    let (told, wait) = (Instant::now(), Duration::from_millis(wait));
-                    until("the wait that was told is over", async || (told.elapsed() >= wait).then_some(())).await;
-                }
-                (429, Some("budget_exhausted")) => return served,
-                other => panic!("{other:?}: {}", answer.text()),
-            }
-        }
-    };
-    let (first, second) = tokio::join!(drive(&one), drive(&two));
+    let (first, second) = tokio::join!(calls_of_a_budget(&one, &buyer.key), calls_of_a_budget(&two, &buyer.key));
     let total: u64 = first + second;
     assert!((40..=60).contains(&total), "{first} and {second}: at most a share more than the budget");
     one.settles(&buyer.account, total).await;

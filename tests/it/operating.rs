@@ -78,6 +78,8 @@ async fn a_stream_that_outlasts_the_drain_is_aborted_and_counted_once() {
     let exit = world.stop().await;
     assert_eq!(exit.code, Some(0), "{}", exit.said);
     assert!(client.chunk().await.is_err(), "aborted, not ended");
+    let endings: Vec<_> = world.usage().into_iter().map(|record| record["ending"].clone()).collect();
+    assert_eq!(endings, [json!("interrupted")], "its client has not given it up");
     world.restart().await;
     world.settles(&buyer.account, 1).await;
 }
