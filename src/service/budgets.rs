@@ -2,11 +2,12 @@
 //! are the pools' documents: each exchange reports use by key, and brings what others have used.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use dashmap::DashMap;
 use jiff::Timestamp;
 
+use super::sync::{Mutex, MutexGuard};
 use crate::domain::budget::{Budget, OverBudget, Spent, Used};
 use crate::domain::id::{AccountId, KeyId, ProductId};
 use crate::domain::money::Money;
@@ -20,8 +21,12 @@ const KEYS_MAX: usize = 100_000;
 struct OfPool {
     /// What the books said last.
     booked: Option<Spent>,
-    /// Of this run's use what the books have had.
-    acknowledged: Used,
+    /// What this run's calls have used.
+    used: Used,
+    /// What of that is in `booked`, of leases that are closed.
+    closed: Used,
+    /// The same of leases that are open.
+    open: Used,
 }
 
 #[derive(Debug, Default)]
@@ -31,8 +36,6 @@ struct State {
     held: u64,
     /// What these are worth.
     held_worth: Money,
-    /// What was used and is not in the books yet.
-    unbooked: Used,
 }
 
 impl State {
@@ -40,6 +43,18 @@ impl State {
     fn booked(&self, now: Timestamp) -> Spent {
         let booked = self.pools.values().filter_map(|pool| pool.booked).map(|spent| spent.as_of(now));
         booked.reduce(Spent::and).unwrap_or_else(|| Spent::none(now))
+    }
+
+    /// What was used and is not in the books yet.
+    fn unbooked(&self) -> Used {
+        self.pools.values().fold(Used::default(), |mut sum, pool| {
+            sum.put(pool.unbooked());
+            sum
+        })
+    }
+
+    fn of_pool(&mut self, product: &ProductId) -> &mut OfPool {
+        self.pools.entry(product.clone()).or_default()
     }
 }
 
@@ -56,23 +71,28 @@ impl KeyUse {
         self.state.lock().unwrap_or_else(PoisonError::into_inner) // plain figures: valid between any two operations
     }
 
-    /// Takes in a pool's document that was read.
+    /// Takes in a pool's document that was read. While an exchange with use of this run may be under way, it is left:
+    /// how much of that use it has is known only from the exchange's own document.
     pub fn see(&self, pool: &Pool) {
         if let Some(spent) = pool.spent.get(&self.key) {
-            self.lock().pools.entry(pool.product.clone()).or_default().see(*spent);
+            let mut state = self.lock();
+            let of_pool = state.of_pool(&pool.product);
+            if of_pool.unbooked().is_none() {
+                of_pool.see(*spent);
+            }
         }
     }
 
-    /// Takes in a pool's document after an exchange; it has so much of this run's use.
-    pub fn acknowledge(&self, pool: &Pool, acknowledged: Used) {
+    /// Takes in a pool's document after an exchange. What it has of this run's use: of leases that were `closed` with this
+    /// exchange, so much more, and of those that are `open`, so much in all.
+    pub fn acknowledge(&self, pool: &Pool, closed: Used, open: Used) {
         let mut state = self.lock();
-        let of_pool = state.pools.entry(pool.product.clone()).or_default();
+        let of_pool = state.of_pool(&pool.product);
         if let Some(spent) = pool.spent.get(&self.key) {
             of_pool.see(*spent);
         }
-        let more = acknowledged.beyond(of_pool.acknowledged);
-        of_pool.acknowledged.put(more);
-        state.unbooked = state.unbooked.beyond(more);
+        of_pool.closed.put(closed);
+        of_pool.open = open;
     }
 
     /// Sets one unit aside, if the budget has one. The second value says that the store should hear soon of what was used.
@@ -84,7 +104,7 @@ impl KeyUse {
     ) -> Result<(KeyHold, bool), OverBudget> {
         let mut state = self.lock();
         let spent = state.booked(now);
-        let open = state.held.saturating_add(state.unbooked.units.get());
+        let open = state.held.saturating_add(state.unbooked().units.get());
         budget.check(spent, open, gateways, now)?;
         state.held = state.held.saturating_add(1);
         let near = gateways > 1 && budget.check(spent, open.saturating_mul(2), gateways, now).is_err();
@@ -93,6 +113,11 @@ impl KeyUse {
 }
 
 impl OfPool {
+    /// What was used and is not in the books yet.
+    fn unbooked(&self) -> Used {
+        self.used.beyond(self.closed).beyond(self.open)
+    }
+
     /// What was read earlier may come later: use only grows.
     fn see(&mut self, spent: Spent) {
         if self.booked.is_none_or(|booked| spent.total >= booked.total) {
@@ -127,35 +152,36 @@ impl KeyHold {
     pub fn weigh(&mut self, worth: Money, budget: &Budget, gateways: u32, now: Timestamp) -> Result<bool, OverBudget> {
         let mut state = self.of.lock();
         let spent = state.booked(now);
-        let open = state.held_worth.saturating_add(state.unbooked.worth);
+        let open = state.held_worth.saturating_add(state.unbooked().worth);
         budget.check_worth(spent, (open, worth), gateways, now)?;
         state.held_worth = state.held_worth.saturating_add(worth);
         self.worth = worth;
         Ok(gateways > 1 && budget.check_worth(spent, (open.times(2), worth), gateways, now).is_err())
     }
 
-    /// The call counts: so much is used.
-    pub fn spend(&mut self, used: Used) {
-        if self.end() {
-            self.of.lock().unbooked.put(used);
-        }
+    /// The call counts: so much of a pool is used. To be called before a lease's counter has it, which an exchange
+    /// reports.
+    pub fn spend(&mut self, product: &ProductId, used: Used) {
+        self.end(Some((product, used)));
     }
 
-    /// Nothing is set aside any more; false if that was so before.
-    fn end(&mut self) -> bool {
+    /// What was set aside is used, or there again; both in one step, as another call may look in between.
+    fn end(&mut self, spent: Option<(&ProductId, Used)>) {
         if std::mem::replace(&mut self.ended, true) {
-            return false;
+            return;
         }
         let mut state = self.of.lock();
         state.held = state.held.saturating_sub(1);
         state.held_worth = state.held_worth.saturating_sub(self.worth);
-        true
+        if let Some((product, used)) = spent {
+            state.of_pool(product).used.put(used);
+        }
     }
 }
 
 impl Drop for KeyHold {
     fn drop(&mut self) {
-        self.end();
+        self.end(None);
     }
 }
 
@@ -196,6 +222,7 @@ mod tests {
     fn check(budget: &Budget) {
         let (account, key) = (AccountId::new("a").unwrap(), KeyId::new("k").unwrap());
         let (budgets, now) = (Budgets::default(), Timestamp::UNIX_EPOCH);
+        let chat = ProductId::new("chat").unwrap();
         let of = budgets.key(&account, &key, std::iter::empty());
         let hold = || {
             let (mut hold, _) = of.hold(budget, 1, now)?;
@@ -205,24 +232,24 @@ mod tests {
         let (first, mut second, mut third) = (hold().unwrap(), hold().unwrap(), hold().unwrap());
         assert!(hold().is_err(), "calls under way count");
         drop(first);
-        second.spend(used(1));
-        third.spend(used(1));
+        second.spend(&chat, used(1));
+        third.spend(&chat, used(1));
         drop((second, third));
         let fourth = hold().unwrap();
         assert!(hold().is_err());
         drop(fourth);
         // The books have the two, and one of another gateway.
-        let mut pool = Pool::new(account.clone(), ProductId::new("chat").unwrap());
+        let mut pool = Pool::new(account.clone(), chat.clone());
         let mut spent = Spent::none(now);
         spent.add(used(2), now);
         pool.spent.insert(key.clone(), spent);
-        of.acknowledge(&pool, used(2));
+        of.acknowledge(&pool, used(1), used(1));
         drop(hold().unwrap());
         spent.add(used(1), now);
         pool.spent.insert(key.clone(), spent);
         budgets.key(&account, &key, [&pool].into_iter());
         assert!(hold().is_err());
-        of.see(&Pool::new(account, ProductId::new("chat").unwrap()));
+        of.see(&Pool::new(account, chat));
         assert!(hold().is_err(), "what was read earlier changes nothing");
     }
 

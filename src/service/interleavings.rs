@@ -2,17 +2,21 @@
 //! admitted than was granted, nothing is lost, a waiter is always woken. Shuttle assumes sequential consistency: that the
 //! orderings are strong enough is not shown here.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use shuttle::sync::mpsc;
+use shuttle::sync::{Mutex, mpsc};
 use shuttle::thread;
 
+use super::budgets::{Budgets, KeyUse};
 use super::supply::{DRY_BELIEVED, Granted, LocalPool, PartTerms, Standing};
 use crate::domain::amount::Units;
-use crate::domain::id::{AccountId, PackageId, ProductId};
+use crate::domain::budget::{Budget, Spent, Used};
+use crate::domain::id::{AccountId, KeyId, PackageId, ProductId};
 use crate::domain::lease::LeasePart;
+use crate::domain::pool::Pool;
 use crate::domain::settle::LeaseReport;
 
 /// Interleavings of each scene.
@@ -27,7 +31,7 @@ fn check(scene: fn()) {
 }
 
 fn pool() -> Arc<LocalPool> {
-    Arc::new(LocalPool::new(AccountId::new("a").unwrap(), ProductId::new("p").unwrap()))
+    Arc::new(LocalPool::new(AccountId::new("a").unwrap(), product()))
 }
 
 fn standing() -> Standing {
@@ -189,5 +193,82 @@ fn a_waiter_is_always_woken() {
         }
         waiters.into_iter().for_each(|waiter| waiter.join().unwrap());
         assert_eq!((pool.waiting(), sums(&pool.reports()).0), (0, 2));
+    });
+}
+
+fn product() -> ProductId {
+    ProductId::new("p").unwrap()
+}
+
+/// A key, of which nobody has used anything.
+fn key() -> Arc<KeyUse> {
+    let (account, key) = (AccountId::new("a").unwrap(), KeyId::new("k").unwrap());
+    Budgets::default().key(&account, &key, std::iter::empty())
+}
+
+fn units(units: u64) -> Used {
+    Used { units: Units::new(units), ..Used::default() }
+}
+
+/// Makes up to `calls` calls that count, of a key with a budget of so many units; returns how many were let in. Each is
+/// noted in `reported` once the key's use has it, as a lease's counter is.
+fn spend(of: &Arc<KeyUse>, calls: u64, total: u64, reported: &Mutex<u64>) -> u64 {
+    let budget = Budget { total: NonZeroU64::new(total), ..Budget::default() };
+    let call = || {
+        let (mut hold, _) = of.hold(&budget, 1, Timestamp::UNIX_EPOCH).ok()?;
+        hold.spend(&product(), units(1));
+        *reported.lock().unwrap() += 1;
+        Some(())
+    };
+    (0..calls).filter_map(|_| call()).count() as u64
+}
+
+#[test]
+fn calls_at_one_time_never_exceed_a_budget() {
+    check(|| {
+        let (of, reported) = (key(), Arc::new(Mutex::new(0)));
+        let buyers: Vec<_> = (0..3)
+            .map(|_| {
+                let (of, reported) = (Arc::clone(&of), Arc::clone(&reported));
+                thread::spawn(move || spend(&of, 1, 2, &reported))
+            })
+            .collect();
+        let let_in: u64 = buyers.into_iter().map(|buyer| buyer.join().unwrap()).sum();
+        assert_eq!(let_in, 2);
+    });
+}
+
+#[test]
+fn a_budget_is_used_to_its_last_unit_while_its_use_is_booked_and_read() {
+    check(|| {
+        let (of, reported) = (key(), Arc::new(Mutex::new(0)));
+        let document = Pool::new(AccountId::new("a").unwrap(), product());
+        let store = Arc::new(Mutex::new(document));
+        let buyers: Vec<_> = (0..2)
+            .map(|_| {
+                let (of, reported) = (Arc::clone(&of), Arc::clone(&reported));
+                thread::spawn(move || spend(&of, 1, 2, &reported))
+            })
+            .collect();
+        let reader = {
+            let (of, store) = (Arc::clone(&of), Arc::clone(&store));
+            thread::spawn(move || {
+                let read = store.lock().unwrap().clone();
+                of.see(&read);
+            })
+        };
+        // One exchange.
+        let used = *reported.lock().unwrap();
+        let written = {
+            let mut written = store.lock().unwrap();
+            let mut spent = Spent::none(Timestamp::UNIX_EPOCH);
+            spent.add(units(used), Timestamp::UNIX_EPOCH);
+            written.spent.insert(of.key.clone(), spent);
+            written.clone()
+        };
+        of.acknowledge(&written, units(0), units(used));
+        let let_in: u64 = buyers.into_iter().map(|buyer| buyer.join().unwrap()).sum();
+        reader.join().unwrap();
+        assert_eq!((let_in, spend(&of, 1, 2, &reported)), (2, 0));
     });
 }

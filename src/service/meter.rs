@@ -225,7 +225,7 @@ impl Meter {
             match &mut call.budget {
                 Some(budget) => {
                     let worth = call.hold.unit_worth().times(units.get());
-                    budget.spend(Used { units, worth });
+                    budget.spend(&call.pool.product, Used { units, worth });
                     call.pool.settle_for(&call.hold, budget.key(), units);
                 }
                 None => call.pool.settle(&call.hold),

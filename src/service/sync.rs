@@ -1,5 +1,5 @@
-//! What `supply` synchronises with: the standard library's, or shuttle's, which tries the interleavings of threads
-//! (`cargo test --features shuttle --lib interleavings`).
+//! What `supply` and `budgets` synchronise with: the standard library's, or shuttle's, which tries the interleavings of
+//! threads (`cargo test --features shuttle --lib interleavings`).
 
 #[cfg(feature = "shuttle")]
 pub(super) use shuttle::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};

@@ -221,7 +221,7 @@ impl Ledger {
         };
         let suspense: Units = next.packages.iter().map(|package| package.suspense).sum();
         self.note_suspense(&pool.account, &pool.product, suspense.get());
-        memory.acknowledge(pool, reports, next);
+        acknowledge(pool, reports, next);
         pool.accept(granted, reports, standing(next, reports, memory, next.time_high));
         dry
     }
@@ -338,21 +338,17 @@ impl Ledger {
     }
 }
 
-impl Memory {
-    /// Tells the keys with a budget how much of their use is in the books. As in [`standing`], a closed lease is
-    /// acknowledged once, an open one as far as it was reported.
-    fn acknowledge(&mut self, pool: &LocalPool, reports: &[LeaseReport], document: &Pool) {
-        for of in pool.budgets() {
-            let booked = self.booked_of.entry(of.key.clone()).or_default();
-            let mut in_open = Used::default();
-            for report in reports {
-                let is_open = report.parts.iter().any(|part| !part.outstanding().is_zero());
-                let used = report.spent.get(&of.key).copied().unwrap_or_default();
-                if is_open { in_open.put(used) } else { booked.put(used) }
-            }
-            in_open.put(*booked);
-            of.acknowledge(document, in_open);
+/// Tells the keys with a budget how much of their use is in the books. As in [`standing`], a closed lease is
+/// acknowledged once, an open one as far as it was reported.
+fn acknowledge(pool: &LocalPool, reports: &[LeaseReport], document: &Pool) {
+    for of in pool.budgets() {
+        let (mut closed, mut open) = (Used::default(), Used::default());
+        for report in reports {
+            let is_open = report.parts.iter().any(|part| !part.outstanding().is_zero());
+            let used = report.spent.get(&of.key).copied().unwrap_or_default();
+            if is_open { open.put(used) } else { closed.put(used) }
         }
+        of.acknowledge(document, closed, open);
     }
 }
 

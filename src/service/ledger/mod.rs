@@ -6,7 +6,7 @@ mod again;
 mod exchange;
 mod recall;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -21,8 +21,7 @@ pub use self::again::{Loss, Reported};
 use super::desk::Desk;
 use super::supply::LocalPool;
 use super::unbooked::Unbooked;
-use crate::domain::budget::Used;
-use crate::domain::id::{AccountId, Incarnation, KeyId, ProductId};
+use crate::domain::id::{AccountId, Incarnation, ProductId};
 use crate::domain::lease::LEASE_DURATION_MAX;
 use crate::domain::pool::Pool;
 use crate::domain::settle::REPORT_OPEN_EVERY;
@@ -68,8 +67,6 @@ struct Memory {
     loss: Loss,
     /// Units of leases that are closed and booked.
     booked: u64,
-    /// The same of keys with a budget.
-    booked_of: BTreeMap<KeyId, Used>,
     /// When the store was last asked for all of the account's pools.
     looked_at: Option<Instant>,
     /// For the rate: when, and how many units were drawn by then.
