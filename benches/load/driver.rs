@@ -50,6 +50,17 @@ pub(crate) struct Plan {
     pub(crate) connections: usize,
 }
 
+impl Plan {
+    /// When a call falls due, from the start: at any moment of its turn, those of the golden ratio, which lie evenly. On
+    /// the beat, each call would meet the timers of stub and proxy at one phase, which is another in each run, and show
+    /// the queue there instead of its own way.
+    fn due(self, index: usize) -> Duration {
+        let period = 1_000_000_000 / self.rate;
+        let share = u64::from((index as u32).wrapping_mul(0x9e37_79b9));
+        Duration::from_nanos(index as u64 * 1_000_000_000 / self.rate + (period * share >> 32))
+    }
+}
+
 /// When calls are made.
 #[derive(Clone, Copy)]
 pub(crate) enum Pace {
@@ -190,7 +201,7 @@ async fn open_loop(clients: Vec<Client>, plan: Plan) -> Result<Tally> {
     let next = Arc::new(AtomicUsize::new(0));
     let mut tasks = JoinSet::new();
     let start = Instant::now();
-    let due_time = move |index: usize| start + Duration::from_nanos(index as u64 * 1_000_000_000 / plan.rate);
+    let due_time = move |index: usize| start + plan.due(index);
     for mut client in clients {
         let tally = Arc::clone(&tally);
         let (due, next) = (Arc::clone(&due), Arc::clone(&next));

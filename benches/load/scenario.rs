@@ -16,10 +16,8 @@ pub(crate) const RATE: Plan = Plan { rate: 2_000, total: 0, connections: 32 };
 /// Short streams for the time to the first byte.
 pub(crate) const SHORT: Plan = Plan { rate: 500, total: 0, connections: 64 };
 pub(crate) const SHORT_EVENTS: u64 = 5;
-/// No multiple of the time between two starts: in step, each first byte would wait for the events of the streams before it,
-/// and show that queue instead of its own way.
 const SHORT_INTERVAL_US: u64 = 2_400;
-/// Streams at a steady 50 events a second, begun evenly over one interval.
+/// Streams at a steady 50 events a second, begun over one interval.
 pub(crate) const STEADY: Plan = Plan { rate: 10_000, total: 200, connections: 200 };
 pub(crate) const STEADY_EVENTS_PER_SECOND: u64 = 50;
 const STEADY_INTERVAL_US: u64 = 20_000;
