@@ -59,8 +59,8 @@ impl std::fmt::Debug for Credential<'_> {
 pub struct Places<'a> {
     /// Whether `x-api-key` holds a key.
     pub x_api_key: bool,
-    /// The query, and the name of the parameter that holds an AppCode.
-    pub query: Option<(&'a str, &'a str)>,
+    /// The query, and the names of the parameters that may hold an AppCode.
+    pub query: (&'a str, &'a [String]),
 }
 
 /// Why what is presented is no credential. No token is part of it.
@@ -119,10 +119,8 @@ pub fn find_credentials<'a>(headers: &'a HeaderMap, places: Places<'_>) -> Resul
     check_single(headers)?;
     let (authorization, in_header) = (headers.get(AUTHORIZATION), headers.get(APP_CODE));
     let x_api_key = if places.x_api_key { headers.get(X_API_KEY) } else { None };
-    let in_query = match places.query {
-        Some((query, name)) => parameter(query, name)?,
-        None => None,
-    };
+    let (query, names) = places.query;
+    let in_query = if names.is_empty() { None } else { parameter(query, names)? };
     Ok(Presented([
         authorization.map(|value| in_authorization(value.as_bytes())).transpose()?,
         in_header.map(|value| app_code(value.as_bytes())).transpose()?,
@@ -183,9 +181,9 @@ fn checked<'a>(code: Cow<'a, str>) -> Result<Credential<'a>, CredentialFault<'a>
     if is_code(&code) { Ok(Credential::AppCode(code)) } else { Err(CredentialFault::NoAppCode(AppTextFault::Code)) }
 }
 
-/// The value of the only parameter of a name. Escapes are resolved in both; a plus is a plus, since codes have it.
-fn parameter(query: &str, name: &str) -> Result<Option<String>, CredentialFault<'static>> {
-    let mut values = query.split('&').filter(|pair| is_parameter(pair, name));
+/// The value of the only parameter with one of these names. Escapes are resolved in both; a plus is a plus, since codes have it.
+fn parameter(query: &str, names: &[String]) -> Result<Option<String>, CredentialFault<'static>> {
+    let mut values = query.split('&').filter(|pair| names.iter().any(|name| is_parameter(pair, name)));
     let Some(pair) = values.next() else { return Ok(None) };
     if values.next().is_some() {
         return Err(CredentialFault::Repeated("the AppCode in the query"));
@@ -193,6 +191,11 @@ fn parameter(query: &str, name: &str) -> Result<Option<String>, CredentialFault<
     let value = pair.split_once('=').map_or("", |(_, value)| value);
     let text = String::from_utf8(percent_decoded(value));
     text.map(Some).map_err(|_| CredentialFault::NoAppCode(AppTextFault::Code))
+}
+
+/// Whether a query has a parameter of a name.
+pub fn has_parameter(query: &str, name: &str) -> bool {
+    query.split('&').any(|pair| is_parameter(pair, name))
 }
 
 fn is_parameter(pair: &str, name: &str) -> bool {
@@ -203,7 +206,7 @@ fn is_parameter(pair: &str, name: &str) -> bool {
 /// The path and query without any parameter of a name; the rest stays byte for byte.
 pub fn without_parameter<'a>(target: &'a str, name: &str) -> Cow<'a, str> {
     let Some((path, query)) = target.split_once('?') else { return Cow::Borrowed(target) };
-    if !query.split('&').any(|pair| is_parameter(pair, name)) {
+    if !has_parameter(query, name) {
         return Cow::Borrowed(target);
     }
     let rest: Vec<&str> = query.split('&').filter(|pair| !is_parameter(pair, name)).collect();
@@ -320,7 +323,8 @@ mod tests {
         headers.insert(X_API_KEY, HeaderValue::from_static("sk-1"));
         let query = "a=b&Ap%70Code=0123456789%2B%2F_%21%40%23%24%25-%3D0123456789+/_!@%23$%25-=\
                      0123456789+/_!@%23$%25-=0123&c";
-        let places = Places { x_api_key: true, query: Some((query, "AppCode")) };
+        let names = ["AppCode".to_owned(), "code".to_owned()];
+        let places = Places { x_api_key: true, query: (query, &names) };
         let schemes = |headers: &HeaderMap, places| {
             let found = find_credentials(headers, places).unwrap();
             found.iter().map(Credential::scheme).collect::<Vec<_>>()
@@ -335,8 +339,10 @@ mod tests {
         assert_eq!((found.iter().count(), found.strongest().unwrap().scheme()), (4, Scheme::Signature));
         headers.append(APP_CODE, HeaderValue::from_static(CODE));
         assert!(matches!(find_credentials(&headers, places), Err(CredentialFault::Repeated(_))));
-        let twice = Places { query: Some(("AppCode=1&Ap%70Code=1", "AppCode")), ..Places::default() };
-        assert!(matches!(find_credentials(&HeaderMap::new(), twice), Err(CredentialFault::Repeated(_))));
+        for query in ["AppCode=1&Ap%70Code=1", "AppCode=1&code=1"] {
+            let twice = Places { query: (query, &names), ..Places::default() };
+            assert!(matches!(find_credentials(&HeaderMap::new(), twice), Err(CredentialFault::Repeated(_))));
+        }
     }
 
     #[test]
@@ -399,7 +405,8 @@ mod tests {
                 }
             }
             let repeated = headers.keys().any(|name| headers.get_all(name).iter().count() > 1);
-            let places = Places { x_api_key: true, query: Some((&query, "code")) };
+            let names = ["code".to_owned()];
+            let places = Places { x_api_key: true, query: (&query, &names) };
             let found = find_credentials(&headers, places);
             prop_assert!(!(repeated && found.is_ok()));
             if let Ok(found) = found {

@@ -15,7 +15,7 @@ use super::body_kind::{has_other_charset, is_coded, may_be_json, says_json};
 use super::catalog::{Shelf, Sold};
 use super::client_body::ClientBody;
 use super::context::Call;
-use super::identify::{Pending, check_product, fits, is_strangers, needs_body, verify};
+use super::identify::{Pending, check_product, fits, is_strangers, missing, needs_body, verify};
 use super::rejection::{Code, Rejection};
 use super::request_body::{RequestBody, UploadState, UploadTimeouts};
 use super::route;
@@ -23,6 +23,7 @@ use super::whole_body::{Hashed, InMemory, Reading};
 use super::words::texts;
 use crate::domain::usage::{END_USER_BYTES_MAX, cut};
 use crate::protocol::chat::{BodyFault, ModelField, begins_like_an_object, read_request, replace_model};
+use crate::protocol::credential::has_parameter;
 use crate::protocol::signature::{BodyHash, SeenBody};
 
 /// A larger JSON body, in bytes, is read beside the core: streams on the same core do not wait for it.
@@ -104,7 +105,7 @@ pub async fn read_body(
     let arrived = arrive(call, (sold.as_deref(), max), head, incoming, pending).await?;
     let sold = match sold {
         Some(sold) => sold,
-        None => route::by_model(shelf, call.caller.as_deref(), None)?,
+        None => by_model(call, shelf, head)?,
     };
     settle_product(call, &sold, if has_body && llm { Words::Unread } else { Words::None })?;
     name_end_user(call, &sold, &head.headers);
@@ -151,7 +152,7 @@ async fn read_model(
     call.end_user = user;
     let sold = match sold {
         Some(sold) => sold,
-        None => route::by_model(shelf, call.caller.as_deref(), call.model.as_deref())?,
+        None => by_model(call, shelf, head)?,
     };
     if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > sold.product.body_max {
         let message = texts::BODY_LARGER.with([("max", sold.product.body_max.to_string().into())]);
@@ -225,6 +226,16 @@ enum Words {
     Read,
     /// Whatever they say, the seller may find a model in them.
     Unread,
+}
+
+/// The product of a call that names its model alone. An AppCode in another product's parameter is none here, and must not
+/// reach the seller.
+fn by_model(call: &Call, shelf: &Shelf, head: &Parts) -> Result<Arc<Sold>, Rejection> {
+    let sold = route::by_model(shelf, call.caller.as_deref(), call.model.as_deref())?;
+    let query = head.uri.query().unwrap_or_default();
+    let own = sold.product.app_code_query.as_deref();
+    let foreign = |name: &String| own != Some(name.as_str()) && has_parameter(query, name);
+    if shelf.code_parameters.iter().any(foreign) { Err(missing(&sold.product.accept)) } else { Ok(sold) }
 }
 
 /// Notes the product, once it is certain; checks the lists of models, its own and the key's.

@@ -52,6 +52,8 @@ pub struct Shelf {
     pub models: HashMap<String, usize>,
     /// Other products, those with a host first, then the longest path first.
     pub apis: Vec<usize>,
+    /// The query parameters that hold an AppCode of an LLM product: a call by model alone may have any of them.
+    pub code_parameters: Vec<String>,
 }
 
 /// Why a product cannot be made ready.
@@ -65,8 +67,9 @@ pub struct ShelfError {
 impl Shelf {
     /// Makes all products ready.
     pub fn new(catalog: &Catalog, (metrics, limiter): (&Metrics, &Limiter)) -> Result<Self, ShelfError> {
-        let mut shelf =
-            Self { sold: Vec::new(), deployments: HashMap::new(), models: HashMap::new(), apis: Vec::new() };
+        let (deployments, models) = (HashMap::new(), HashMap::new());
+        let (sold, apis, code_parameters) = (Vec::new(), Vec::new(), Vec::new());
+        let mut shelf = Self { sold, deployments, models, apis, code_parameters };
         for (index, product) in catalog.products.values().enumerate() {
             let fault = |what: String| ShelfError { product: product.id.to_string(), what };
             let upstream = &product.upstream;
@@ -74,6 +77,9 @@ impl Shelf {
                 ProductKind::Llm { deployment, models } => {
                     shelf.deployments.insert(deployment.clone(), index);
                     shelf.models.extend(models.keys().map(|name| (name.clone(), index)));
+                    let new = |name: &&String| !shelf.code_parameters.contains(name);
+                    let parameter = product.app_code_query.as_ref().filter(new).cloned();
+                    shelf.code_parameters.extend(parameter);
                     true
                 }
                 ProductKind::Http { .. } => {

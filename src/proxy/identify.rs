@@ -50,10 +50,10 @@ pub async fn identify<'h>(
         return check_single(&head.headers).map(|()| None).map_err(|fault| malformed(&fault));
     }
     let query = head.uri.query().unwrap_or_default();
-    let parameter = sold.and_then(|sold| sold.product.app_code_query.as_deref());
+    let parameters = sold.map_or(&*shelf.code_parameters, |sold| sold.product.app_code_query.as_slice());
     let llm = sold.is_none_or(|sold| sold.llm);
     call.anthropic |= is_messages(path);
-    let places = Places { x_api_key: llm && call.anthropic, query: parameter.map(|name| (query, name)) };
+    let places = Places { x_api_key: llm && call.anthropic, query: (query, parameters) };
     let sent = find_credentials(&head.headers, places).map_err(|fault| not_one(call, &fault))?;
     let Some(strongest) = sent.strongest() else {
         return match (sold, route) {
@@ -359,7 +359,8 @@ fn what_to_send(accept: &[Scheme]) -> Said {
     Said::Listed(accept.iter().map(|scheme| way(scheme).into()).collect(), &texts::OR)
 }
 
-fn missing(accept: &[Scheme]) -> Rejection {
+/// Nothing was presented of what is accepted.
+pub fn missing(accept: &[Scheme]) -> Rejection {
     let text = if accept == [Scheme::ApiKey] { &texts::NO_KEY_SENT } else { &texts::NO_CREDENTIAL_SENT };
     Rejection::new(Code::MissingApiKey, text.with([("next", what_to_send(accept))]))
 }

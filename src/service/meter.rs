@@ -42,7 +42,11 @@ pub struct Meter {
     calls: Cell<u64>,
     /// The charges that the next write takes.
     batch: RefCell<Arc<Batch>>,
-    any_staged: Notify,
+    /// Charges in this turn of the event loop.
+    in_turn: Cell<u32>,
+    /// Whether the last turn that had any had one only: there is no company to wait for then.
+    alone: Cell<bool>,
+    any_charged: Notify,
 }
 
 /// Charges that go to the journal with one write: those of one turn of the core's event loop.
@@ -108,7 +112,9 @@ pub struct Charged {
 impl Meter {
     /// A meter that writes to this core's journal, for calls that wait at most for `patience` in all for the store.
     pub fn new(ledger: Arc<Ledger>, journal: Arc<dyn Journal>, patience: Duration) -> Self {
-        Self { ledger, journal, patience, calls: Cell::new(0), batch: RefCell::default(), any_staged: Notify::new() }
+        let (batch, in_turn) = (RefCell::default(), Cell::default());
+        let (alone, any_charged) = (Cell::default(), Notify::new());
+        Self { ledger, journal, patience, calls: Cell::new(0), batch, in_turn, alone, any_charged }
     }
 
     /// Sets one unit aside. Waits only if this gateway has none at hand, and for what is left of a call's patience that
@@ -190,9 +196,7 @@ impl Meter {
         }))?;
         let mut charged = Charged { call: number, units, remaining: call.pool.charge(), position: None };
         call.charged = Some(charged);
-        self.any_staged.notify_one();
-        let batch = Arc::clone(&self.batch.borrow());
-        match batch.written().await {
+        match self.written().await {
             Ok(position) => charged.position = Some(position),
             Err(error) => {
                 call.pool.uncharge();
@@ -204,14 +208,30 @@ impl Meter {
         Ok(Some(charged))
     }
 
+    /// Writes the charge that was staged last: at once while charges come one by one, else with its like.
+    async fn written(&self) -> Result<Position, JournalError> {
+        let before = self.in_turn.get();
+        self.in_turn.set(before.saturating_add(1));
+        self.any_charged.notify_one();
+        if before == 0 && self.alone.get() {
+            return self.journal.write();
+        }
+        let batch = Arc::clone(&self.batch.borrow());
+        batch.written().await
+    }
+
     /// Writes charges, until it is dropped: those of all calls whose sellers have answered in one turn of the core's
     /// event loop with one write, as a write for each took a twentieth of a core under load. Each core runs it once.
     pub async fn write_charges(&self) {
         loop {
-            self.any_staged.notified().await;
-            let batch = self.batch.take();
-            let _ = batch.result.set(self.journal.write()); // fails never: each batch is written once
-            batch.written.notify_waiters();
+            self.any_charged.notified().await;
+            let charges = self.in_turn.take();
+            let written_at_once = u32::from(self.alone.replace(charges == 1));
+            if charges > written_at_once {
+                let batch = self.batch.take();
+                let _ = batch.result.set(self.journal.write()); // fails never: each batch is written once
+                batch.written.notify_waiters();
+            }
         }
     }
 

@@ -129,6 +129,43 @@ async fn a_product_accepts_what_it_lists_and_says_what_that_is() {
 }
 
 #[tokio::test]
+async fn an_app_code_in_the_query_opens_a_model_that_is_named_alone() {
+    let seller = Seller::plain().await;
+    let world = World::with(seller.address, |config| {
+        config["credentials"] = json!({ "allow_app_code_without_tls": true });
+        let chat = product(config, "chat");
+        chat["accept"] = json!(["app_code", "api_key"]);
+        let mut closed = chat.clone();
+        closed["id"] = json!("closed");
+        closed["models"] = json!({ "closed-m": null });
+        let mut other = closed.clone();
+        (other["id"], other["app_code_query"]) = (json!("other"), json!("code"));
+        other["models"] = json!({ "other-m": null });
+        (chat["models"], chat["app_code_query"]) = (json!({ "chat-m": null }), json!("AppCode"));
+        config["products"].as_array_mut().unwrap().extend([closed, other]);
+    })
+    .await;
+    let buyer = world.buyer(&["chat-5"]).await;
+    let (app, _) = world.admin.add_app(&buyer.account, &["chat", "other", "closed"]).await;
+    let (_, code) = world.admin.add_code(&buyer.account, &app).await;
+    let call = |parameter: &str, model: &str| {
+        let target = format!("/v1/chat/completions?a=b&{parameter}={code}");
+        Request::post(&target).json(&json!({ "model": model }).to_string())
+    };
+    world.call(&call("AppCode", "chat-m")).await.expect(200);
+    assert_eq!(seller.requests().pop().unwrap().head.target(), "/v1/chat/completions?a=b");
+    world.call(&Request::get(&format!("/v1/models?AppCode={code}"))).await.expect(200);
+    // Each product's own name alone.
+    for (parameter, model) in [("code", "chat-m"), ("AppCode", "other-m"), ("AppCode", "closed-m"), ("key", "chat-m")] {
+        world.call(&call(parameter, model)).await.expect(401);
+    }
+    let two = Request::post(&format!("/v1/chat/completions?AppCode={code}&code={code}"));
+    world.call(&two.json(r#"{"model":"chat-m"}"#)).await.expect(400);
+    assert_eq!(seller.requests().len(), 1);
+    world.settles(&buyer.account, 1).await;
+}
+
+#[tokio::test]
 async fn two_credentials_are_one_callers_or_the_request_is_refused() {
     let seller = Seller::plain().await;
     let world = accepting_all(&seller, |_| {}).await;

@@ -87,6 +87,46 @@ async fn a_charge_is_made_when_it_is_written_and_not_before() {
     gateway.end(call);
 }
 
+/// The end of a turn of the event loop.
+fn end_turn(gateway: &Gateway) {
+    assert!(gateway.meter.write_charges().now_or_never().is_none(), "never ends");
+}
+
+/// How the charges of a test go.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// The first, and one after a turn with two.
+    Waits,
+    /// One after a turn with one: no other is expected.
+    AtOnce,
+    /// One beside that.
+    WaitsBesideOne,
+}
+
+#[tokio::test]
+async fn a_charge_without_company_is_written_at_once() {
+    let world = World::new();
+    let (gateway, journal) = watched(&world, 10).await;
+    let mut open = Vec::new();
+    for turn in [Turn::Waits, Turn::AtOnce, Turn::WaitsBesideOne, Turn::Waits] {
+        let mut call = gateway.admit().await.unwrap();
+        {
+            let mut charge = pin!(gateway.meter.charge(&mut call, answered()));
+            let at_once = charge.as_mut().now_or_never();
+            assert_eq!(at_once.is_some(), turn == Turn::AtOnce);
+            if turn != Turn::AtOnce {
+                end_turn(&gateway);
+                assert!(charge.await.unwrap().is_some());
+            }
+        }
+        open.push(call);
+        assert_eq!(journal.writes.load(Ordering::Relaxed), open.len() as u64);
+    }
+    end_turn(&gateway);
+    assert_eq!(journal.writes.load(Ordering::Relaxed), 4, "a turn without waiting charges writes nothing");
+    open.into_iter().for_each(|call| gateway.end(call));
+}
+
 #[tokio::test]
 async fn a_charge_that_cannot_be_written_costs_nothing() {
     let world = World::new();
