@@ -57,7 +57,7 @@ impl Plan {
     fn due(self, index: usize) -> Duration {
         let period = 1_000_000_000 / self.rate;
         let share = u64::from((index as u32).wrapping_mul(0x9e37_79b9));
-        Duration::from_nanos(index as u64 * 1_000_000_000 / self.rate + (period * share >> 32))
+        Duration::from_nanos(index as u64 * 1_000_000_000 / self.rate + ((period * share) >> 32))
     }
 }
 
