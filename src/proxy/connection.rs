@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 
 use hyper::server::conn::http1;
@@ -23,13 +23,34 @@ use super::{http2, phases};
 const BUFFER_BYTES_MAX: usize = 64 * 1024;
 
 /// Serves a connection to its end. `_closed` counts it out.
-pub async fn serve(
+pub async fn serve(core: Rc<Core>, accepted: (std::net::TcpStream, SocketAddr), draining: Draining, _closed: Closed) {
+    // Boxed: an open stream holds no room for what came before its connection's first request.
+    let begun = Box::pin(begin(Rc::clone(&core), accepted, draining.clone())).await;
+    match begun {
+        Some(Begun::Plain(stream, conn)) => serve_http1(core, stream, conn, draining).await,
+        Some(Begun::Boxed(served)) => served.await,
+        None => {}
+    }
+}
+
+/// Whether no new requests are taken.
+type Draining = watch::Receiver<bool>;
+
+/// A connection whose protocol is known.
+enum Begun {
+    /// HTTP/1.1 without TLS.
+    Plain(TcpStream, Rc<Conn>),
+    /// Any other, which serves itself: its room is its own, so that a plain one does not hold it.
+    Boxed(Pin<Box<dyn Future<Output = ()>>>),
+}
+
+/// All before the first request: who the client is, TLS, which HTTP it speaks. `None`: it is over.
+async fn begin(
     core: Rc<Core>,
     (stream, peer): (std::net::TcpStream, SocketAddr),
-    mut draining: watch::Receiver<bool>,
-    _closed: Closed,
-) {
-    let Ok(mut stream) = TcpStream::from_std(stream) else { return };
+    mut draining: Draining,
+) -> Option<Begun> {
+    let mut stream = TcpStream::from_std(stream).ok()?;
     let (limits, tls) = (&core.shared.limits, core.shared.tls.as_ref());
     // From now on it can be ended for the sake of another, whatever it still owes before its first request.
     let mut conn = Conn::new(peer, tls.is_some(), limits);
@@ -37,8 +58,8 @@ pub async fn serve(
     let source = client::source(&mut stream, peer, (&core.shared.proxies, limits.head_timeout));
     let source = tokio::select! {
         source = source => source,
-        _ = draining.wait_for(|draining| *draining) => return, // nothing has been asked yet
-        () = conn.read_expired() => return,
+        _ = draining.wait_for(|draining| *draining) => return None, // nothing has been asked yet
+        () = conn.read_expired() => return None,
     };
     match source {
         Ok(source) if source == peer => {}
@@ -46,10 +67,10 @@ pub async fn serve(
             conn = Conn::new(source, tls.is_some(), limits);
             core.conns.add(&conn);
         }
-        Err(HeaderError::Io(_)) => return, // as whoever looks whether the port is open
+        Err(HeaderError::Io(_)) => return None, // as whoever looks whether the port is open
         Err(error) => {
             tracing::warn!(%peer, %error, "a trusted proxy's connection is refused");
-            return;
+            return None;
         }
     }
     let Some(tls) = tls else {
@@ -57,28 +78,26 @@ pub async fn serve(
         let http2 = tokio::select! {
             biased;
             http2 = begins => http2,
-            () = conn.read_expired() => return,
+            () = conn.read_expired() => return None,
         };
-        if http2 {
-            return Box::pin(http2::serve(core, stream, conn, draining)).await;
-        }
-        return serve_http1(core, stream, conn, draining).await;
+        return Some(if http2 {
+            Begun::Boxed(Box::pin(http2::serve(core, stream, conn, draining)))
+        } else {
+            Begun::Plain(stream, conn)
+        });
     };
-    // Boxed, both: a plain connection keeps no room for them, and an open one none for its handshake.
-    let accepted = Box::pin(tls.accept(stream, limits.head_timeout));
-    let Some(stream) = (tokio::select! {
-        accepted = accepted => accepted,
-        () = conn.read_expired() => None,
-    }) else {
-        return;
+    let stream = tokio::select! {
+        accepted = tls.accept(stream, limits.head_timeout) => accepted?,
+        () = conn.read_expired() => return None,
     };
-    if stream.get_ref().1.alpn_protocol() == Some(http2::NAME) {
-        return Box::pin(http2::serve(core, stream, conn, draining)).await;
-    }
-    Box::pin(serve_http1(core, stream, conn, draining)).await;
+    Some(Begun::Boxed(if stream.get_ref().1.alpn_protocol() == Some(http2::NAME) {
+        Box::pin(http2::serve(core, stream, conn, draining))
+    } else {
+        Box::pin(serve_http1(core, stream, conn, draining))
+    }))
 }
 
-async fn serve_http1<S: Socket>(core: Rc<Core>, stream: S, conn: Rc<Conn>, mut draining: watch::Receiver<bool>) {
+async fn serve_http1<S: Socket>(core: Rc<Core>, stream: S, conn: Rc<Conn>, mut draining: Draining) {
     conn.arrived();
     core.shared.metrics.http.http1.inc();
     let gate = Gate::new(stream, Rc::clone(&conn), core.shared.limits.head_timeout, core.shelf().body_max());
