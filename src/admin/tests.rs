@@ -147,7 +147,7 @@ fn catalog() -> Catalog {
         each: EachLimits::default(),
         end_user_header: None,
         durability: Durability::Os,
-        response_headers: HeaderRule { allowed: Vec::new(), denied: Vec::new() },
+        response_headers: HeaderRule::new(&[], &[]),
         cors: CorsRule { origins: Origins::Any, methods: None, exposed: Vec::new(), max_age: second },
     };
     let offer = Offer {

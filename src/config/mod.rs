@@ -6,6 +6,7 @@
 mod address;
 mod certificate;
 mod check;
+mod header_rule;
 mod interpolate;
 mod load;
 mod problem;
@@ -38,6 +39,7 @@ use crate::domain::signing::{PublicKey, SigningKey};
 
 pub use certificate::{CertificateFault, CertificateFiles, Pair, PairBytes};
 pub use check::KEEP_MIN;
+pub use header_rule::HeaderRule;
 pub use load::{FILE_BYTES_MAX, json_schema, load, parse};
 pub use problem::{PROBLEMS_MAX, Problem, Problems};
 pub use store::{ClientCertificate, HostPort, Login, Redis, RedisAddress, RedisServers, RedisTls, Store};
@@ -320,32 +322,6 @@ pub enum Durability {
     Os,
     /// The loss of power: the answer's end waits for the disk.
     Disk,
-}
-
-/// Which of a seller's response headers reach the buyer. Hop-by-hop headers never do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HeaderRule {
-    /// Lower-case names; one that ends in `*` names a prefix, `*` alone names all but `denied`.
-    pub allowed: Vec<String>,
-    /// Lower-case names that no prefix and no `*` includes; one that ends in `*` names a prefix. A name that
-    /// `allowed` spells out in full passes nevertheless.
-    pub denied: Vec<String>,
-}
-
-impl HeaderRule {
-    /// Whether a seller's header reaches the buyer, by its lower-case name.
-    pub fn allows(&self, name: &str) -> bool {
-        self.allowed.iter().any(|pattern| pattern == name) || self.covers(name)
-    }
-
-    /// Whether a prefix lets a header through whose name `allowed` does not spell out.
-    pub fn covers(&self, name: &str) -> bool {
-        let covered = |patterns: &[String]| {
-            let mut prefixes = patterns.iter().filter_map(|pattern| pattern.strip_suffix('*'));
-            prefixes.any(|prefix| name.starts_with(prefix))
-        };
-        covered(&self.allowed) && !covered(&self.denied) && !self.denied.iter().any(|pattern| pattern == name)
-    }
 }
 
 /// Whose pages may call a product from a browser, and what they may read of its answers.

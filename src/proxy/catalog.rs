@@ -12,7 +12,6 @@ use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 
 use super::cors::Cors;
-use super::headers::Filter;
 use crate::config::{Catalog, Product, ProductKind, UpstreamTls};
 use crate::domain::limit::Level;
 use crate::service::limits::{Limited, Limiter, Whose};
@@ -27,8 +26,6 @@ pub struct Sold {
     pub product: Arc<Product>,
     /// Its metrics.
     pub metrics: ProductMetrics,
-    /// Which of the seller's headers come back.
-    pub filter: Filter,
     /// Whose pages may call it.
     pub cors: Cors,
     /// The Host header that the seller gets.
@@ -91,7 +88,6 @@ impl Shelf {
                 index,
                 product: Arc::clone(product),
                 metrics: metrics.product(product.id.as_str()),
-                filter: Filter::new(&product.response_headers),
                 cors: Cors::new(&product.cors),
                 host: HeaderValue::from_str(upstream.authority.as_str()).map_err(|error| fault(error.to_string()))?,
                 llm,

@@ -44,8 +44,9 @@ impl Spare {
         let body = request.body().again()?;
         let mut headers = Vec::with_capacity(SPARE_BYTES);
         for (name, value) in request.headers() {
-            for part in [name.as_str().as_bytes(), b"\n", value.as_bytes(), b"\n"] {
+            for part in [name.as_str().as_bytes(), value.as_bytes()] {
                 headers.extend_from_slice(part);
+                headers.push(b'\n');
             }
         }
         Some(Self { method: request.method().clone(), uri: request.uri().clone(), headers, body })

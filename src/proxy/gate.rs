@@ -14,7 +14,9 @@ use super::conn::Conn;
 use super::joined;
 use super::socket::Socket;
 use crate::protocol::framing::{BodyFollower, FramingFault};
-use crate::protocol::head::{Framing, HEAD_BYTES_MAX, HeadEnd, HeadFault, Version, asked, check_head, find_head_end};
+use crate::protocol::head::{
+    Framing, HEAD_BYTES_MAX, HeadEnd, HeadFault, Version, asked, check_head, find_head_end, whole_head,
+};
 
 /// Stands for a head that was refused; see [`Conn::refuse`].
 const HARMLESS_HEAD: &[u8] = b"GET / HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
@@ -97,20 +99,18 @@ impl<S: Socket> Gate<S> {
                         self.reading = Reading::Broken(fault);
                     }
                 },
-                Reading::Head => match find_head_end(rest, 0) {
-                    HeadEnd::Complete { start: 0, end } => match check_head(rest.get(..end).unwrap_or_default()) {
-                        Ok(facts) => {
-                            self.conn.pass();
-                            self.http10 = facts.version == Version::Http10;
-                            done = done.saturating_add(end);
-                            if facts.framing != Framing::None {
-                                self.reading = Reading::Body(BodyFollower::new(facts.framing));
-                            }
-                        }
-                        Err(_) => return done, // found again and refused on the slow way
-                    },
-                    HeadEnd::Complete { .. } | HeadEnd::Partial { .. } | HeadEnd::Fault(_) => return done,
-                },
+                Reading::Head => {
+                    // What is not whole or not right is found again on the slow way.
+                    let Some((head, Ok(facts))) = whole_head(rest).map(|head| (head, check_head(head))) else {
+                        return done;
+                    };
+                    self.conn.pass();
+                    self.http10 = facts.version == Version::Http10;
+                    done = done.saturating_add(head.len());
+                    if facts.framing != Framing::None {
+                        self.reading = Reading::Body(BodyFollower::new(facts.framing));
+                    }
+                }
                 Reading::Refused | Reading::Broken(_) => return done,
             }
         }

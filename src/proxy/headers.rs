@@ -1,8 +1,6 @@
 //! Which headers travel. Hop-by-hop headers end here, the buyer's credentials never reach a seller, and only what a
 //! product's rule names comes back.
 
-use std::collections::HashSet;
-
 use http::{HeaderMap, HeaderName, HeaderValue, Request, header};
 use http_body::Body;
 
@@ -31,7 +29,7 @@ fn of_one_hop(name: &str) -> bool {
 /// What a buyer proves itself with, and what it has no business to tell a seller.
 fn buyers_own(name: &str) -> bool {
     matches!(name, "authorization" | "x-api-key" | "x-apig-appcode" | "x-real-ip" | "forwarded" | "expect")
-        || IDENTITY_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+        || (name.starts_with("x-") && IDENTITY_PREFIXES.iter().any(|prefix| name.starts_with(prefix)))
 }
 
 /// Prefixes of headers that only a gateway may set, or that belong to a signature.
@@ -84,27 +82,7 @@ pub fn frame(request: &mut Request<RequestBody>) {
     }
 }
 
-/// A product's rule for a seller's headers, ready for look-up.
-#[derive(Debug)]
-pub struct Filter {
-    /// Those that are allowed by their full names: nearly all that sellers send.
-    names: HashSet<HeaderName>,
-    rule: HeaderRule,
-}
-
-impl Filter {
-    /// Prepares a rule.
-    pub fn new(rule: &HeaderRule) -> Self {
-        let names = rule.allowed.iter().filter(|name| !name.contains('*'));
-        Self { names: names.filter_map(|name| name.parse().ok()).collect(), rule: rule.clone() }
-    }
-
-    fn passes(&self, name: &HeaderName) -> bool {
-        self.names.contains(name) || self.rule.covers(name.as_str())
-    }
-
-    /// Leaves of a seller's headers what may reach the buyer.
-    pub fn to_buyer(&self, headers: &mut HeaderMap) {
-        end_hop(headers, |name| of_one_hop(name.as_str()) || !self.passes(name));
-    }
+/// Leaves of a seller's headers what may reach the buyer.
+pub fn to_buyer(headers: &mut HeaderMap, rule: &HeaderRule) {
+    end_hop(headers, |name| of_one_hop(name.as_str()) || !rule.allows(name));
 }

@@ -514,5 +514,11 @@ proptest! {
         {
             prop_assert!(engine_takes(&head[start..end]), "{:?}", String::from_utf8_lossy(&head));
         }
+        // The short way to a head that came whole finds what the long one does.
+        let long = match find_head_end(&head, 0) {
+            HeadEnd::Complete { start: 0, end } => Some(&head[..end]).filter(|head| check_head(head).is_ok()),
+            HeadEnd::Complete { .. } | HeadEnd::Partial { .. } | HeadEnd::Fault(_) => None,
+        };
+        prop_assert_eq!(whole_head(&head).filter(|head| check_head(head).is_ok()), long);
     }
 }
