@@ -106,6 +106,7 @@ fn begin(core: Rc<Core>, conn: Rc<Conn>, request: &Request<ClientBody>) -> Call 
         language: Language::preferred(head.get_all(header::ACCEPT_LANGUAGE).iter().map(HeaderValue::as_bytes)),
         sold: None,
         scheme: None,
+        placeholder: false,
         caller: None,
         signed: None,
         read: None,
