@@ -7,9 +7,9 @@ use std::path::Path;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use jiff::Timestamp;
 
-use super::EXIT_USAGE;
 use super::apps::read_secret;
 use super::args::signature::{SecretSource, SignArgs, VerifyArgs};
+use super::{EXIT_UNAVAILABLE, EXIT_USAGE};
 use crate::domain::credential::SignatureRule;
 use crate::protocol::signature::explain::first_difference;
 use crate::protocol::signature::{
@@ -40,7 +40,10 @@ pub enum Failure {
 impl Failure {
     /// The exit code.
     pub fn exit(&self) -> u8 {
-        EXIT_USAGE
+        match self {
+            Self::Input(_) | Self::Fault(_) | Self::Wrong => EXIT_USAGE,
+            Self::Output(_) => EXIT_UNAVAILABLE,
+        }
     }
 }
 
