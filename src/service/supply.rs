@@ -358,8 +358,8 @@ impl LocalPool {
         nudged
     }
 
-    /// An exchange failed: what it was to report is still news.
-    pub fn sync_failed(&self) {
+    /// There is something to tell or to hear: an exchange failed, or the account was changed.
+    pub fn note_news(&self) {
         self.news.store(true, Ordering::Release);
     }
 

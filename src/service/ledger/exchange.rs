@@ -101,7 +101,7 @@ impl Ledger {
             Ok(Outcome::Later) => {}
             Err(error) => {
                 memory.known = None;
-                pool.sync_failed();
+                pool.note_news();
                 self.parts.metrics.commits.failed.inc();
                 self.note_store_failure();
                 if error.is_want_of_room() {
@@ -127,7 +127,7 @@ impl Ledger {
         for _ in 0..COMMIT_ATTEMPTS_MAX {
             let Some((known, fresh)) = self.known(pool, memory).await? else {
                 pool.accept(None, &[], Standing { base: 0, expires: None });
-                pool.sync_failed(); // what is used is still to be told
+                pool.note_news(); // what is used is still to be told
                 if !self.is_open() {
                     return Ok(Outcome::Later); // the account may come back with the check-in
                 }

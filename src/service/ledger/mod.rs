@@ -390,7 +390,7 @@ impl Ledger {
                     memory.known = None; // an exchange that is under way meets a conflict instead
                 }
                 if entry.pool.holds_any() {
-                    self.nudge(&entry.pool);
+                    entry.pool.note_news();
                 }
             }
         }
