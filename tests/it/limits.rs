@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::harness::admin::{Buyer, text};
-use crate::harness::client::{Answer, Request};
+use crate::harness::client::{Answer, Client, Request};
 use crate::harness::process::run;
 use crate::harness::redis::Server;
 use crate::harness::seller::{Reply, Seller, Step, plain};
@@ -119,10 +119,18 @@ async fn a_refusal_at_one_level_uses_nothing_at_another() {
 async fn a_call_without_quota_uses_no_limit() {
     let seller = Seller::plain().await;
     let world = limited(&seller, json!({ "per_day": 2, "concurrent": 1 })).await;
-    let (poor, rich) = (world.buyer(&[]).await, world.buyer(&["chat-5"]).await);
-    for _ in 0..4 {
-        let answer = world.call(&Request::chat(&poor.key)).await.expect(429);
-        assert_eq!(answer.head.get("x-tollgate-error-code"), Some("no_package"));
+    let rich = world.buyer(&["chat-5"]).await;
+    // The first calls of each wait for the store; meanwhile they must not be in the others' way.
+    for _ in 0..5 {
+        let poor = world.buyer(&[]).await;
+        let mut calls = tokio::task::JoinSet::new();
+        for _ in 0..30 {
+            let (data, request) = (world.data, Request::chat(&poor.key));
+            calls.spawn(async move { Client::connect(data).await.call(&request).await });
+        }
+        for answer in calls.join_all().await {
+            assert_eq!(answer.expect(429).head.get("x-tollgate-error-code"), Some("no_package"));
+        }
     }
     let (served, _) = until_refused(&world, &Request::chat(&rich.key)).await;
     assert_eq!(served, 2);
@@ -460,7 +468,7 @@ async fn many_calls_at_one_time_do_not_exceed_a_budget() {
         let (data, key) = (world.data, buyer.key.clone());
         calls.spawn(async move {
             let request = if number % 2 == 0 { Request::chat(&key) } else { Request::get("/api/x").bearer(&key) };
-            crate::harness::client::Client::connect(data).await.call(&request).await.status()
+            Client::connect(data).await.call(&request).await.status()
         });
     }
     let statuses = calls.join_all().await;
