@@ -77,7 +77,7 @@ fn weigh(call: &mut Call, worth: Money, sold: &Sold) -> Result<(), Rejection> {
 fn tell_soon(shared: &Shared, (caller, used): (&Caller, &Arc<KeyUse>), sold: &Sold) {
     let pool = caller.pool(&sold.product.id, &shared.ledger);
     pool.note_budget(used);
-    shared.ledger.nudge(&pool);
+    shared.ledger.tell_soon(&pool);
 }
 
 fn over_budget(call: &mut Call, over: &OverBudget) -> Rejection {

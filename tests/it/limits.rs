@@ -525,10 +525,10 @@ pub(crate) async fn two_gateways(
 
 /// Calls as fast as it goes until the key's budget is used up, and says how many were served. A share that is used up
 /// is waited for, as told.
-pub(crate) async fn calls_of_a_budget(world: &World, key: &str) -> u64 {
+pub(crate) async fn calls_of_a_budget(world: &World, request: &Request) -> u64 {
     let (mut client, mut served) = (world.client().await, 0);
     loop {
-        let answer = client.call(&Request::chat(key)).await;
+        let answer = client.call(request).await;
         match (answer.status(), answer.head.get("x-tollgate-error-code")) {
             (200, _) => served += 1,
             (429, Some("rate_limit_exceeded")) => {
@@ -545,16 +545,20 @@ pub(crate) async fn calls_of_a_budget(world: &World, key: &str) -> u64 {
 async fn two_gateways_keep_a_budget_together() {
     let (server, seller) = (Server::start(&[]), Seller::plain().await);
     let (one, two) = two_gateways(&server, &seller, |_| {}).await;
-    let buyer = budgeted(&one, json!({ "total": 40 }), &["chat-1000"]).await;
-    let (first, second) = tokio::join!(calls_of_a_budget(&one, &buyer.key), calls_of_a_budget(&two, &buyer.key));
-    let total: u64 = first + second;
-    // The bound that is stated: never more than its share beyond what the other has seen.
-    assert!((40..=60).contains(&total), "{first} and {second}");
-    one.settles(&buyer.account, total).await;
-    // Once all is in the books nobody lets anything in.
-    for world in [&one, &two] {
-        let refused = world.call(&Request::chat(&buyer.key)).await;
-        check_budget(&refused, "40 units in all");
+    // The same product on both, then each its own.
+    for own in [false, true] {
+        let buyer = budgeted(&one, json!({ "total": 40 }), &["chat-1000", "api-1000"]).await;
+        let (chat, api) = (Request::chat(&buyer.key), Request::get("/api/x").bearer(&buyer.key));
+        let other = if own { &api } else { &chat };
+        let (first, second) = tokio::join!(calls_of_a_budget(&one, &chat), calls_of_a_budget(&two, other));
+        let total: u64 = first + second;
+        // The bound that is stated: never more than its share beyond what the other has seen.
+        assert!((40..=60).contains(&total), "{first} and {second}");
+        one.settles(&buyer.account, total).await;
+        // Once all is in the books nobody lets anything in.
+        for world in [&one, &two] {
+            check_budget(&world.call(&chat).await, "40 units in all");
+        }
     }
 }
 
