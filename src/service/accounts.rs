@@ -3,6 +3,7 @@
 
 pub mod apps;
 mod ids;
+mod input;
 mod queues;
 pub mod reseal;
 mod rotation;
@@ -15,6 +16,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 pub use self::ids::command_from;
+pub use self::input::{ALLOWED_MAX, InputFault, TEXT_CHARS_MAX};
+use self::input::{check_allowed, check_networks, check_text};
 use self::queues::Queues;
 use super::commands::{CommandLog, Told, books, commit_of, crowded, opening};
 use super::desk::{BUSY_WAIT, Desk};
@@ -32,15 +35,10 @@ use crate::domain::package::Package;
 use crate::ports::account_store::{AccountSummary, CommitError, Loaded, StoreError};
 use crate::ports::journal::{JournalError, JournalledCommand};
 use crate::protocol::api_key::{ApiKeyText, KEY_RANDOM_BYTES};
-use crate::protocol::app_text::AppTextFault;
 use crate::protocol::keyring::{Keyring, SealBroken};
 
 /// How often a change is tried against documents that others change at the same time.
 const COMMIT_ATTEMPTS_MAX: usize = 8;
-/// Longest name or description, in characters.
-pub const TEXT_CHARS_MAX: usize = 200;
-/// Longest list of products, models or networks on one key or app.
-pub const ALLOWED_MAX: usize = 100;
 
 /// The operators' use-cases.
 #[derive(Clone)]
@@ -126,34 +124,6 @@ pub struct Shown {
     pub loaded: Loaded,
     /// Packages that have left the documents, latest first.
     pub ended: Vec<(ProductId, Package)>,
-}
-
-/// A text or list of the caller's that is not accepted.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum InputFault {
-    /// Too long, or with control characters.
-    #[error("`{0}` has at most {TEXT_CHARS_MAX} characters and no control characters")]
-    Text(&'static str),
-    /// Nothing where something is needed.
-    #[error("`{0}` is empty")]
-    Empty(&'static str),
-    /// Too many entries.
-    #[error("`{0}` has at most {ALLOWED_MAX} entries")]
-    List(&'static str),
-    /// A text of an app that cannot be one.
-    #[error("`{0}`: {1}")]
-    AppText(&'static str, AppTextFault),
-    /// The name of the app that purchases make.
-    #[error("`name`: an app with this name is made by purchases; choose another one")]
-    ReservedName,
-    /// A key or package that would be over before it begins.
-    #[error("`{field}` makes it end at {end}, which is over already")]
-    Over {
-        /// The field that says so.
-        field: &'static str,
-        /// Its end.
-        end: Timestamp,
-    },
 }
 
 /// Why no account was opened.
@@ -572,30 +542,4 @@ fn key_in(head: &Account, id: &KeyId) -> Option<ApiKey> {
 fn package_in_change(change: Change, id: &PackageId) -> Option<Package> {
     let kept = change.pool.into_iter().flat_map(|pool| pool.packages);
     kept.chain(change.ended).find(|package| package.id == *id)
-}
-
-fn check_text(field: &'static str, text: &str) -> Result<(), InputFault> {
-    let fits = text.chars().count() <= TEXT_CHARS_MAX && !text.chars().any(char::is_control);
-    if fits { Ok(()) } else { Err(InputFault::Text(field)) }
-}
-
-fn check_allowed(
-    description: Option<&str>,
-    products: Option<&[ProductId]>,
-    models: Option<&[String]>,
-) -> Result<(), InputFault> {
-    check_text("description", description.unwrap_or_default())?;
-    if products.is_some_and(|list| list.len() > ALLOWED_MAX) {
-        return Err(InputFault::List("products"));
-    }
-    let models = models.unwrap_or_default();
-    if models.len() > ALLOWED_MAX {
-        return Err(InputFault::List("models"));
-    }
-    models.iter().try_for_each(|model| check_text("models", model))
-}
-
-fn check_networks(networks: Option<&[Network]>) -> Result<(), InputFault> {
-    let fits = networks.is_none_or(|list| list.len() <= ALLOWED_MAX);
-    if fits { Ok(()) } else { Err(InputFault::List("networks")) }
 }
