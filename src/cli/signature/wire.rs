@@ -4,7 +4,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::Failure;
-use crate::protocol::head::check_head;
+use crate::protocol::head::{Framing, HeadFacts, check_head};
 use crate::protocol::signature::Claim;
 
 /// A request.
@@ -13,10 +13,8 @@ pub(super) struct Wire {
     /// As it stands in the request line.
     pub(super) target: String,
     pub(super) headers: HeaderMap,
-    /// Without chunks.
+    /// As long as the head says, without chunks; all that follows a head that says nothing.
     pub(super) body: Vec<u8>,
-    /// From the request line to the empty line, with the line ends of the wire.
-    pub(super) head: Vec<u8>,
 }
 
 /// Reads a request as it went over the wire; lines may end without a carriage return.
@@ -47,9 +45,16 @@ pub(super) fn read_request(wire: &[u8]) -> Result<Wire, Failure> {
         let (name, value) = header_line(line)?;
         headers.append(name, value);
     }
-    let chunked = headers.get(header::TRANSFER_ENCODING).is_some();
-    let body = if chunked { unchunked(rest)? } else { rest.to_vec() };
-    Ok(Wire { method: method.to_owned(), target: target.to_owned(), headers, body, head })
+    let body = match check_front_door(&head)?.framing {
+        Framing::Chunked => unchunked(rest)?,
+        Framing::Length(length) => {
+            let body = usize::try_from(length).ok().and_then(|length| rest.get(..length));
+            let cut = || format!("the file holds {} of the {length} bytes that content-length says", rest.len());
+            body.ok_or_else(|| Failure::Input(cut()))?.to_vec()
+        }
+        Framing::None => rest.to_vec(),
+    };
+    Ok(Wire { method: method.to_owned(), target: target.to_owned(), headers, body })
 }
 
 /// A body without the chunks that it came in.
@@ -93,8 +98,8 @@ pub(super) fn head_of(method: &str, target: &str, headers: &HeaderMap) -> Vec<u8
 }
 
 /// Refuses what the gateway refuses by the head alone.
-pub(super) fn check_front_door(head: &[u8]) -> Result<(), Failure> {
-    check_head(head).map(drop).map_err(|fault| Failure::Refused(fault.reason().to_owned()))
+pub(super) fn check_front_door(head: &[u8]) -> Result<HeadFacts, Failure> {
+    check_head(head).map_err(|fault| Failure::Refused(fault.reason().to_owned()))
 }
 
 /// Refuses a `Connection` that takes away what is signed.
