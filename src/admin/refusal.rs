@@ -108,7 +108,7 @@ impl From<ChangeError> for Refusal {
             ChangeError::Refused(refusal) => of_command(&refusal),
             ChangeError::Input(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_value"),
             ChangeError::CommandReused(_) => (StatusCode::CONFLICT, "idempotency_key_reused"),
-            ChangeError::TooLarge { .. } => (StatusCode::CONFLICT, "account_full"),
+            ChangeError::TooLarge { .. } | ChangeError::Crowded(..) => (StatusCode::CONFLICT, "account_full"),
             ChangeError::Busy => (StatusCode::SERVICE_UNAVAILABLE, "account_busy"),
             ChangeError::Taken => (StatusCode::CONFLICT, "credential_taken"),
             ChangeError::Sealed(error) => {

@@ -153,6 +153,13 @@ impl Used {
         self.worth = self.worth.saturating_add(more.worth);
     }
 
+    /// Both together.
+    #[must_use]
+    pub fn and(mut self, more: Self) -> Self {
+        self.put(more);
+        self
+    }
+
     /// How much more this is than another.
     #[must_use]
     pub fn beyond(self, other: Self) -> Self {

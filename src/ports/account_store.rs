@@ -20,6 +20,8 @@ use crate::domain::pool::Pool;
 pub const DOCUMENT_BYTES_WARN: usize = 64 * 1024;
 /// A document may not grow beyond this size.
 pub const DOCUMENT_BYTES_MAX: usize = 256 * 1024;
+/// A purchase may not make a pool's document larger than this: the rest is for leases, without which nothing is sold.
+pub const PURCHASE_BYTES_MAX: usize = DOCUMENT_BYTES_MAX / 4 * 3;
 /// Most accounts that one page of a listing holds.
 pub const LIST_MAX: usize = 1_000;
 /// A commit whose writer's idea of the store's time is further off than this is refused.

@@ -1,4 +1,4 @@
-//! Limits on the path of a call: asked before quota is set aside, shown on the answer.
+//! Limits on the path of a call: asked when quota is set aside, shown on the answer.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -22,10 +22,12 @@ const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit-requests");
 const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining-requests");
 const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset-requests");
 
-/// Lets a call pass if its key's budget and every limit that it meets do. What refuses it leaves all as it was.
-pub fn pass(call: &mut Call, sold: &Sold) -> Result<(), Rejection> {
+/// Lets a call pass if its key's budget and every limit that it meets do; it is `worth` what the package asks that pays, if
+/// one does. What refuses it leaves all as it was.
+pub fn pass(call: &mut Call, sold: &Sold, worth: Option<Money>) -> Result<(), Rejection> {
     hold_budget(call, sold)?;
-    let passed = pass_limits(call, sold);
+    let weighed = worth.map_or(Ok(()), |worth| weigh(call, worth, sold));
+    let passed = weighed.and_then(|()| pass_limits(call, sold));
     if passed.is_err() {
         call.budget = None;
     }
@@ -58,7 +60,7 @@ fn hold_budget(call: &mut Call, sold: &Sold) -> Result<(), Rejection> {
 }
 
 /// It is known which package pays for a call: its key's budget in money, if it has one, must cover what that is worth.
-pub fn weigh(call: &mut Call, worth: Money, sold: &Sold) -> Result<(), Rejection> {
+fn weigh(call: &mut Call, worth: Money, sold: &Sold) -> Result<(), Rejection> {
     let Call { caller, budget: Some(hold), core, arrived, .. } = call else { return Ok(()) };
     let Some((caller, (budget, used))) = caller.as_deref().and_then(|caller| Some((caller, caller.budget()?))) else {
         return Ok(());
@@ -75,7 +77,7 @@ pub fn weigh(call: &mut Call, worth: Money, sold: &Sold) -> Result<(), Rejection
 fn tell_soon(shared: &Shared, (caller, used): (&Caller, &Arc<KeyUse>), sold: &Sold) {
     let pool = caller.pool(&sold.product.id, &shared.ledger);
     pool.note_budget(used);
-    shared.ledger.nudge(&pool);
+    shared.ledger.tell_soon(&pool);
 }
 
 fn over_budget(call: &mut Call, over: &OverBudget) -> Rejection {

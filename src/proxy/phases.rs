@@ -32,7 +32,7 @@ use crate::protocol::credential::without_parameter;
 use crate::protocol::head::HeadFault;
 use crate::protocol::language::Language;
 use crate::protocol::request_id::valid_request_id;
-use crate::service::meter::{Answered, Charged};
+use crate::service::meter::{Answered, Charged, OpenCall};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The same, where Anthropic's SDKs look.
@@ -169,7 +169,7 @@ async fn serve_checked(guard: &mut CallGuard, request: Request<ClientBody>) -> R
         Route::ByModel { path } => (None, path),
     };
     if let Some(sold) = sold.as_ref().filter(|sold| sold.llm && parts.headers.contains_key(header::EXPECT)) {
-        look_at_quota(call, sold).await?;
+        look_ahead(call, sold).await?;
     }
     let body = read_body(call, (&shelf, sold), &parts, incoming, pending).await?;
     let sold = call.sold.clone().ok_or_else(gone)?;
@@ -192,44 +192,47 @@ async fn serve_checked(guard: &mut CallGuard, request: Request<ClientBody>) -> R
     answer(guard, response, (link, keeper), &sold).await
 }
 
-/// Asks the limits, then for quota. What is refused has used neither.
+/// Asks for quota, then the limits: that may wait for the store, and whoever waits there for nothing must keep nobody
+/// from passing a limit. What is refused has used neither.
 async fn let_in(call: &mut Call, sold: &Sold) -> Result<(), Rejection> {
-    limits::pass(call, sold)?;
-    let admitted = admit(call, sold).await;
-    if admitted.is_err() {
-        limits::give_back(call);
+    let open = admit(call, sold).await?;
+    let worth = open.as_ref().map(OpenCall::unit_worth);
+    let passed = limits::pass(call, sold, worth);
+    match (passed, open) {
+        (Ok(()), open) => call.open = open.map(|open| open.within(call.budget.take())),
+        (Err(refused), Some(open)) => {
+            call.core.meter.give_back(open);
+            return Err(refused);
+        }
+        (Err(refused), None) => return Err(refused),
     }
-    admitted
+    Ok(())
 }
 
-/// Refuses a call without quota before its client, which waits for a word, sends its body; takes none.
-async fn look_at_quota(call: &mut Call, sold: &Sold) -> Result<(), Rejection> {
+/// Refuses a call that has no quota or passes no limit before its client, which waits for a word, sends its body; takes
+/// none.
+async fn look_ahead(call: &mut Call, sold: &Sold) -> Result<(), Rejection> {
     if call.caller.is_some() {
-        admit(call, sold).await?;
+        let_in(call, sold).await?;
         if let Some(open) = call.open.take() {
             call.core.meter.give_back(open);
         }
+        limits::give_back(call);
     }
     Ok(())
 }
 
 /// Sets quota aside, if the product is metered.
-async fn admit(call: &mut Call, sold: &Sold) -> Result<(), Rejection> {
+async fn admit(call: &mut Call, sold: &Sold) -> Result<Option<OpenCall>, Rejection> {
     let read = call.read.take();
-    let (Meter::Calls, Some(caller)) = (sold.product.meter, &call.caller) else { return Ok(()) };
+    let (Meter::Calls, Some(caller)) = (sold.product.meter, &call.caller) else { return Ok(None) };
     let ledger = &call.core.shared.ledger;
     let pool = caller.pool(&sold.product.id, ledger);
     if let Some(read) = read {
         ledger.introduce(&pool, *read);
     }
     let refused = |error| Rejection::quota(&error, &sold.product.id, sold.product.buy_url.as_deref());
-    let open = call.core.meter.admit(&pool, call.waited).await.map_err(refused)?;
-    if let Err(refused) = limits::weigh(call, open.unit_worth(), sold) {
-        call.core.meter.give_back(open);
-        return Err(refused);
-    }
-    call.open = Some(open.within(call.budget.take()));
-    Ok(())
+    call.core.meter.admit(&pool, call.waited).await.map(Some).map_err(refused)
 }
 
 /// The target at the seller.

@@ -6,6 +6,7 @@ mod ids;
 mod queues;
 pub mod reseal;
 mod rotation;
+
 #[cfg(test)]
 mod tests;
 
@@ -15,7 +16,7 @@ use jiff::Timestamp;
 
 pub use self::ids::command_from;
 use self::queues::Queues;
-use super::commands::{CommandLog, Told, books, commit_of, opening};
+use super::commands::{CommandLog, Told, books, commit_of, crowded, opening};
 use super::desk::{BUSY_WAIT, Desk};
 use crate::domain::account::{Account, Change, apply};
 use crate::domain::allocation::Allocation;
@@ -204,6 +205,11 @@ pub enum ChangeError {
         /// Its size.
         bytes: usize,
     },
+    /// A pool's document has as many packages as leave room for leases: of which product, and its size with one more.
+    #[error(
+        "the account's packages of {0} would have {1} bytes; buy again when some have ended, or open another account"
+    )]
+    Crowded(ProductId, usize),
     /// Others changed the documents at each of our attempts.
     #[error("the account is being changed by others; try again")]
     Busy,
@@ -487,6 +493,9 @@ impl Accounts {
                 Ok(change) => change,
                 Err(refusal) => return Err(self.refused(record, refusal.into())),
             };
+            if let Some((product, bytes)) = crowded(&loaded, &change) {
+                return Err(self.refused(record, ChangeError::Crowded(product, bytes)));
+            }
             let Some(commit) = commit_of(&self.desk, &loaded, &change) else { return Ok(Applied::Before(loaded)) };
             if record.is_none() {
                 record = Some(self.log.write(account, &Told::Change(Box::new(command.clone())), at).await?);

@@ -8,6 +8,7 @@ use dashmap::DashMap;
 use jiff::Timestamp;
 
 use super::sync::{Mutex, MutexGuard};
+use crate::domain::amount::Units;
 use crate::domain::budget::{Budget, OverBudget, Spent, Used};
 use crate::domain::id::{AccountId, KeyId, ProductId};
 use crate::domain::money::Money;
@@ -29,13 +30,25 @@ struct OfPool {
     open: Used,
 }
 
+/// What was known when all of the account's pools were last looked at.
+#[derive(Debug, Clone, Copy)]
+struct Look {
+    /// What the books said.
+    booked: Spent,
+    /// What of this run's use was in that.
+    acknowledged: Used,
+}
+
 #[derive(Debug, Default)]
 struct State {
     pools: BTreeMap<ProductId, OfPool>,
-    /// Calls that are under way: a unit each.
-    held: u64,
-    /// What these are worth.
-    held_worth: Money,
+    /// The share of what is left is of what was left then: what this gateway books itself does not renew it, or each of
+    /// several would go on as long as it sees its own pools alone.
+    looked: Option<Look>,
+    /// Whether a share is nearly used: the next exchange should look.
+    wants_look: bool,
+    /// For calls that are under way: a unit each, and what these are worth.
+    held: Used,
 }
 
 impl State {
@@ -47,10 +60,42 @@ impl State {
 
     /// What was used and is not in the books yet.
     fn unbooked(&self) -> Used {
-        self.pools.values().fold(Used::default(), |mut sum, pool| {
-            sum.put(pool.unbooked());
-            sum
-        })
+        self.sum(OfPool::unbooked)
+    }
+
+    /// What this run has used since the books were last looked at whole.
+    fn since_look(&self) -> Used {
+        let known = self.looked.map_or(Used::default(), |look| look.acknowledged);
+        self.sum(|pool| pool.used).beyond(known)
+    }
+
+    fn sum(&self, of: impl Fn(&OfPool) -> Used) -> Used {
+        self.pools.values().map(of).fold(Used::default(), Used::and)
+    }
+
+    fn look(&mut self, now: Timestamp) -> Look {
+        let acknowledged = self.sum(|pool| pool.closed.and(pool.open));
+        let look = Look { booked: self.booked(now), acknowledged };
+        (self.looked, self.wants_look) = (Some(look), false);
+        look
+    }
+
+    /// Checks what the books say and what is open beyond that; then, with several gateways, the share of what was left
+    /// at the last look. Returns whether the next exchange should look again.
+    fn check(
+        &mut self,
+        (gateways, now): (u32, Timestamp),
+        fits: impl Fn(Spent, Used, u32) -> Result<(), OverBudget>,
+    ) -> Result<bool, OverBudget> {
+        fits(self.booked(now), self.held.and(self.unbooked()), 1)?;
+        if gateways <= 1 {
+            return Ok(false);
+        }
+        let look = self.looked.unwrap_or_else(|| self.look(now));
+        let open = self.held.and(self.since_look());
+        let shared = fits(look.booked, open, gateways);
+        self.wants_look |= shared.is_err() || fits(look.booked, open.and(open), gateways).is_err();
+        shared.map(|()| self.wants_look).map_err(|_| OverBudget::Share)
     }
 
     fn of_pool(&mut self, product: &ProductId) -> &mut OfPool {
@@ -84,8 +129,9 @@ impl KeyUse {
     }
 
     /// Takes in a pool's document after an exchange. What it has of this run's use: of leases that were `closed` with this
-    /// exchange, so much more, and of those that are `open`, so much in all.
-    pub fn acknowledge(&self, pool: &Pool, closed: Used, open: Used) {
+    /// exchange, so much more, and of those that are `open`, so much in all. `looked`: when, if the exchange has just
+    /// looked at all of the account's pools.
+    pub fn acknowledge(&self, pool: &Pool, (closed, open): (Used, Used), looked: Option<Timestamp>) {
         let mut state = self.lock();
         let of_pool = state.of_pool(&pool.product);
         if let Some(spent) = pool.spent.get(&self.key) {
@@ -93,6 +139,14 @@ impl KeyUse {
         }
         of_pool.closed.put(closed);
         of_pool.open = open;
+        if let Some(now) = looked {
+            state.look(now);
+        }
+    }
+
+    /// Whether the next exchange should look at all of the account's pools, as this gateway's share is nearly used.
+    pub fn wants_look(&self) -> bool {
+        self.lock().wants_look
     }
 
     /// Sets one unit aside, if the budget has one. The second value says that the store should hear soon of what was used.
@@ -103,11 +157,9 @@ impl KeyUse {
         now: Timestamp,
     ) -> Result<(KeyHold, bool), OverBudget> {
         let mut state = self.lock();
-        let spent = state.booked(now);
-        let open = state.held.saturating_add(state.unbooked().units.get());
-        budget.check(spent, open, gateways, now)?;
-        state.held = state.held.saturating_add(1);
-        let near = gateways > 1 && budget.check(spent, open.saturating_mul(2), gateways, now).is_err();
+        let fits = |spent, open: Used, gateways| budget.check(spent, open.units.get(), gateways, now);
+        let near = state.check((gateways, now), fits)?;
+        state.held.units.put(Units::new(1));
         Ok((KeyHold { of: Arc::clone(self), worth: Money::ZERO, ended: false }, near))
     }
 }
@@ -151,12 +203,11 @@ impl KeyHold {
     /// value as of [`KeyUse::hold`].
     pub fn weigh(&mut self, worth: Money, budget: &Budget, gateways: u32, now: Timestamp) -> Result<bool, OverBudget> {
         let mut state = self.of.lock();
-        let spent = state.booked(now);
-        let open = state.held_worth.saturating_add(state.unbooked().worth);
-        budget.check_worth(spent, (open, worth), gateways, now)?;
-        state.held_worth = state.held_worth.saturating_add(worth);
+        let fits = |spent, open: Used, gateways| budget.check_worth(spent, (open.worth, worth), gateways, now);
+        let near = state.check((gateways, now), fits)?;
+        state.held.worth = state.held.worth.saturating_add(worth);
         self.worth = worth;
-        Ok(gateways > 1 && budget.check_worth(spent, (open.times(2), worth), gateways, now).is_err())
+        Ok(near)
     }
 
     /// The call counts: so much of a pool is used. To be called before a lease's counter has it, which an exchange
@@ -171,8 +222,7 @@ impl KeyHold {
             return;
         }
         let mut state = self.of.lock();
-        state.held = state.held.saturating_sub(1);
-        state.held_worth = state.held_worth.saturating_sub(self.worth);
+        state.held = state.held.beyond(Used { units: Units::new(1), worth: self.worth });
         if let Some((product, used)) = spent {
             state.of_pool(product).used.put(used);
         }
@@ -243,7 +293,7 @@ mod tests {
         let mut spent = Spent::none(now);
         spent.add(used(2), now);
         pool.spent.insert(key.clone(), spent);
-        of.acknowledge(&pool, used(1), used(1));
+        of.acknowledge(&pool, (used(1), used(1)), None);
         drop(hold().unwrap());
         spent.add(used(1), now);
         pool.spent.insert(key.clone(), spent);
@@ -251,6 +301,45 @@ mod tests {
         assert!(hold().is_err());
         of.see(&Pool::new(account, chat));
         assert!(hold().is_err(), "what was read earlier changes nothing");
+    }
+
+    /// Two gateways with one budget of 60, each with a product of its own.
+    #[test]
+    fn a_share_is_renewed_by_looking_at_all_pools_alone() {
+        let (account, key) = (AccountId::new("a").unwrap(), KeyId::new("k").unwrap());
+        let (budget, now): (Budget, _) = (serde_json::from_str(r#"{"total":60}"#).unwrap(), Timestamp::UNIX_EPOCH);
+        let of = Budgets::default().key(&account, &key, std::iter::empty());
+        let pool = |product: &str, units: u64| {
+            let mut pool = Pool::new(account.clone(), ProductId::new(product).unwrap());
+            let mut spent = Spent::none(now);
+            spent.add(used(units), now);
+            pool.spent.insert(key.clone(), spent);
+            pool
+        };
+        let sell = || {
+            let mut sold = 0;
+            loop {
+                match of.hold(&budget, 2, now) {
+                    Ok((mut hold, _)) => hold.spend(&ProductId::new("chat").unwrap(), used(1)),
+                    Err(refused) => return (sold, refused),
+                }
+                sold += 1;
+            }
+        };
+        assert_eq!(sell(), (30, OverBudget::Share));
+        assert!(of.wants_look());
+        // What it books itself tells nothing of what the other has used meanwhile.
+        of.acknowledge(&pool("chat", 30), (used(30), Used::default()), None);
+        assert_eq!(sell(), (0, OverBudget::Share));
+        // The other's document does: 20 of 60 are left, half of them for this one.
+        of.see(&pool("api", 10));
+        of.acknowledge(&pool("chat", 30), (Used::default(), Used::default()), Some(now));
+        assert!(!of.wants_look());
+        assert_eq!(sell(), (10, OverBudget::Share));
+        of.see(&pool("api", 20));
+        of.acknowledge(&pool("chat", 40), (used(10), Used::default()), Some(now));
+        let (sold, refused) = sell();
+        assert_eq!((sold, matches!(refused, OverBudget::Exhausted { .. })), (0, true));
     }
 
     #[test]

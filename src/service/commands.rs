@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::desk::{BUSY_WAIT, Desk};
 use crate::domain::account::{Account, Books, Change, apply};
 use crate::domain::command::Command;
-use crate::domain::id::{AccountId, CommandId};
-use crate::ports::account_store::{Commit, CommitError, Loaded, StoreError};
+use crate::domain::id::{AccountId, CommandId, ProductId};
+use crate::ports::account_store::{Commit, CommitError, Loaded, PURCHASE_BYTES_MAX, StoreError};
 use crate::ports::journal::{CommandRefused, EarlierRuns, Journal, JournalError, JournalledCommand, Record};
 
 /// What was written down longer ago is not told again: the longest loss of a store that is repaired.
@@ -282,6 +282,17 @@ pub(super) fn commit_of(desk: &Desk, loaded: &Loaded, change: &Change) -> Option
         by: desk.by.clone(),
         turn: true,
     })
+}
+
+/// The size of a pool's document, if a purchase would make it so large that leases have no room there.
+pub(super) fn crowded(loaded: &Loaded, change: &Change) -> Option<(ProductId, usize)> {
+    let next = change.pool.as_ref()?;
+    let before = loaded.pools.get(&next.product).map_or(0, |pool| pool.value.packages.len());
+    if next.packages.len() <= before {
+        return None;
+    }
+    let bytes = serde_json::to_string(next).map_or(usize::MAX, |text| text.len());
+    (bytes > PURCHASE_BYTES_MAX).then(|| (next.product.clone(), bytes))
 }
 
 /// An account's documents without their stamps.

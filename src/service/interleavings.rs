@@ -266,7 +266,7 @@ fn a_budget_is_used_to_its_last_unit_while_its_use_is_booked_and_read() {
             written.spent.insert(of.key.clone(), spent);
             written.clone()
         };
-        of.acknowledge(&written, units(0), units(used));
+        of.acknowledge(&written, (units(0), units(used)), None);
         let let_in: u64 = buyers.into_iter().map(|buyer| buyer.join().unwrap()).sum();
         reader.join().unwrap();
         assert_eq!((let_in, spend(&of, 1, 2, &reported)), (2, 0));

@@ -187,6 +187,8 @@ pub struct LocalPool {
     drawn: AtomicU64,
     waiting: AtomicU64,
     nudged: AtomicBool,
+    /// Somebody has said that the store should hear soon of what was used.
+    telling: AtomicBool,
     news: AtomicBool,
     dry: ArcSwapOption<(Instant, Dry)>,
     refilled: Notify,
@@ -211,6 +213,7 @@ impl LocalPool {
             drawn: AtomicU64::new(0),
             waiting: AtomicU64::new(0),
             nudged: AtomicBool::new(false),
+            telling: AtomicBool::new(false),
             news: AtomicBool::new(false),
             dry: ArcSwapOption::empty(),
             refilled: Notify::new(),
@@ -311,6 +314,13 @@ impl LocalPool {
         self.dry.store(None);
     }
 
+    /// True for the first caller since the last exchange began: it must tell the ledger that the store should hear soon
+    /// of what was used. Asks for no supply.
+    pub fn tell(&self) -> bool {
+        self.news.store(true, Ordering::Release);
+        !self.telling.swap(true, Ordering::AcqRel)
+    }
+
     /// True for the first caller since the last answer: it must ask the ledger.
     pub fn nudge(&self) -> bool {
         !self.nudged.swap(true, Ordering::AcqRel)
@@ -353,13 +363,14 @@ impl LocalPool {
     /// leases whose time is over. Returns whether more supply was asked for.
     pub fn begin_sync(&self, now: Instant) -> bool {
         let nudged = self.nudged.swap(false, Ordering::AcqRel);
+        self.telling.store(false, Ordering::Release);
         self.news.store(false, Ordering::Release);
         locked(&self.held).values().filter(|lease| lease.admits_until <= now).for_each(|lease| lease.retire());
         nudged
     }
 
-    /// An exchange failed: what it was to report is still news.
-    pub fn sync_failed(&self) {
+    /// There is something to tell or to hear: an exchange failed, or the account was changed.
+    pub fn note_news(&self) {
         self.news.store(true, Ordering::Release);
     }
 

@@ -287,7 +287,23 @@ async fn a_client_that_expects_100_is_judged_before_it_sends_its_body() {
         let (_, answer) = raw(&world, head(path, &buyer.key), "POST").await;
         assert_eq!((answer.status(), answer.before.len()), (429, 0), "{path}");
     }
-    assert_eq!(seller.requests().len(), 2);
+    // The same of a limit and a budget; a look ahead uses neither.
+    let other = world.buyer(&["chat-5"]).await;
+    for (settings, code) in [
+        (json!({ "limits": { "per_day": 1 } }), "rate_limit_exceeded"),
+        (json!({ "budget": { "total": 1 } }), "budget_exhausted"),
+    ] {
+        let (_, key) = world.admin.add_key(&other.account, &settings).await;
+        let mut client = world.client().await;
+        client.send(head("/v1/infers/chat/v1/x", &key)).await;
+        assert_eq!(client.head().await.status(), 100, "{code}");
+        client.send(r#"{"model":"m"}"#).await;
+        client.answer("POST").await.expect(200);
+        let (_, answer) = raw(&world, head("/v1/infers/chat/v1/x", &key), "POST").await;
+        assert_eq!((answer.status(), answer.before.len()), (429, 0));
+        assert_eq!(answer.head.get("x-tollgate-error-code"), Some(code));
+    }
+    assert_eq!(seller.requests().len(), 4);
 }
 
 #[tokio::test]

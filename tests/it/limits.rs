@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::harness::admin::{Buyer, text};
-use crate::harness::client::{Answer, Request};
+use crate::harness::client::{Answer, Client, Request};
 use crate::harness::process::run;
 use crate::harness::redis::Server;
 use crate::harness::seller::{Reply, Seller, Step, plain};
@@ -119,10 +119,18 @@ async fn a_refusal_at_one_level_uses_nothing_at_another() {
 async fn a_call_without_quota_uses_no_limit() {
     let seller = Seller::plain().await;
     let world = limited(&seller, json!({ "per_day": 2, "concurrent": 1 })).await;
-    let (poor, rich) = (world.buyer(&[]).await, world.buyer(&["chat-5"]).await);
-    for _ in 0..4 {
-        let answer = world.call(&Request::chat(&poor.key)).await.expect(429);
-        assert_eq!(answer.head.get("x-tollgate-error-code"), Some("no_package"));
+    let rich = world.buyer(&["chat-5"]).await;
+    // The first calls of each wait for the store; meanwhile they must not be in the others' way.
+    for _ in 0..5 {
+        let poor = world.buyer(&[]).await;
+        let mut calls = tokio::task::JoinSet::new();
+        for _ in 0..30 {
+            let (data, request) = (world.data, Request::chat(&poor.key));
+            calls.spawn(async move { Client::connect(data).await.call(&request).await });
+        }
+        for answer in calls.join_all().await {
+            assert_eq!(answer.expect(429).head.get("x-tollgate-error-code"), Some("no_package"));
+        }
     }
     let (served, _) = until_refused(&world, &Request::chat(&rich.key)).await;
     assert_eq!(served, 2);
@@ -460,7 +468,7 @@ async fn many_calls_at_one_time_do_not_exceed_a_budget() {
         let (data, key) = (world.data, buyer.key.clone());
         calls.spawn(async move {
             let request = if number % 2 == 0 { Request::chat(&key) } else { Request::get("/api/x").bearer(&key) };
-            crate::harness::client::Client::connect(data).await.call(&request).await.status()
+            Client::connect(data).await.call(&request).await.status()
         });
     }
     let statuses = calls.join_all().await;
@@ -517,10 +525,10 @@ pub(crate) async fn two_gateways(
 
 /// Calls as fast as it goes until the key's budget is used up, and says how many were served. A share that is used up
 /// is waited for, as told.
-pub(crate) async fn calls_of_a_budget(world: &World, key: &str) -> u64 {
+pub(crate) async fn calls_of_a_budget(world: &World, request: &Request) -> u64 {
     let (mut client, mut served) = (world.client().await, 0);
     loop {
-        let answer = client.call(&Request::chat(key)).await;
+        let answer = client.call(request).await;
         match (answer.status(), answer.head.get("x-tollgate-error-code")) {
             (200, _) => served += 1,
             (429, Some("rate_limit_exceeded")) => {
@@ -537,16 +545,20 @@ pub(crate) async fn calls_of_a_budget(world: &World, key: &str) -> u64 {
 async fn two_gateways_keep_a_budget_together() {
     let (server, seller) = (Server::start(&[]), Seller::plain().await);
     let (one, two) = two_gateways(&server, &seller, |_| {}).await;
-    let buyer = budgeted(&one, json!({ "total": 40 }), &["chat-1000"]).await;
-    let (first, second) = tokio::join!(calls_of_a_budget(&one, &buyer.key), calls_of_a_budget(&two, &buyer.key));
-    let total: u64 = first + second;
-    // The bound that is stated: never more than its share beyond what the other has seen.
-    assert!((40..=60).contains(&total), "{first} and {second}");
-    one.settles(&buyer.account, total).await;
-    // Once all is in the books nobody lets anything in.
-    for world in [&one, &two] {
-        let refused = world.call(&Request::chat(&buyer.key)).await;
-        check_budget(&refused, "40 units in all");
+    // The same product on both, then each its own.
+    for own in [false, true] {
+        let buyer = budgeted(&one, json!({ "total": 40 }), &["chat-1000", "api-1000"]).await;
+        let (chat, api) = (Request::chat(&buyer.key), Request::get("/api/x").bearer(&buyer.key));
+        let other = if own { &api } else { &chat };
+        let (first, second) = tokio::join!(calls_of_a_budget(&one, &chat), calls_of_a_budget(&two, other));
+        let total: u64 = first + second;
+        // The bound that is stated: never more than its share beyond what the other has seen.
+        assert!((40..=60).contains(&total), "{first} and {second}");
+        one.settles(&buyer.account, total).await;
+        // Once all is in the books nobody lets anything in.
+        for world in [&one, &two] {
+            check_budget(&world.call(&chat).await, "40 units in all");
+        }
     }
 }
 

@@ -226,7 +226,8 @@ async fn two_gateways_keep_a_budget_together() {
     let seller = Seller::plain().await;
     let (one, two) = two_gateways(&server, &seller, priced).await;
     let buyer = budgeted(&one, json!({ "currency": "CNY", "total": "4" }), &["chat-1000"]).await;
-    let (first, second) = tokio::join!(calls_of_a_budget(&one, &buyer.key), calls_of_a_budget(&two, &buyer.key));
+    let chat = Request::chat(&buyer.key);
+    let (first, second) = tokio::join!(calls_of_a_budget(&one, &chat), calls_of_a_budget(&two, &chat));
     let total: u64 = first + second;
     assert!((40..=60).contains(&total), "{first} and {second}: at most a share more than the budget");
     one.settles(&buyer.account, total).await;

@@ -19,6 +19,7 @@ use crate::domain::settle::{LeaseReport, REPORT_OPEN_EVERY};
 use crate::domain::usage::PackageTerms;
 use crate::ports::account_store::{Commit, CommitError, Stamped, StoreError};
 use crate::ports::journal::{Ask, Grant, JournalError, Record};
+use crate::service::budgets::KeyUse;
 use crate::service::desk::BUSY_WAIT;
 use crate::service::supply::{DRY_BELIEVED, DRY_DOUBTED, Dry, Granted, LocalPool, PartTerms, Standing};
 
@@ -101,7 +102,7 @@ impl Ledger {
             Ok(Outcome::Later) => {}
             Err(error) => {
                 memory.known = None;
-                pool.sync_failed();
+                pool.note_news();
                 self.parts.metrics.commits.failed.inc();
                 self.note_store_failure();
                 if error.is_want_of_room() {
@@ -127,7 +128,7 @@ impl Ledger {
         for _ in 0..COMMIT_ATTEMPTS_MAX {
             let Some((known, fresh)) = self.known(pool, memory).await? else {
                 pool.accept(None, &[], Standing { base: 0, expires: None });
-                pool.sync_failed(); // what is used is still to be told
+                pool.note_news(); // what is used is still to be told
                 if !self.is_open() {
                     return Ok(Outcome::Later); // the account may come back with the check-in
                 }
@@ -221,7 +222,8 @@ impl Ledger {
         };
         let suspense: Units = next.packages.iter().map(|package| package.suspense).sum();
         self.note_suspense(&pool.account, &pool.product, suspense.get());
-        acknowledge(pool, reports, next);
+        let looked = (memory.looked_at >= Some(asked)).then_some(next.time_high);
+        acknowledge(pool, reports, next, looked);
         pool.accept(granted, reports, standing(next, reports, memory, next.time_high));
         dry
     }
@@ -230,7 +232,9 @@ impl Ledger {
     /// draw on those that this one does not.
     fn should_look_around(&self, pool: &LocalPool, memory: &Memory, now: Instant) -> bool {
         let lately = memory.looked_at.is_some_and(|at| now.duration_since(at) < LOOK_AROUND_EVERY);
-        !lately && self.parts.desk.fleet.gateways().get() > 1 && !pool.budgets().is_empty()
+        let wanted =
+            |budgets: &[Arc<KeyUse>]| !budgets.is_empty() && (!lately || budgets.iter().any(|of| of.wants_look()));
+        self.parts.desk.fleet.gateways().get() > 1 && wanted(&pool.budgets())
     }
 
     /// The pool's document as last seen, else as the store has it, and whether it was just loaded; `None` if there is
@@ -340,7 +344,7 @@ impl Ledger {
 
 /// Tells the keys with a budget how much of their use is in the books. As in [`standing`], a closed lease is
 /// acknowledged once, an open one as far as it was reported.
-fn acknowledge(pool: &LocalPool, reports: &[LeaseReport], document: &Pool) {
+fn acknowledge(pool: &LocalPool, reports: &[LeaseReport], document: &Pool, looked: Option<Timestamp>) {
     for of in pool.budgets() {
         let (mut closed, mut open) = (Used::default(), Used::default());
         for report in reports {
@@ -348,7 +352,7 @@ fn acknowledge(pool: &LocalPool, reports: &[LeaseReport], document: &Pool) {
             let used = report.spent.get(&of.key).copied().unwrap_or_default();
             if is_open { open.put(used) } else { closed.put(used) }
         }
-        of.acknowledge(document, closed, open);
+        of.acknowledge(document, (closed, open), looked);
     }
 }
 

@@ -267,6 +267,13 @@ impl Ledger {
         }
     }
 
+    /// The store should hear soon of what was used of a pool.
+    pub fn tell_soon(&self, pool: &LocalPool) {
+        if pool.tell() {
+            let _ = self.nudges.send((pool.account.clone(), pool.product.clone())); // as above
+        }
+    }
+
     /// Says whether new leases may be asked for. Those who waited for it are served.
     pub fn set_open(&self, open: bool) {
         self.open.store(open, Ordering::Release);
@@ -390,7 +397,7 @@ impl Ledger {
                     memory.known = None; // an exchange that is under way meets a conflict instead
                 }
                 if entry.pool.holds_any() {
-                    self.nudge(&entry.pool);
+                    entry.pool.note_news();
                 }
             }
         }

@@ -134,7 +134,7 @@ fn what_a_failed_exchange_was_to_report_is_still_news() {
     pool.settle(&hold);
     pool.begin_sync(Instant::now());
     assert!(!pool.has_news(Instant::now()));
-    pool.sync_failed();
+    pool.note_news();
     assert!(pool.has_news(Instant::now()));
 }
 

@@ -2,6 +2,7 @@
 
 mod charges;
 mod cold;
+mod crowded;
 mod faults;
 mod patience;
 mod several;
