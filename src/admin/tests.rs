@@ -19,7 +19,7 @@ use crate::adapter::clock::{SystemClock, SystemEntropy};
 use crate::adapter::memory::{Fault, MemoryStore};
 use crate::adapter::memory_journal::MemoryDisk;
 use crate::config::{
-    Access, CorsRule, Durability, HeaderRule, Meter, Origins, Product, ProductKind, Timeouts, Upstream,
+    Access, CorsRule, Durability, HeaderRule, Meter, Methods, Origins, Product, ProductKind, Timeouts, Upstream,
 };
 use crate::domain::amount::Units;
 use crate::domain::billable::BillableStatuses;
@@ -148,7 +148,7 @@ fn catalog() -> Catalog {
         end_user_header: None,
         durability: Durability::Os,
         response_headers: HeaderRule::new(&[], &[]),
-        cors: CorsRule { origins: Origins::Any, methods: None, exposed: Vec::new(), max_age: second },
+        cors: CorsRule { origins: Origins::Any, methods: Methods::Any, exposed: Vec::new(), max_age: second },
     };
     let offer = Offer {
         id: OfferId::new("calls-100").unwrap(),

@@ -75,7 +75,7 @@ impl<'a> Sources<'a> {
 
 /// Shows the lines of a file, each with the offset of its end; returns where the last of them ends.
 fn lines<T: DeserializeOwned>(path: &Path, each: &mut dyn FnMut(T, u64)) -> Result<u64, Failure> {
-    let bad = |what: &dyn std::fmt::Display| Failure::wrong(format!("{}: {what}", path.display()));
+    let bad = |what: &dyn std::fmt::Display| Failure::asked(format!("{}: {what}", path.display()));
     let mut file = BufReader::with_capacity(1 << 20, File::open(path).map_err(|error| bad(&error))?);
     let (mut line, mut number, mut end) = (Vec::new(), 0_u64, 0_u64);
     loop {

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use super::client::{Ask, Client, ClientError};
-use super::{EXIT_BUG, EXIT_CONFIG, EXIT_OK, EXIT_UNAVAILABLE, EXIT_USAGE};
+use super::{EXIT_CONFIG, EXIT_OK, EXIT_UNAVAILABLE, EXIT_USAGE};
 use crate::admin::wire::{AccountEntry, AccountList};
 use crate::domain::allocation::TagsFault;
 use crate::domain::budget::BudgetFault;
@@ -21,6 +21,9 @@ pub(super) enum Failure {
     Client(#[from] ClientError),
     #[error("the answer cannot be printed: {0}")]
     Output(#[from] io::Error),
+    /// What is shown once alone was not: the change has been made all the same.
+    #[error("{done}, but what is shown this once cannot be printed: {error}; {next}")]
+    Unshown { done: String, next: &'static str, error: io::Error },
     #[error(transparent)]
     Tags(#[from] TagsFault),
     #[error(transparent)]
@@ -38,7 +41,7 @@ impl Failure {
             Self::Client(error) => error.exit(),
             // Whoever closed the pipe has seen enough.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => EXIT_OK,
-            Self::Output(_) => EXIT_BUG,
+            Self::Output(_) | Self::Unshown { .. } => EXIT_UNAVAILABLE,
             Self::Tags(_) | Self::Budget(_) => EXIT_USAGE,
             Self::NotReady(_) => EXIT_UNAVAILABLE,
             Self::Sealed(_) => EXIT_CONFIG,

@@ -151,7 +151,10 @@ async fn keys(client: &Client, command: KeysCommand, mut output: Output<'_>) -> 
             let path = path_of(&account, &format!("/keys/{key}/rotate"));
             let ask = Ask::send(Method::POST, &path, None, &RotateKey { overlap_seconds })?;
             let rotated: AddedKey = client.ask(ask).await?;
-            output.print(&rotated, || rotated.key.as_ref().map(|key| format!("{key}\n")).unwrap_or_default())?;
+            let printed =
+                output.print(&rotated, || rotated.key.as_ref().map(|key| format!("{key}\n")).unwrap_or_default());
+            let done = || format!("{key} has a new key");
+            printed.map_err(|error| Failure::Unshown { done: done(), next: "rotate it again", error })?;
             let before = match overlap_seconds {
                 0 => "calls with the one before are refused within a second".to_owned(),
                 seconds => format!("the one before works for {seconds} s more"),
@@ -177,7 +180,9 @@ async fn add_key(client: &Client, wanted: KeyAdd, mut output: Output<'_>) -> Res
     let body = AddKey { description, expires_at, products, models, networks, project, tags, limits, budget };
     let added: AddedKey = client.ask(Ask::send(Method::POST, &path, Some(once.key()), &body)?).await?;
     let id = &added.view.id;
-    output.print(&added, || added.key.as_ref().map(|key| format!("{key}\n")).unwrap_or_default())?;
+    let printed = output.print(&added, || added.key.as_ref().map(|key| format!("{key}\n")).unwrap_or_default());
+    let next = "revoke it and add another";
+    printed.map_err(|error| Failure::Unshown { done: format!("{id} is added"), next, error })?;
     match added.key {
         Some(_) => writeln!(output.notes, "{id} is added; keep the key now, it is shown only this once")?,
         None => writeln!(

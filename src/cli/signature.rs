@@ -10,9 +10,9 @@ use http::{HeaderMap, HeaderValue, Uri, header};
 use jiff::Timestamp;
 
 use self::wire::{Wire, check_connection, check_front_door, head_of, header_line, read_request, value};
-use super::EXIT_USAGE;
 use super::apps::read_secret;
 use super::args::signature::{SecretSource, SignArgs, VerifyArgs};
+use super::{EXIT_UNAVAILABLE, EXIT_USAGE};
 use crate::domain::credential::SignatureRule;
 use crate::protocol::signature::explain::first_difference;
 use crate::protocol::signature::{
@@ -46,7 +46,10 @@ pub enum Failure {
 impl Failure {
     /// The exit code.
     pub fn exit(&self) -> u8 {
-        EXIT_USAGE
+        match self {
+            Self::Input(_) | Self::Fault(_) | Self::Refused(_) | Self::Wrong => EXIT_USAGE,
+            Self::Output(_) => EXIT_UNAVAILABLE,
+        }
     }
 }
 

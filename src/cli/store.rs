@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::args::StoreCommand;
-use super::{EXIT_CONFIG, EXIT_UNAVAILABLE};
+use super::{EXIT_CONFIG, EXIT_UNAVAILABLE, EXIT_USAGE};
 use crate::adapter::clock::{SystemClock, SystemEntropy};
 use crate::adapter::redis::{OpenError as RedisOpenError, RedisStore, Refusal};
 use crate::adapter::sqlite::{OpenError, SqliteStore};
@@ -18,7 +18,7 @@ use crate::domain::id::{GatewayId, Incarnation};
 use crate::ports::account_store::{AccountStore, StoreError};
 use crate::ports::clock::Clock;
 use crate::service::desk::Desk;
-use crate::service::dump::{DumpError, Moved, read_in, write_out};
+use crate::service::dump::{DumpError, Moved, check, read_in, write_out};
 
 /// What the embedded store's file is called after its accounts have moved.
 const MIGRATED: &str = "store.sqlite3.migrated";
@@ -39,6 +39,11 @@ pub struct Failure {
 impl Failure {
     pub(super) fn away(what: impl std::fmt::Display) -> Self {
         Self { code: EXIT_UNAVAILABLE, text: what.to_string() }
+    }
+
+    /// What the command line names is not there, or is not what it should be.
+    pub(super) fn asked(what: impl std::fmt::Display) -> Self {
+        Self { code: EXIT_USAGE, text: what.to_string() }
     }
 
     pub(super) fn wrong(what: impl std::fmt::Display) -> Self {
@@ -91,6 +96,8 @@ pub async fn run(command: StoreCommand, out: &mut dyn Write) -> Result<(), Failu
             format!("{} accounts are in {}", moved.accounts, to.display())
         }
         StoreCommand::Restore { from, .. } => {
+            // Before the store is opened: a server begins another life then.
+            check(&from).map_err(|fault| Failure::asked(format!("{}: {fault}", from.display())))?;
             let store = open_to_restore(&config).await?;
             said(&read_in(&desk(store)?, &from).await?)
         }

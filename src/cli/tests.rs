@@ -127,6 +127,63 @@ fn lines_are_understood_or_refused() {
 }
 
 #[test]
+fn a_limit_of_nothing_and_a_host_that_is_none_are_refused_with_what_is_right() {
+    let refused = |line: &str, words: &str| {
+        let said = Cli::try_parse_from(line.split(' ').map(|word| word.replace('~', " "))).unwrap_err().to_string();
+        assert!(said.contains(words), "{line}: {said}");
+    };
+    for kind in ["per-second", "per-minute", "per-day", "concurrent"] {
+        refused(&format!("tollgate keys limit acme key-1 --{kind} 0"), "at least 1; leave the flag out");
+    }
+    refused("tollgate keys budget acme key-1 --per-month 0", "--none alone");
+    refused("tollgate accounts limit acme --per-day x", "at least 1");
+    for host in ["a~b", "a,b", "", "a.*.b", "https://a", "a:8080", "h\u{e9}"] {
+        refused(&format!("tollgate dev-certificate d --host={host}"), "not a host's name or address");
+    }
+    for host in ["localhost", "*.a.test", "a_b", "127.0.0.1", "::1"] {
+        assert!(command(&format!("tollgate dev-certificate d --host={host}")).is_ok(), "{host}");
+    }
+}
+
+/// An output that takes nothing.
+struct Fails(std::io::ErrorKind);
+
+impl Write for Fails {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        Err(self.0.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Err(self.0.into())
+    }
+}
+
+#[test]
+fn where_the_output_cannot_be_written_the_disk_is_at_fault_and_a_lost_key_is_named() {
+    let world = World::new();
+    world.good("accounts open Acme --id acme");
+    let run = |line: &str, kind| {
+        let parsed = command(&format!("tollgate {line} --admin {}", world.url));
+        let Ok(Command::Remote(remote)) = parsed else { panic!("{line}") };
+        let mut notes = Vec::new();
+        let exit = run_with(remote, Some(TOKEN.to_owned()), &mut Fails(kind), &mut notes);
+        (exit, String::from_utf8(notes).unwrap())
+    };
+    let (full, closed) = (io::ErrorKind::StorageFull, io::ErrorKind::BrokenPipe);
+    assert_eq!(run("accounts list", full).0, EXIT_UNAVAILABLE);
+    assert_eq!(run("accounts list", closed), (EXIT_OK, String::new()), "whoever closed the pipe has seen enough");
+    for kind in [full, closed] {
+        let (exit, said) = run("keys add acme", kind);
+        let keys: Value = serde_json::from_str(&world.good("keys list acme --json")).unwrap();
+        let id = keys.as_array().unwrap().last().unwrap()["id"].as_str().unwrap().to_owned();
+        assert!(exit == EXIT_UNAVAILABLE && said.contains(&id) && said.contains("revoke it"), "{said}");
+        let (exit, said) = run(&format!("keys rotate acme {id}"), kind);
+        assert!(exit == EXIT_UNAVAILABLE && said.contains(&id) && said.contains("rotate it again"), "{said}");
+        world.run(&format!("keys revoke acme {id}"));
+    }
+}
+
+#[test]
 fn a_mistake_on_the_line_exits_with_64_and_help_with_0() {
     let exit = |line: &str| parse(line.split(' ').map(Into::into)).unwrap_err();
     assert_eq!(exit("tollgate sevre"), ExitCode::from(EXIT_USAGE));

@@ -69,7 +69,7 @@ pub(super) fn web_url(text: &str, right: &str) -> Result<Uri, String> {
 }
 
 /// Whether a text can be a host name or an IPv4 address. Underscores are let through: container names have them.
-pub(super) fn host_name(text: &str) -> bool {
+pub fn host_name(text: &str) -> bool {
     let label =
         |label: &str| !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
     text.len() <= HOST_BYTES_MAX && text.strip_suffix('.').unwrap_or(text).split('.').all(label)

@@ -37,6 +37,7 @@ use crate::domain::network::{Network, ProxyHeader};
 use crate::domain::offer::Offer;
 use crate::domain::signing::{PublicKey, SigningKey};
 
+pub use address::host_name;
 pub use certificate::{CertificateFault, CertificateFiles, Pair, PairBytes};
 pub use check::KEEP_MIN;
 pub use header_rule::HeaderRule;
@@ -329,8 +330,8 @@ pub enum Durability {
 pub struct CorsRule {
     /// Whose.
     pub origins: Origins,
-    /// With which methods; `None`: all.
-    pub methods: Option<Vec<Method>>,
+    /// With which methods.
+    pub methods: Methods,
     /// The seller's headers that they may read, besides the gateway's own.
     pub exposed: Vec<HeaderName>,
     /// For how long browsers may remember it.
@@ -344,6 +345,15 @@ pub enum Origins {
     Any,
     /// As browsers write them; none at all if it is empty.
     These(Vec<String>),
+}
+
+/// Methods that pages may use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Methods {
+    /// All.
+    Any,
+    /// These; none at all if it is empty.
+    These(Vec<Method>),
 }
 
 /// A seller's address.

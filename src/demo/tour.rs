@@ -138,6 +138,7 @@ impl Tour {
         writeln!(out, "   files are in    {}", self.dir.display())
     }
 
+    /// What to try next; it stands at the line's beginning, for Python would not run it otherwise when it is pasted.
     fn conclude(&self, out: &mut dyn Write, account: &str, key: &str) -> io::Result<()> {
         let (data, admin, model, dir) = (self.data, self.admin, &self.model, self.dir.display());
         let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("tollgate"));
@@ -147,24 +148,24 @@ impl Tour {
             r#"
 Try it yourself
 
-   curl -i http://{data}/v1/chat/completions \
-     -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' \
-     -d '{{"model":"{model}","messages":[{{"role":"user","content":"Hi"}}]}}'
+curl -i http://{data}/v1/chat/completions \
+  -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' \
+  -d '{{"model":"{model}","messages":[{{"role":"user","content":"Hi"}}]}}'
 
-   # Python: pip install openai
-   from openai import OpenAI
-   client = OpenAI(base_url="http://{data}/v1", api_key="{key}")
-   print(client.chat.completions.create(model="{model}", messages=[{{"role": "user", "content": "Hi"}}]))
+# Python: pip install openai
+from openai import OpenAI
+client = OpenAI(base_url="http://{data}/v1", api_key="{key}")
+print(client.chat.completions.create(model="{model}", messages=[{{"role": "user", "content": "Hi"}}]))
 
-   # Node: npm install openai
-   import OpenAI from "openai";
-   const client = new OpenAI({{ baseURL: "http://{data}/v1", apiKey: "{key}" }});
-   console.log(await client.chat.completions.create({{ model: "{model}", messages: [{{ role: "user", content: "Hi" }}] }}));
+// Node: npm install openai, in a file that ends with .mjs
+import OpenAI from "openai";
+const client = new OpenAI({{ baseURL: "http://{data}/v1", apiKey: "{key}" }});
+console.log(await client.chat.completions.create({{ model: "{model}", messages: [{{ role: "user", content: "Hi" }}] }}));
 
-   # What the operator sees
-   {program} packages list {account} --admin http://{admin} --admin-token-file {dir}/admin.token
-   {program} usage export --config {dir}/tollgate.yaml
-   curl http://{admin}/metrics
+# What the operator sees
+{program} packages list {account} --admin http://{admin} --admin-token-file {dir}/admin.token
+{program} usage export --config {dir}/tollgate.yaml
+curl http://{admin}/metrics
 
 Serving until Ctrl-C."#
         )?;

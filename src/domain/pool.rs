@@ -78,8 +78,10 @@ pub struct Pool {
 pub enum Shortage {
     /// The account never bought a package of this product.
     NoPackage,
-    /// All units are used, or set aside for calls that are under way.
+    /// All units are used.
     UsedUp,
+    /// Gateways hold what is left: it is set aside for calls that are under way, or used and not booked yet.
+    SetAside,
     /// The last package's validity ended.
     Expired {
         /// Its last second.
@@ -128,8 +130,10 @@ impl Pool {
 
     /// Why nothing is free; meaningful after a grant that came back empty.
     pub fn shortage(&self, now: Timestamp) -> Shortage {
-        if self.packages.iter().any(|package| package.in_force_at(now)) {
-            return Shortage::UsedUp;
+        let mut in_force = self.packages.iter().filter(|package| package.in_force_at(now)).peekable();
+        if in_force.peek().is_some() {
+            let held = in_force.any(|package| !package.leased.is_zero());
+            return if held { Shortage::SetAside } else { Shortage::UsedUp };
         }
         let begins = self.packages.iter().filter(|package| now < package.valid_from);
         if let Some(from) = begins.map(|package| package.valid_from).min() {
@@ -491,6 +495,9 @@ mod tests {
         check_shortage(vec![], Some(true), expired(APRIL));
         check_shortage(vec![in_force(), begins(from), over()], Some(true), Shortage::UsedUp);
         check_shortage(vec![begins(noon())], None, Shortage::UsedUp);
+        let held = |package| Package { leased: Units::new(1), ..package };
+        check_shortage(vec![in_force(), held(begins(noon()))], None, Shortage::SetAside);
+        check_shortage(vec![in_force(), held(begins(from)), held(over())], None, Shortage::UsedUp);
         check_shortage(vec![begins(from), over()], Some(true), Shortage::NotYetValid { from });
         check_shortage(vec![older(), over()], Some(false), expired("2026-03-01T11:59:59Z"));
     }

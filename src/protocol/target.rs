@@ -3,6 +3,8 @@
 
 use std::borrow::Cow;
 
+use super::signature::canonical::percent_decoded;
+
 /// A path and a query, read for routing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target<'a> {
@@ -95,6 +97,26 @@ fn hex_byte(digits: &[u8]) -> Option<u8> {
     }
 }
 
+/// The target with the encoded slashes below its first `/models/` resolved, or `None` where there are none. For what the
+/// gateway answers itself alone: the SDKs of LLMs send the model `a/b` as `a%2Fb`.
+pub fn with_models_slashes(target: &str) -> Option<String> {
+    let path = target.split('?').next().unwrap_or(target);
+    let (before, _) = path.split_once(MODELS)?;
+    let (base, rest) = target.split_at_checked(before.len().saturating_add(MODELS.len()))?;
+    let (model, query) = rest.split_once('?').map_or((rest, None), |(model, query)| (model, Some(query)));
+    let resolved = model.replace("%2F", "/").replace("%2f", "/");
+    let query = query.map(|query| ["?", query].concat()).unwrap_or_default();
+    (resolved.len() < model.len()).then(|| [base, &resolved, &query].concat())
+}
+
+/// What stands before a model that a path names.
+const MODELS: &str = "/models/";
+
+/// The text that a part of a read path stands for; as it is, if that is no text.
+pub fn decoded(part: &str) -> String {
+    String::from_utf8(percent_decoded(part)).unwrap_or_else(|_| part.to_owned())
+}
+
 /// Returns the path with each run of slashes as one. For LLM routes alone: there a base URL that
 /// ends with a slash makes `/v1//chat/completions`, which means nothing else.
 pub fn collapsed(path: &str) -> Cow<'_, str> {
@@ -180,6 +202,31 @@ mod tests {
             ("/%é", BadEscape),
         ] {
             check(target, Err(fault));
+        }
+    }
+
+    #[test]
+    fn slashes_below_models_alone_are_resolved() {
+        for (target, expected) in [
+            ("/v1/models/a%2Fb", Some("/v1/models/a/b")),
+            ("/v1/models/a%2fb/c%2Fd?e=%2F", Some("/v1/models/a/b/c/d?e=%2F")),
+            ("/x%2Fy/models/a%2F..%2Fb", Some("/x%2Fy/models/a/../b")),
+            ("/v1/models/a%252Fb", None),
+            ("/v1/models/a", None),
+            ("/v1/models?x=/models/a%2Fb", None),
+            ("/v1%2Fmodels/a", None),
+            ("/a%2Fb", None),
+        ] {
+            assert_eq!(with_models_slashes(target).as_deref(), expected, "{target}");
+        }
+    }
+
+    #[test]
+    fn a_part_of_a_path_is_decoded_once() {
+        for (part, expected) in
+            [("a", "a"), ("a%20b", "a b"), ("m%C3%A9", "m\u{e9}"), ("a+b%252F", "a+b%2F"), ("%FF", "%FF")]
+        {
+            assert_eq!(decoded(part), expected, "{part}");
         }
     }
 

@@ -15,7 +15,7 @@ use super::body_kind::{has_other_charset, is_coded, may_be_json, says_json};
 use super::catalog::{Shelf, Sold};
 use super::client_body::ClientBody;
 use super::context::Call;
-use super::identify::{Pending, check_product, fits, is_strangers, missing, needs_body, verify};
+use super::identify::{Pending, check_product, fits, is_strangers, missing, needs_body, refuse_placeholder, verify};
 use super::rejection::{Code, Rejection};
 use super::request_body::{RequestBody, UploadState, UploadTimeouts};
 use super::route;
@@ -230,8 +230,9 @@ enum Words {
 
 /// The product of a call that names its model alone. An AppCode in another product's parameter is none here, and must not
 /// reach the seller.
-fn by_model(call: &Call, shelf: &Shelf, head: &Parts) -> Result<Arc<Sold>, Rejection> {
+fn by_model(call: &mut Call, shelf: &Shelf, head: &Parts) -> Result<Arc<Sold>, Rejection> {
     let sold = route::by_model(shelf, call.caller.as_deref(), call.model.as_deref())?;
+    refuse_placeholder(call, &sold)?;
     let query = head.uri.query().unwrap_or_default();
     let own = sold.product.app_code_query.as_deref();
     let foreign = |name: &String| own != Some(name.as_str()) && has_parameter(query, name);

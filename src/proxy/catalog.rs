@@ -48,7 +48,8 @@ pub struct Shelf {
     pub sold: Vec<Arc<Sold>>,
     /// LLM products by deployment.
     pub deployments: HashMap<String, usize>,
-    /// LLM products by the names of their models.
+    /// LLM products by the names of their models; those that take any name, by their deployment, as `/v1/models` lists
+    /// them, unless it is the name of a model.
     pub models: HashMap<String, usize>,
     /// Other products, those with a host first, then the longest path first.
     pub apis: Vec<usize>,
@@ -98,6 +99,13 @@ impl Shelf {
                 limited: limiter.limited(Level::Product, product.limits, || Whose::Product(product.id.clone())),
                 tls: upstream.tls.as_ref().map(client_tls).transpose().map_err(fault)?,
             }));
+        }
+        for sold in &shelf.sold {
+            if let ProductKind::Llm { deployment, models } = &sold.product.kind
+                && models.is_empty()
+            {
+                shelf.models.entry(deployment.clone()).or_insert(sold.index);
+            }
         }
         let sold = &shelf.sold;
         shelf.apis.sort_by_key(|index| std::cmp::Reverse(sold.get(*index).map(|sold| specificity(&sold.product.kind))));

@@ -52,6 +52,9 @@ pub struct Call {
     pub sold: Option<Arc<Sold>>,
     /// How the caller proves who it is.
     pub scheme: Option<Scheme>,
+    /// Whether it has a key that is none of ours by its beginning, until the product is known: one that is open to all
+    /// does not look at it.
+    pub placeholder: bool,
     /// Once it is known beyond doubt.
     pub caller: Option<Arc<Caller>>,
     /// The signature that proved it; once the product is known, only if it is used by this call.

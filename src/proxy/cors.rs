@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, hea
 use super::body::AnswerBody;
 use super::catalog::{Shelf, Sold};
 use super::route::Route;
-use crate::config::{CorsRule, Origins};
+use crate::config::{CorsRule, Methods, Origins};
 
 /// Our own answer headers that a page may read.
 const EXPOSED: &str = "x-request-id, x-should-retry, retry-after, retry-after-ms, x-ratelimit-limit-requests, \
@@ -38,9 +38,13 @@ impl Cors {
         let exposed = std::iter::once(EXPOSED).chain(rule.exposed.iter().map(HeaderName::as_str));
         Self {
             origins: rule.origins.clone(),
-            methods: rule.methods.as_ref().map(|methods| {
-                text(methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", ")) // made of visible characters
-            }),
+            methods: match &rule.methods {
+                Methods::Any => None,
+                // Made of visible characters.
+                Methods::These(methods) => {
+                    Some(text(methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", ")))
+                }
+            },
             exposed: text(exposed.collect::<Vec<_>>().join(", ")), // same
             max_age: HeaderValue::from(rule.max_age.as_secs()),
         }

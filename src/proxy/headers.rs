@@ -61,7 +61,7 @@ fn end_hop(headers: &mut HeaderMap, ends: impl Fn(&HeaderName, &HeaderValue) -> 
 /// Makes a buyer's headers a request to a seller: the buyer's credentials out, the seller's in.
 pub fn to_seller(headers: &mut HeaderMap, sold: &Sold, client: &HeaderValue, request_id: &HeaderValue) {
     end_hop(headers, |name, _| {
-        // The engine writes the length from the body that is sent.
+        // The engine writes the length from the body that is sent; `frame` writes that of an empty one.
         *name == header::CONTENT_LENGTH || of_one_hop(name.as_str()) || buyers_own(name.as_str())
     });
     headers.insert(header::HOST, sold.host.clone());
@@ -76,11 +76,23 @@ pub fn to_seller(headers: &mut HeaderMap, sold: &Sold, client: &HeaderValue, req
     }
 }
 
-/// Says how the body goes to the seller, if it has no length. The engine says so of its own accord, but not with GET and
-/// HEAD: it would send those without their body, as if they were whole.
-pub fn frame(request: &mut Request<RequestBody>) {
-    if request.body().size_hint().exact().is_none() {
-        request.headers_mut().insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+/// Whether a buyer's head says how its body ends: then it has one, be it an empty one.
+pub fn announces_body(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::CONTENT_LENGTH) || headers.contains_key(header::TRANSFER_ENCODING)
+}
+
+/// Says how the body goes to the seller where the engine would not of its own accord: without a length it sends GET and
+/// HEAD without their body, as if they were whole; and of an empty body it says nothing, though a buyer did, and sellers
+/// may want to hear it (RFC 9110 section 8.6).
+pub fn frame(request: &mut Request<RequestBody>, announced: bool) {
+    match request.body().size_hint().exact() {
+        None => {
+            request.headers_mut().insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
+        Some(0) if announced => {
+            request.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
+        Some(_) => {}
     }
 }
 

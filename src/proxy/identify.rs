@@ -16,6 +16,7 @@ use super::route::{self, Route};
 use super::words::{Said, texts};
 use crate::config::Access;
 use crate::domain::credential::{Scheme, SignatureRule};
+use crate::protocol::api_key::KeyFault;
 use crate::protocol::credential::{Credential, CredentialFault, Places, check_single, find_credentials};
 use crate::protocol::signature::{Claim, Payload, Policy, SeenBody, SignatureFault, SignedRequest};
 use crate::service::authenticate::{AuthError, Caller, Found, Presented};
@@ -97,6 +98,11 @@ pub async fn identify<'h>(
             note(call, found)?;
             sold.map_or(Ok(None), |sold| check_product(call, sold).map(|()| None))
         }
+        // SDKs cannot send no key. What may be one of ours is looked up, and refused, as ever: nothing is learned of it.
+        (Err(AuthError::Malformed(KeyFault::NotOurs)), None) if sold.is_none() && may_be_open(shelf, route) => {
+            (call.scheme, call.placeholder) = (None, true);
+            Ok(None)
+        }
         (Err(error @ (AuthError::Unknown | AuthError::Malformed(_))), None) => {
             let client = call.client().text.clone();
             Err(failed(call, presented(strongest, &client), refused(scheme, &error)))
@@ -104,6 +110,22 @@ pub async fn identify<'h>(
         (Err(AuthError::TooMany(too_many)), None) => Err(limits::too_many(call, &too_many)),
         (Err(error), _) => Err(refused(scheme, &error)),
     }
+}
+
+/// Whether a call that names no product may turn out to be one of a product that is open to all.
+fn may_be_open(shelf: &Shelf, route: &Route) -> bool {
+    matches!(route, Route::ByModel { .. } | Route::Models { .. }) && route::callable(shelf, None).next().is_some()
+}
+
+/// Refuses a placeholder for a key, now that the product turns out to want one; counts it.
+pub fn refuse_placeholder(call: &mut Call, sold: &Sold) -> Result<(), Rejection> {
+    if !call.placeholder || sold.product.access == Access::Open {
+        return Ok(());
+    }
+    call.scheme = Some(Scheme::ApiKey);
+    let counted = call.core.shared.authenticator.malformed(call.client().text.to_str().unwrap_or_default());
+    let refused = Rejection::auth(&AuthError::Malformed(KeyFault::NotOurs));
+    Err(counted.map_or_else(|too_many| limits::too_many(call, &too_many), |()| refused))
 }
 
 /// Refuses what is no credential; counts it, unless it may be one that is only sent twice.

@@ -106,6 +106,7 @@ fn begin(core: Rc<Core>, conn: Rc<Conn>, request: &Request<ClientBody>) -> Call 
         language: Language::preferred(head.get_all(header::ACCEPT_LANGUAGE).iter().map(HeaderValue::as_bytes)),
         sold: None,
         scheme: None,
+        placeholder: false,
         caller: None,
         signed: None,
         read: None,
@@ -184,8 +185,9 @@ async fn serve_checked(guard: &mut CallGuard, request: Request<ClientBody>) -> R
     *request.method_mut() = parts.method;
     *request.uri_mut() = target;
     *request.headers_mut() = parts.headers;
+    let announced = headers::announces_body(request.headers());
     headers::to_seller(request.headers_mut(), &sold, &call.client().text, &call.request_id);
-    headers::frame(&mut request);
+    headers::frame(&mut request, announced);
     let streamed_up = body.upload.is_some();
     let (response, link) = exchange(call, &seller, Outgoing { request, upload: body.upload }).await?;
     let keeper = (!streamed_up).then_some(seller);

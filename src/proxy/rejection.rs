@@ -475,6 +475,10 @@ impl Rejection {
             AdmitError::Unavailable => return Self::store(),
             AdmitError::Empty(Shortage::NoPackage) => (Code::NoPackage, texts::NO_PACKAGE_OF.with([product(), next])),
             AdmitError::Empty(Shortage::UsedUp) => (Code::PackageExhausted, texts::USED_UP.with([product(), next])),
+            AdmitError::Empty(Shortage::SetAside) => {
+                let refused = Self::new(Code::PackageExhausted, texts::SET_ASIDE.with([product(), next]));
+                return Self { wait: Some(WAIT_UNKNOWN), ..refused };
+            }
             AdmitError::Empty(Shortage::Expired { at }) => {
                 (Code::PackageExpired, texts::OVER.with([product(), ("at", at.to_string().into()), next]))
             }
@@ -523,7 +527,7 @@ impl Rejection {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert("x-tollgate-error-source", HeaderValue::from_static("gateway"));
         headers.insert("x-tollgate-error-code", HeaderValue::from_static(self.code.name()));
-        if facts.kind == QUOTA {
+        if facts.kind == QUOTA && self.wait.is_none() {
             // Trying again cannot help, whatever the SDK thinks of 429.
             headers.insert("x-should-retry", HeaderValue::from_static("false"));
         }

@@ -8,7 +8,9 @@ use super::words::{Said, texts};
 use crate::config::ProductKind;
 use crate::domain::usage::{MODEL_BYTES_MAX, cut};
 use crate::protocol::request_id::valid_request_id;
-use crate::protocol::target::{Target, TargetFault, collapsed, has_path_prefix, read_target};
+use crate::protocol::target::{
+    Target, TargetFault, collapsed, decoded, has_path_prefix, read_target, with_models_slashes,
+};
 use crate::service::authenticate::Caller;
 
 /// What the gateway answers itself on any host, before products are looked at.
@@ -61,8 +63,10 @@ impl Route {
 
 /// Finds the route of a call. `host` is the Host header, with or without a port; `target` the path and query.
 pub fn find(shelf: &Shelf, host: &str, target: &str, get: bool) -> Result<Route, Rejection> {
-    let read =
-        read_target(target).map_err(|fault: TargetFault| Rejection::new(Code::InvalidRequest, fault.to_string()))?;
+    let read = match read_target(target) {
+        Ok(read) => read,
+        Err(fault) => return own_model(shelf, host, (target, fault), get),
+    };
     if let Some(rest) = read.path.strip_prefix(OWN) {
         return own(rest, get);
     }
@@ -102,6 +106,16 @@ pub fn find(shelf: &Shelf, host: &str, target: &str, get: bool) -> Result<Route,
     }
 }
 
+/// The route of a path with encoded slashes: one model, which the gateway shows itself, may have them in its name. No
+/// seller hears of such a path.
+fn own_model(shelf: &Shelf, host: &str, (target, fault): (&str, TargetFault), get: bool) -> Result<Route, Rejection> {
+    let resolved = with_models_slashes(target).filter(|_| fault == TargetFault::EncodedSeparator);
+    match resolved.map(|target| find(shelf, host, &target, get)) {
+        Some(Ok(route @ Route::Models { .. })) => Ok(route),
+        Some(Ok(_) | Err(_)) | None => Err(Rejection::new(Code::InvalidRequest, fault.to_string())),
+    }
+}
+
 /// A path of ours.
 fn own(rest: &str, get: bool) -> Result<Route, Rejection> {
     match rest.strip_prefix("receipts/") {
@@ -126,7 +140,7 @@ fn models(rest: &str, get: bool) -> Option<Option<String>> {
     match rest.strip_prefix('/') {
         None => rest.is_empty().then_some(None),
         Some("") => Some(None),
-        Some(model) => Some(Some(model.to_owned())),
+        Some(model) => Some(Some(decoded(model))),
     }
 }
 

@@ -1,9 +1,9 @@
 //! Request bodies that are read whole for their signature and are too large to be held in memory: in a temporary file
 //! that has no name, so that nothing of it outlives the process.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -39,7 +39,7 @@ impl Spool {
     /// # Errors
     /// When the folder cannot be made.
     pub fn new(folder: PathBuf, bytes_max: u64, held_max: u64) -> io::Result<Self> {
-        std::fs::create_dir_all(&folder)?;
+        DirBuilder::new().mode(0o700).recursive(true).create(&folder)?;
         let strangers = Held::new(bytes_max.min(held_max) / STRANGERS_PART);
         let room = Held::new(bytes_max);
         Ok(Self { folder, room: Arc::new(room), strangers: Arc::new(strangers), files: AtomicU64::new(0) })

@@ -262,6 +262,7 @@ impl Accounts {
         let id = id.unwrap_or_else(|| ids::account_of(&command));
         let now = self.desk.now();
         let told = Told::Open { id: command.clone(), name: name.to_owned() };
+        let _under_way = self.log.under_way(&id, &command);
         let record = self.log.write(&id, &told, now).await?;
         let mut head = Account::open(id.clone(), name.to_owned(), now);
         head.commands.insert(command.clone(), now);
@@ -487,6 +488,7 @@ impl Accounts {
         let mut loaded = self.load(account).await?;
         let at = loaded.now;
         let command = &begun(command, at);
+        let _under_way = self.log.under_way(account, &command.id);
         let mut record = None;
         for _ in 0..COMMIT_ATTEMPTS_MAX {
             let change = match apply(&books(&loaded), command, loaded.now) {

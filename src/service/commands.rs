@@ -1,8 +1,8 @@
 //! Commands on their way into the books: written down before they are committed, and told again to a store that has
 //! forgotten them. What operators may ask for is in `accounts`.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
@@ -74,12 +74,42 @@ pub struct CommandLog {
     runs: Arc<dyn EarlierRuns>,
     /// Whose outcome is unknown, or which must wait for another gateway's; with the end of patience.
     pending: Mutex<Vec<(JournalledCommand, Instant)>>,
+    /// What operators ask for at this moment: written down, it may be, and not in the store yet.
+    under_way: Mutex<BTreeSet<(AccountId, CommandId)>>,
+}
+
+/// A command is under way as long as this lives.
+pub(super) struct UnderWay<'a> {
+    log: &'a CommandLog,
+    which: (AccountId, CommandId),
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.log.commands_under_way().remove(&self.which);
+    }
 }
 
 impl CommandLog {
     /// Over the journal's writer for grants.
     pub fn new(desk: Desk, journal: Arc<dyn Journal>, runs: Arc<dyn EarlierRuns>) -> Self {
-        Self { desk, journal, runs, pending: Mutex::default() }
+        Self { desk, journal, runs, pending: Mutex::default(), under_way: Mutex::default() }
+    }
+
+    /// Notes that a command is about to be written down and done: until that has ended nobody else does it, for a store
+    /// that lacks it has not forgotten it.
+    pub(super) fn under_way(&self, account: &AccountId, command: &CommandId) -> UnderWay<'_> {
+        let which = (account.clone(), command.clone());
+        self.commands_under_way().insert(which.clone());
+        UnderWay { log: self, which }
+    }
+
+    fn commands_under_way(&self) -> MutexGuard<'_, BTreeSet<(AccountId, CommandId)>> {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner) // plain values
+    }
+
+    fn is_under_way(&self, record: &JournalledCommand) -> bool {
+        self.commands_under_way().contains(&(record.account.clone(), record.command.clone()))
     }
 
     /// Writes a command down; it survives the loss of power when this returns.
@@ -151,6 +181,10 @@ impl CommandLog {
     async fn tell(&self, commands: Vec<(JournalledCommand, Instant)>) -> Result<(), TellError> {
         let mut left = commands.into_iter();
         while let Some((record, until)) = left.next() {
+            if Instant::now() < until && self.is_under_way(&record) {
+                self.retry_later(record, until);
+                continue;
+            }
             match self.tell_one(&record).await {
                 Ok(Retold::There) => {}
                 Ok(Retold::Refused(_)) if Instant::now() < until => self.retry_later(record, until),

@@ -170,7 +170,10 @@ fn hex(hash: Sha256) -> String {
 }
 
 /// Whether a file is whole; how many accounts it has.
-fn check(path: &Path) -> Result<usize, DumpError> {
+///
+/// # Errors
+/// When it cannot be read, or is not.
+pub fn check(path: &Path) -> Result<usize, DumpError> {
     let (mut hash, mut before, mut number) = (Sha256::new(), None::<String>, 0);
     for line in BufReader::new(File::open(path)?).lines() {
         if let Some(before) = before.replace(line?) {

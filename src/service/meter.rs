@@ -156,6 +156,10 @@ impl Meter {
                 return Ok(hold);
             }
             match pool.known_dry(Instant::now()) {
+                // All that this gateway holds is charged: its calls go on, and nothing of theirs comes back.
+                Some(Dry::Short(Shortage::SetAside)) if pool.remaining() == 0 => {
+                    return Err(AdmitError::Empty(Shortage::UsedUp));
+                }
                 Some(Dry::Short(shortage)) => return Err(AdmitError::Empty(shortage)),
                 Some(Dry::Unavailable) => return Err(AdmitError::Unavailable),
                 None => {}

@@ -87,6 +87,23 @@ fn entries(dir: &Path) -> Vec<PathBuf> {
 }
 
 #[tokio::test]
+async fn a_file_that_is_named_and_is_not_there_or_is_something_else_is_what_was_asked_wrong() {
+    let world = World::start(([127, 0, 0, 1], 9).into()).await;
+    let garbage = world.dir.path().join("garbage.jsonl");
+    std::fs::write(&garbage, "no JSON\n").unwrap();
+    let config = world.config_path();
+    for file in [garbage.to_str().unwrap(), "/nowhere/there.jsonl"] {
+        for command in ["reconcile --usage", "reconcile --commands", "reconcile --seller-log", "store restore"] {
+            let mut line: Vec<&str> = command.split(' ').chain([file]).collect();
+            line.extend(["--config", config.to_str().unwrap()]);
+            let (code, out, said) = run(&line);
+            assert_eq!((code, out.as_str()), (Some(64), ""), "{line:?}: {said}");
+            assert!(said.contains(file), "{line:?}: {said}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn after_a_kill_everything_agrees_beside_the_gateway_and_after_its_end() {
     let seller = Seller::plain().await;
     let (mut world, account) = used(&seller).await;

@@ -36,7 +36,14 @@ async fn whatever_signal_ends_it_nothing_is_left() {
         until("the tour is over", serving).await;
         assert_eq!(entries(temp.path()), 1);
         let printed = demo.printed().join("\n");
-        assert!(printed.contains(&format!("{BINARY} packages list")), "{printed}");
+        assert!(printed.contains(&format!("\n{BINARY} packages list")), "{printed}");
+        // Pasted, an indented line is an error to Python, and a comment of a shell to JavaScript.
+        for whole in
+            ["\nfrom openai import OpenAI\nclient = OpenAI(", "\n// Node", "\nimport OpenAI from", "\ncurl -i "]
+        {
+            assert!(printed.contains(whole), "{whole}: {printed}");
+        }
+        assert!(!demo.said().iter().any(|line| line.contains("forgotten")), "{:?}", demo.said());
         demo.signal(signal);
         assert_eq!(ends(demo, temp.path()).await.code, Some(0), "{signal:?}");
     }

@@ -69,6 +69,27 @@ async fn a_body_without_a_length_reaches_the_seller_with_every_method() {
 }
 
 #[tokio::test]
+async fn an_empty_body_reaches_the_seller_with_its_length_and_no_body_without_one() {
+    let seller = Seller::plain().await;
+    let world = World::start(seller.address).await;
+    let buyer = world.buyer(&["api-50", "chat-50"]).await;
+    for path in ["/api/x", "/v1/infers/chat/v1/x"] {
+        for method in ["GET", "POST", "PUT", "PATCH", "DELETE"] {
+            for (length, expected) in [(None, None), (Some("0"), Some("0"))] {
+                let mut request = Request::new(method, path).bearer(&buyer.key);
+                if let Some(length) = length {
+                    request = request.field("Content-Length", length);
+                }
+                world.call(&request).await.expect(200);
+                let seen = seller.requests().pop().unwrap();
+                assert_eq!(seen.head.get("content-length"), expected, "{method} {path}");
+                assert_eq!(seen.head.get("transfer-encoding"), None, "{method} {path}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn the_host_and_the_longest_prefix_choose_and_the_prefix_can_be_taken_off() {
     let seller = Seller::plain().await;
     let address = seller.address;

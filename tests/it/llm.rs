@@ -238,6 +238,73 @@ async fn models_are_listed_free_of_charge_and_only_those_that_the_key_may_call()
 }
 
 #[tokio::test]
+async fn a_model_is_shown_by_its_name_however_it_is_escaped_and_no_seller_hears_of_it() {
+    let seller = Seller::plain().await;
+    let world = World::with(seller.address, |config| {
+        product(config, "chat")["models"] =
+            json!({ "org/model-7B": null, "m\u{e9}": null, "a b": null, "50%": null, "v/1/x": null });
+    })
+    .await;
+    let buyer = world.buyer(&["chat-5"]).await;
+    for (escaped, id) in [
+        ("org%2Fmodel-7B", "org/model-7B"),
+        ("org%2fmodel%2D7B", "org/model-7B"),
+        ("org/model-7B", "org/model-7B"),
+        ("m%C3%A9", "m\u{e9}"),
+        ("a%20b", "a b"),
+        ("50%25", "50%"),
+        ("v%2F1/x?y=%2F", "v/1/x"),
+    ] {
+        for base in ["/v1", "/v1/infers/chat/v1", "/v1/"] {
+            let request = Request::get(&format!("{base}/models/{escaped}")).bearer(&buyer.key);
+            let answer = world.call(&request).await.expect(200);
+            assert_eq!(answer.json()["id"], id, "{base} {escaped}");
+        }
+    }
+    for (refused, status) in [
+        ("/v1/models/org%252Fmodel-7B", 404),
+        ("/v1/models/%FF", 404),
+        ("/v1/models/org%2F..%2Fx", 400),
+        ("/v1/models/org%5Cx", 400),
+        ("/v1/models/org%00", 400),
+        ("/v1%2Fmodels/a%20b", 400),
+        ("/v1/x%2Fmodels/a%2Fb", 400),
+        ("/v1/chat/models/a%2Fb", 400),
+        ("/v1/infers/chat/v1/files/a%2Fb", 400),
+        ("/api/models/a%2Fb", 400),
+    ] {
+        world.call(&Request::get(refused).bearer(&buyer.key)).await.expect(status);
+    }
+    world.call(&Request::post("/v1/models/org%2Fmodel-7B").bearer(&buyer.key).json("{}")).await.expect(400);
+    assert_eq!(seller.received_bytes(), 0);
+}
+
+#[tokio::test]
+async fn what_the_list_of_models_names_can_be_called() {
+    let seller = Seller::plain().await;
+    let address = seller.address;
+    let world = World::with(address, |config| {
+        product(config, "chat")["models"] = json!({ "small": null, "taken": null });
+        for (id, deployment) in [("any", "any-1"), ("shadowed", "taken")] {
+            config["products"].as_array_mut().unwrap().push(json!({
+                "id": id, "kind": "llm", "deployment": deployment, "access": "open", "meter": "none",
+                "upstream": { "base_url": format!("http://{address}/{id}/v1") },
+            }));
+        }
+    })
+    .await;
+    let buyer = world.buyer(&["chat-5"]).await;
+    for (model, target) in [("any-1", "/any/v1/x"), ("small", "/v1/x"), ("taken", "/v1/x")] {
+        let body = format!("{{ \"model\" : \"{model}\" }}");
+        world.call(&completion("/v1/x", &buyer.key, &body)).await.expect(200);
+        let seen = seller.requests().pop().unwrap();
+        assert_eq!((seen.head.target(), seen.text()), (target, body));
+    }
+    let answer = world.call(&completion("/v1/x", &buyer.key, r#"{"model":"other"}"#)).await.expect(404);
+    assert!(answer.message().contains("sold are any-1, small, taken;"), "{}", answer.message());
+}
+
+#[tokio::test]
 async fn a_key_opens_only_the_products_and_models_on_its_lists() {
     let seller = Seller::plain().await;
     let world = two_products(&seller).await;
@@ -333,6 +400,41 @@ async fn open_access_needs_no_key_and_meters_nothing() {
     let answer = answer.expect(200);
     assert_eq!(answer.head.get("x-tollgate-remaining"), None);
     world.call(&Request::post("/v1/infers/chat/v1/chat/completions").json(r#"{"model":"m"}"#)).await.expect(401);
+}
+
+#[tokio::test]
+async fn a_placeholder_for_a_key_is_not_looked_at_where_the_model_is_open_to_all() {
+    let seller = Seller::plain().await;
+    let world = World::with(seller.address, |config| {
+        product(config, "chat")["models"] = json!({ "m": null });
+        let address = config["products"][0]["upstream"]["base_url"].clone();
+        config["products"].as_array_mut().unwrap().push(json!({
+            "id": "free", "kind": "llm", "access": "open", "meter": "none", "models": { "open-m": null },
+            "upstream": { "base_url": address },
+        }));
+        config["limits"]["failed_auth_per_minute"] = json!(4);
+    })
+    .await;
+    for key in ["EMPTY", "dummy", "sk-xxxx", "not-needed"] {
+        world.call(&completion("/v1/x", key, r#"{"model":"open-m"}"#)).await.expect(200);
+        let listed = world.call(&Request::get("/v1/models").bearer(key)).await.expect(200).json();
+        let ids: Vec<_> = listed["data"].as_array().unwrap().iter().map(|model| model["id"].clone()).collect();
+        assert_eq!(ids, ["open-m"]);
+        world.call(&Request::get("/v1/models/m").bearer(key)).await.expect(404);
+    }
+    let seen = seller.requests();
+    assert!(seen.iter().all(|seen| seen.head.get("authorization").is_none()), "no key reaches the seller");
+    // What begins like one of ours may be one.
+    for key in ["sk-tg-typo", "sk-tg-0123456789ABCDEFGHIJKLMNOPQRST04f25W"] {
+        world.call(&completion("/v1/x", key, r#"{"model":"open-m"}"#)).await.expect(401);
+    }
+    for _ in 0..2 {
+        let answer = world.call(&completion("/v1/x", "EMPTY", r#"{"model":"m"}"#)).await.expect(401);
+        assert_eq!(answer.code(), "invalid_api_key");
+    }
+    let answer = world.call(&completion("/v1/x", "EMPTY", r#"{"model":"m"}"#)).await.expect(429);
+    assert_eq!(answer.code(), "too_many_failures");
+    assert_eq!(seller.requests().len(), seen.len());
 }
 
 #[tokio::test]

@@ -62,6 +62,37 @@ async fn the_headers_count_down_and_the_books_follow() {
 }
 
 #[tokio::test]
+async fn while_what_is_left_is_set_aside_for_a_call_nobody_is_told_that_it_is_used_up() {
+    let seller = Seller::by_hand().await;
+    let world = World::start(seller.address).await;
+    let buyer = world.buyer(&["chat-1"]).await;
+    let mut first = world.client().await;
+    first.send(Request::chat(&buyer.key).bytes()).await;
+    let mut exchange = seller.next().await;
+    let answer = world.call(&Request::chat(&buyer.key)).await.expect(429);
+    assert_eq!(answer.head.get("x-tollgate-error-code"), Some("package_exhausted"));
+    assert!(answer.message().contains("set aside for calls under way; try again"), "{}", answer.message());
+    assert!(answer.message().contains(BUY_URL), "{}", answer.message());
+    assert_eq!((answer.head.get("x-should-retry"), answer.head.get("retry-after")), (None, Some("1")));
+    let chinese = world.call(&Request::chat(&buyer.key).field("Accept-Language", "zh")).await.expect(429);
+    assert!(chinese.message().contains("预留"), "{}", chinese.message());
+    // It comes back: the call costs nothing.
+    exchange.send(plain(500, "{}")).await;
+    exchange.done();
+    first.answer("POST").await.expect(500);
+    let mut second = world.client().await;
+    second.send(Request::stream(&buyer.key).bytes()).await;
+    let mut exchange = seller.next().await;
+    exchange.send([SSE_HEAD.as_bytes(), &chunk("data: 1\n\n")].concat()).await;
+    second.head().await;
+    // Charged, though it goes on: it does not come back any more.
+    check_exhausted(world.call(&Request::chat(&buyer.key)).await, "package_exhausted");
+    exchange.send(LAST_CHUNK).await;
+    exchange.done();
+    check_exhausted(world.call(&Request::chat(&buyer.key)).await, "package_exhausted");
+}
+
+#[tokio::test]
 async fn an_account_without_a_package_is_told_where_to_buy_one() {
     let seller = Seller::plain().await;
     let world = World::start(seller.address).await;

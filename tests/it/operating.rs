@@ -36,6 +36,32 @@ fn nowhere() -> std::net::SocketAddr {
 }
 
 #[tokio::test]
+async fn what_lies_in_the_data_directory_is_for_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let world = World::start(nowhere()).await;
+    let mut folders = vec![world.data_dir()];
+    while let Some(folder) = folders.pop() {
+        for path in std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).chain([folder.clone()]) {
+            let found = path.metadata().unwrap();
+            assert_eq!(found.permissions().mode() & 0o077, 0, "{}", path.display());
+            if found.is_dir() && path != folder {
+                folders.push(path);
+            }
+        }
+    }
+    assert!(world.data_dir().join("spool").is_dir());
+}
+
+#[test]
+fn a_list_that_is_left_out_is_printed_as_what_it_means() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = write_config(dir.path(), &base_config(nowhere()));
+    let (code, out, said) = run(&["config", "print", "--config", path.to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(out.contains("origins: Any") && out.contains("methods: Any"), "{out}");
+}
+
+#[tokio::test]
 async fn sigterm_lets_open_streams_end_and_exits_0() {
     let seller = Seller::by_hand().await;
     let mut world = World::start(seller.address).await;

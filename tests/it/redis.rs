@@ -260,7 +260,7 @@ async fn an_installation_moves_from_the_embedded_store_to_a_server_and_comes_bac
     let text = std::fs::read_to_string(backup).unwrap();
     std::fs::write(backup, &text[..text.len() - 10]).unwrap();
     let (code, _, said) = run(&["store", "restore", "--config", config, backup]);
-    assert!(code == Some(69) && said.contains("cut off"), "{said}");
+    assert!(code == Some(64) && said.contains("cut off") && said.contains(backup), "{said}");
 }
 
 /// Starts a gateway that must not start.

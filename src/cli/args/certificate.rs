@@ -1,8 +1,11 @@
 //! Flags about certificates: those of `tollgate dev-certificate`, and of commands that go to an admin listener with TLS.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::Args;
+
+use crate::config::host_name;
 
 /// What certificates to make.
 #[derive(Debug, Args)]
@@ -10,7 +13,7 @@ pub struct DevCertificateArgs {
     /// The folder for the files; made if it is not there
     pub dir: PathBuf,
     /// A name or address that the server's certificate is made out to; may be repeated
-    #[arg(long = "host", value_name = "HOST", default_value = "localhost")]
+    #[arg(long = "host", value_name = "HOST", default_value = "localhost", value_parser = host)]
     pub hosts: Vec<String>,
     /// Also make a certificate with this name for a client of the admin listener
     #[arg(long, value_name = "NAME")]
@@ -18,6 +21,12 @@ pub struct DevCertificateArgs {
     /// For how many days the certificates are valid
     #[arg(long, value_name = "DAYS", default_value_t = 365, value_parser = clap::value_parser!(u16).range(1..=3650))]
     pub days: u16,
+}
+
+/// A name, with a star for its first label or without, or an address.
+fn host(text: &str) -> Result<String, &'static str> {
+    let fits = text.parse::<IpAddr>().is_ok() || host_name(text.strip_prefix("*.").unwrap_or(text));
+    if fits { Ok(text.to_owned()) } else { Err("not a host's name or address; write one as in a URL, without a port") }
 }
 
 /// How an admin listener with TLS is known, and who we are to it.

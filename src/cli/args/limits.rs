@@ -1,6 +1,8 @@
 //! How many calls an account, a key or an app may make.
 
+use std::fmt::Display;
 use std::num::{NonZeroU32, NonZeroU64};
+use std::str::FromStr;
 
 use clap::{ArgGroup, Args};
 
@@ -9,21 +11,27 @@ use crate::domain::id::{AccountId, AppId, KeyId};
 use crate::domain::limit::Limits;
 use crate::domain::money::{Currency, Money};
 
+/// A limit. None at all is no number, and neither is a limit that lets nothing pass.
+fn at_least_one<T: FromStr<Err: Display>>(text: &str) -> Result<T, String> {
+    const LIFTED: &str = "it is at least 1; leave the flag out to lift this limit, or write --none alone to lift all";
+    text.parse().map_err(|error| format!("{error}; {LIFTED}"))
+}
+
 /// Limits, in place of all that there are.
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("limits").required(true).multiple(true)))]
 pub struct LimitArgs {
     /// Calls in a second: so many at once, then evenly
-    #[arg(long, value_name = "CALLS", group = "limits")]
+    #[arg(long, value_name = "CALLS", group = "limits", value_parser = at_least_one::<NonZeroU32>)]
     pub per_second: Option<NonZeroU32>,
     /// Calls in a minute
-    #[arg(long, value_name = "CALLS", group = "limits")]
+    #[arg(long, value_name = "CALLS", group = "limits", value_parser = at_least_one::<NonZeroU32>)]
     pub per_minute: Option<NonZeroU32>,
     /// Calls in a day
-    #[arg(long, value_name = "CALLS", group = "limits")]
+    #[arg(long, value_name = "CALLS", group = "limits", value_parser = at_least_one::<NonZeroU32>)]
     pub per_day: Option<NonZeroU32>,
     /// Calls at one time
-    #[arg(long, value_name = "CALLS", group = "limits")]
+    #[arg(long, value_name = "CALLS", group = "limits", value_parser = at_least_one::<NonZeroU32>)]
     pub concurrent: Option<NonZeroU32>,
     /// No limit any more
     #[arg(long, group = "limits", conflicts_with_all = ["per_second", "per_minute", "per_day", "concurrent"])]
@@ -88,13 +96,13 @@ pub struct KeyBudget {
     #[arg(value_parser = KeyId::new)]
     pub key: KeyId,
     /// Units in a day, UTC
-    #[arg(long, value_name = "UNITS", group = "budget")]
+    #[arg(long, value_name = "UNITS", group = "budget", value_parser = at_least_one::<NonZeroU64>)]
     pub per_day: Option<NonZeroU64>,
     /// Units in a month, UTC
-    #[arg(long, value_name = "UNITS", group = "budget")]
+    #[arg(long, value_name = "UNITS", group = "budget", value_parser = at_least_one::<NonZeroU64>)]
     pub per_month: Option<NonZeroU64>,
     /// Units for ever
-    #[arg(long, value_name = "UNITS", group = "budget")]
+    #[arg(long, value_name = "UNITS", group = "budget", value_parser = at_least_one::<NonZeroU64>)]
     pub total: Option<NonZeroU64>,
     /// Of the amounts of money, as in CNY
     #[arg(long, value_name = "CODE", value_parser = Currency::new, requires = "money")]

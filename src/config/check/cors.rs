@@ -6,7 +6,7 @@ use http::{HeaderName, Method};
 use super::{Cx, period};
 use crate::config::raw::{RawCors, defaults};
 use crate::config::read::{At, Given};
-use crate::config::{CorsRule, Origins};
+use crate::config::{CorsRule, Methods, Origins};
 
 /// Most entries of each list.
 const ENTRIES_MAX: usize = 100;
@@ -21,7 +21,10 @@ pub(super) fn rule(raw: RawCors, cx: Cx<'_>) -> Option<CorsRule> {
             Some(origins) => Origins::These(origins),
             None => Origins::Any,
         },
-        methods: methods?,
+        methods: match methods? {
+            Some(methods) => Methods::These(methods),
+            None => Methods::Any,
+        },
         exposed: exposed?.unwrap_or_default(),
         max_age: max_age?,
     })

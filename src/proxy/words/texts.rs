@@ -91,6 +91,7 @@ texts! {
     // Quota.
     NO_PACKAGE_OF: "the account has no package of {product}; {next}", "账户未购买产品 {product} 的资源包，{next}";
     USED_UP: "0 calls of {product} are left: the package is used up; {next}", "产品 {product} 剩余调用次数为 0，资源包已用完，{next}";
+    SET_ASIDE: "no call of {product} is free: all that is left is set aside for calls under way; try again when they have ended, or {next}", "产品 {product} 暂无可用调用次数：剩余次数均已预留给正在进行的调用，请在其结束后重试，或{next}";
     OVER: "0 calls of {product} are left: the package expired at {at}; {next}", "产品 {product} 剩余调用次数为 0，资源包已于 {at} 过期，{next}";
     NOT_BEGUN: "the package of {product} can be used from {from} on; {next}", "产品 {product} 的资源包自 {from} 起生效，{next}";
     BUY_AT: "buy more at {url}", "请前往 {url} 购买";

@@ -311,6 +311,36 @@ async fn what_the_store_had_no_room_for_is_not_made_later() {
 }
 
 #[tokio::test]
+async fn a_command_that_is_under_way_is_not_one_that_the_store_has_forgotten() {
+    let world = World::new();
+    let (log, store) = (&world.accounts.log, &world.store);
+    let written = async || {
+        while store.faults_left() > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    store.fail_commits([Fault::Busy]);
+    let mut opening = std::pin::pin!(world.accounts.open(None, Some(account("acme")), "Acme"));
+    tokio::select! { biased; _ = &mut opening => panic!("another gateway has the turn"), () = written() => {} }
+    log.tell_again().await.unwrap();
+    assert!(world.accounts.list(None).await.unwrap().is_empty(), "the account is opened by whoever asked for it");
+    let id = opening.await.unwrap().value.id;
+
+    store.fail_commits([Fault::Busy]);
+    let ten = offer(10);
+    {
+        let mut adding = std::pin::pin!(world.accounts.add_package(&id, None, NewPackage::of(&ten)));
+        tokio::select! { biased; _ = &mut adding => panic!("another gateway has the turn"), () = written() => {} }
+        log.tell_again().await.unwrap();
+        assert!(world.accounts.show(&id).await.unwrap().loaded.pools.is_empty());
+    }
+    // Whoever asked has gone: what was written down is done all the same.
+    log.retry().await.unwrap();
+    let pools = world.accounts.show(&id).await.unwrap().loaded.pools;
+    assert_eq!(pools[&ten.product].value.packages.len(), 1);
+}
+
+#[tokio::test]
 async fn an_unknown_account_is_named() {
     let (world, nobody) = (World::new(), account("nobody"));
     let shown = world.accounts.show(&nobody).await;
