@@ -128,7 +128,7 @@ fn serve(path: &Path) -> ExitCode {
     forbid_core_files();
     let again: LoadConfig = {
         let path = path.to_owned();
-        Arc::new(move || load(&path))
+        Arc::new(move || config::load_again(&path, &|name| std::env::var(name).ok()))
     };
     run(async move {
         let gateway = Gateway::start(config, again).await.map_err(|error| complain(&error, start_code(&error)))?;

@@ -1,12 +1,15 @@
 //! `tollgate sign` and `tollgate verify`: make a signature for a request, and explain one.
 
+mod wire;
+
 use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::path::Path;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
+use http::{HeaderMap, HeaderValue, Uri, header};
 use jiff::Timestamp;
 
+use self::wire::{Wire, check_connection, check_front_door, head_of, header_line, read_request, value};
 use super::apps::read_secret;
 use super::args::signature::{SecretSource, SignArgs, VerifyArgs};
 use super::{EXIT_UNAVAILABLE, EXIT_USAGE};
@@ -29,6 +32,9 @@ pub enum Failure {
     /// The request cannot be signed, or its signature is refused.
     #[error("{0}")]
     Fault(#[from] SignatureFault),
+    /// The gateway does not get as far as the signature.
+    #[error("the gateway refuses this request, whatever its signature: {0}")]
+    Refused(String),
     /// The signature does not fit.
     #[error("the signature does not fit")]
     Wrong,
@@ -41,7 +47,7 @@ impl Failure {
     /// The exit code.
     pub fn exit(&self) -> u8 {
         match self {
-            Self::Input(_) | Self::Fault(_) | Self::Wrong => EXIT_USAGE,
+            Self::Input(_) | Self::Fault(_) | Self::Refused(_) | Self::Wrong => EXIT_USAGE,
             Self::Output(_) => EXIT_UNAVAILABLE,
         }
     }
@@ -61,18 +67,13 @@ pub fn sign_request(
     let key = signing_key(&args.secret, secret)?;
     let uri = url(&args.url)?;
     let target = uri.path_and_query().map_or("/", |target| target.as_str());
-    let host = uri.authority().map(|authority| authority.as_str().rsplit('@').next().unwrap_or_default());
-    let host = host.ok_or_else(|| Failure::Input(format!("{} has no host; write the whole URL", args.url)))?;
+    let host = host(&uri).ok_or_else(|| Failure::Input(format!("{} has no host; write the whole URL", args.url)))?;
     let body = match (&args.data, &args.data_file) {
         (Some(text), _) => text.clone().into_bytes(),
         (None, Some(file)) => read_file(file)?,
         (None, None) => Vec::new(),
     };
-    let mut headers = HeaderMap::new();
-    for line in &args.headers {
-        let (name, value) = header_line(line.as_bytes())?;
-        headers.append(name, value);
-    }
+    let mut headers = given_headers(&args.headers)?;
     if !headers.contains_key(header::HOST) {
         headers.insert(header::HOST, value(host.as_bytes())?);
     }
@@ -81,10 +82,12 @@ pub fn sign_request(
     }
     let has_body = args.data.is_some() || args.data_file.is_some(); // an empty one, too, as curl has it
     let method = args.method.as_deref().unwrap_or(if has_body { "POST" } else { "GET" });
+    check_front_door(&head_of(method, target, &headers))?;
     let request = SignedRequest { method, target, headers: &headers, authority: None };
     let authorization = sign(&args.app_key, &key, request, BodyHash::of(&body))?;
+    let claim = Claim::read(authorization.as_bytes(), &headers, None)?;
+    check_connection(&headers, &claim)?;
     if args.canonical {
-        let claim = Claim::read(authorization.as_bytes(), &headers, None)?;
         let policy = Policy { fallbacks: &[], unsigned_payload: true };
         let seen = SeenBody::Hashed(BodyHash::of(&body));
         let canonical = claim.canonical(request, seen, policy, SignatureRule::Base)?.unwrap_or_default();
@@ -99,6 +102,34 @@ pub fn sign_request(
         }
     }
     Ok(())
+}
+
+/// The headers that are sent as well. What clients do not send as it is written is not signed.
+fn given_headers(lines: &[String]) -> Result<HeaderMap, Failure> {
+    let mut headers = HeaderMap::new();
+    for line in lines {
+        let (name, value) = header_line(line.as_bytes())?;
+        if value.is_empty() {
+            let message =
+                format!("the header `{name}` has no value, and clients such as curl leave it out; give it one");
+            return Err(Failure::Input(message));
+        }
+        if name == header::AUTHORIZATION {
+            return Err(Failure::Input("the authorization header is what is made here; leave it out".to_owned()));
+        }
+        headers.append(name, value);
+    }
+    Ok(headers)
+}
+
+/// What clients send as `Host`: without the port that the scheme has anyway.
+fn host(uri: &Uri) -> Option<String> {
+    let host = uri.host().filter(|host| !host.is_empty())?;
+    let default = if uri.scheme_str() == Some("https") { 443 } else { 80 };
+    Some(match uri.port_u16().filter(|port| *port != default) {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
+    })
 }
 
 /// A URL as clients send it. One that they would change on its way, or that is refused whoever signs it, is not signed.
@@ -123,11 +154,13 @@ pub fn verify_request(args: &VerifyArgs, secret: Option<String>, out: &mut dyn W
     let key = signing_key(&args.secret, secret)?;
     let wire = read_file(&args.request)?;
     let Wire { method, target, headers, body } = read_request(&wire)?;
+    let target = target_of(&target)?;
     let request = SignedRequest { method: &method, target: &target, headers: &headers, authority: None };
     let authorization = headers.get(header::AUTHORIZATION);
     let authorization =
         authorization.ok_or_else(|| Failure::Input("the request has no authorization header".into()))?;
     let claim = Claim::read(authorization.as_bytes(), &headers, None)?;
+    check_connection(&headers, &claim)?;
     let (hash, now) = (BodyHash::of(&body), args.at.unwrap_or_else(Timestamp::now));
     writeln!(out, "app key     {}", claim.app_key)?;
     writeln!(out, "signed at   {}, checked at {now:.0}", claim.date())?;
@@ -149,6 +182,15 @@ pub fn verify_request(args: &VerifyArgs, secret: Option<String>, out: &mut dyn W
         writeln!(out, "{}", compared(&ours, theirs.trim_end_matches('\n')))?;
     }
     Err(Failure::Wrong)
+}
+
+/// The path and the query, which are signed, also of a target that is a whole URL.
+fn target_of(text: &str) -> Result<String, Failure> {
+    let refused = |why: &dyn std::fmt::Display| Failure::Refused(why.to_string());
+    let uri: Uri = text.parse().map_err(|error| refused(&error))?;
+    let target = uri.path_and_query().map_or("/", |target| target.as_str());
+    read_target(target).map_err(|fault| refused(&fault))?;
+    Ok(target.to_owned())
 }
 
 /// Where the signer's canonical request parts from ours.
@@ -175,75 +217,6 @@ fn signing_key(source: &SecretSource, variable: Option<String>) -> Result<Signin
 
 fn read_file(file: &Path) -> Result<Vec<u8>, Failure> {
     std::fs::read(file).map_err(|error| Failure::Input(format!("{} cannot be read: {error}", file.display())))
-}
-
-struct Wire {
-    method: String,
-    target: String,
-    headers: HeaderMap,
-    body: Vec<u8>,
-}
-
-/// Reads a request as it went over the wire; lines may end without a carriage return.
-fn read_request(wire: &[u8]) -> Result<Wire, Failure> {
-    let malformed = || Failure::Input("the file does not begin with a request line like GET /path HTTP/1.1".into());
-    let (mut lines, mut rest) = (Vec::new(), wire);
-    loop {
-        let end = memchr::memchr(b'\n', rest).ok_or_else(|| {
-            Failure::Input("no empty line ends the head; keep it, even where there is no body".into())
-        })?;
-        let (line, after) = rest.split_at_checked(end).unwrap_or_default();
-        rest = after.get(1..).unwrap_or_default();
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        if line.is_empty() {
-            break;
-        }
-        lines.push(line);
-    }
-    let mut lines = lines.into_iter();
-    let first = lines.next().and_then(|line| std::str::from_utf8(line).ok()).ok_or_else(malformed)?;
-    let mut words = first.split(' ');
-    let (Some(method), Some(target), Some(_), None) = (words.next(), words.next(), words.next(), words.next()) else {
-        return Err(malformed());
-    };
-    let mut headers = HeaderMap::new();
-    for line in lines {
-        let (name, value) = header_line(line)?;
-        headers.append(name, value);
-    }
-    let chunked = headers.get(header::TRANSFER_ENCODING).is_some();
-    let body = if chunked { unchunked(rest)? } else { rest.to_vec() };
-    Ok(Wire { method: method.to_owned(), target: target.to_owned(), headers, body })
-}
-
-/// A body without the chunks that it came in.
-fn unchunked(mut rest: &[u8]) -> Result<Vec<u8>, Failure> {
-    let malformed = || Failure::Input("the chunked body is malformed or cut".into());
-    let mut body = Vec::new();
-    loop {
-        let end = memchr::memchr(b'\n', rest).ok_or_else(malformed)?;
-        let (line, after) = rest.split_at_checked(end).ok_or_else(malformed)?;
-        let digits = std::str::from_utf8(line).unwrap_or_default().split(';').next().unwrap_or_default().trim();
-        let size = usize::from_str_radix(digits, 16).map_err(|_| malformed())?;
-        if size == 0 {
-            return Ok(body); // trailers are not signed
-        }
-        let (data, after) = after.get(1..).and_then(|after| after.split_at_checked(size)).ok_or_else(malformed)?;
-        body.extend_from_slice(data);
-        rest = after.strip_prefix(b"\r\n").or_else(|| after.strip_prefix(b"\n")).ok_or_else(malformed)?;
-    }
-}
-
-fn header_line(line: &[u8]) -> Result<(HeaderName, HeaderValue), Failure> {
-    let shown = || String::from_utf8_lossy(line).into_owned();
-    let at = memchr::memchr(b':', line).ok_or_else(|| Failure::Input(format!("{:?} is no header", shown())))?;
-    let (name, rest) = line.split_at_checked(at).unwrap_or_default();
-    let name = HeaderName::from_bytes(name).map_err(|error| Failure::Input(format!("{:?}: {error}", shown())))?;
-    Ok((name, value(rest.get(1..).unwrap_or_default().trim_ascii())?))
-}
-
-fn value(bytes: &[u8]) -> Result<HeaderValue, Failure> {
-    HeaderValue::from_bytes(bytes).map_err(|error| Failure::Input(error.to_string()))
 }
 
 #[cfg(test)]
@@ -331,6 +304,84 @@ mod tests {
         assert!(canonical(&["-d", ""]).starts_with("POST\n") && canonical(&[]).starts_with("GET\n"));
         let (_, headers) = signed("https://a/x", &["-H", "X-One: 1", "-H", "X-Two:  2 "]);
         assert!(headers.ends_with("\nx-one: 1\nx-two: 2\n"), "{headers}");
+    }
+
+    #[test]
+    fn what_clients_send_otherwise_or_the_gateway_refuses_is_not_signed() {
+        let folder = tempfile::tempdir().unwrap();
+        let sign = |url: &str, more: &[&str]| {
+            let line = [&["sign", url, "--app-key", "k", "--canonical"], more].concat();
+            run(folder.path(), &line)
+        };
+        for (url, host) in [
+            ("http://a.test:80/", "a.test"),
+            ("https://a.test:443/", "a.test"),
+            ("http://a.test:443/", "a.test:443"),
+            ("https://a.test:80/", "a.test:80"),
+            ("https://A.test:0443/", "A.test"),
+            ("http://[::1]:80/", "[::1]"),
+            ("http://[::1]:8080/", "[::1]:8080"),
+        ] {
+            let (done, said) = sign(url, &[]);
+            done.unwrap();
+            assert!(said.contains(&format!("\nhost:{host}\n")), "{url}: {said}");
+        }
+        for (more, why) in [
+            (&["-H", "X-A:"][..], "`x-a` has no value, and clients such as curl leave it out"),
+            (&["-H", "X-A:  "], "`x-a` has no value"),
+            (&["-H", "Authorization: Bearer x"], "the authorization header is what is made here"),
+            (&["-H", "x_a: 1"], "a header name holds an underscore"),
+            (&["-X", "GE T"], "the request line is malformed"),
+            (&["-X", ""], "the request line is malformed"),
+            (&["-X", "TRACE"], "the TRACE method is not served"),
+            (&["-H", "Connection: Host"], "names a header that must reach the gateway"),
+            (&["-H", "Connection: X-A", "-H", "X-A: 1"], "names a header that is signed"),
+        ] {
+            let (done, said) = sign("https://a.test/x", more);
+            let failure = done.unwrap_err();
+            assert!(failure.to_string().contains(why), "{more:?}: {failure}");
+            assert_eq!((failure.exit(), said.contains("Authorization:")), (EXIT_USAGE, false), "{said}");
+        }
+        sign("https://a.test/x", &["-H", "Connection: close"]).0.unwrap();
+    }
+
+    #[test]
+    fn verify_reads_a_request_as_the_gateway_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let (done, signed) = run(folder.path(), &[SIGN, &["-H", "X-A: 1"]].concat());
+        done.unwrap();
+        let good = request(&signed);
+        let verify = |text: &str| {
+            std::fs::write(folder.path().join("wire"), text).unwrap();
+            run(folder.path(), &["verify", "@wire", "--at", "2026-01-15T08:40:00Z"])
+        };
+        let with = |line: &str| good.replacen("\r\n", &format!("\r\n{line}\r\n"), 1);
+        for fine in [
+            good.clone(),
+            good.replace("\r\n", "\n"),
+            with("Connection: close"),
+            good.replace("POST /", "POST https://api.test:8443/"),
+            format!("{}\n", with("Content-Length: 8")), // an editor's line end is no part of it
+        ] {
+            let (done, said) = verify(&fine);
+            assert!(done.is_ok() && said.contains("the signature fits, by the rule base"), "{done:?} {said}");
+        }
+        assert!(matches!(verify(&with("Content-Length: 7")).0, Err(Failure::Wrong)));
+        let cut = verify(&with("Content-Length: 9")).0.unwrap_err().to_string();
+        assert!(cut.contains("8 of the 9 bytes"), "{cut}");
+        for (bad, why) in [
+            (with("Authorization: Bearer x"), "the authorization header is repeated"),
+            (with("x_b: 1"), "a header name holds an underscore"),
+            (with("Connection: x-a"), "the connection header names a header that is signed"),
+            (with("Connection: host"), "names a header that must reach the gateway"),
+            (good.replace("POST /", "POST https://other.test/"), "names another host"),
+            (good.replace("/a%20b", "/x/../a%20b"), "a dot segment"),
+        ] {
+            let (done, said) = verify(&bad);
+            let failure = done.unwrap_err();
+            assert!(matches!(&failure, Failure::Refused(text) if text.contains(why)), "{bad}: {failure}");
+            assert!(!said.contains("fits"), "{said}");
+        }
     }
 
     #[test]

@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 
+use super::load::Purpose;
 use super::problem::{PlaceId, Report};
 use super::raw::{Raw, RawAdmin, RawJournal, RawLevel, RawLimits, RawLog, RawRemove, defaults};
 use super::read::{At, Given};
@@ -56,12 +57,13 @@ const TOKEN_CHARS_MIN_OUTSIDE: usize = 32;
 struct Cx<'a> {
     /// Relative paths begin here.
     folder: &'a Path,
+    purpose: Purpose,
     report: &'a Report<'a>,
 }
 
 /// Checks a whole file.
-pub(super) fn config(root: At<Raw>, folder: &Path, report: &Report<'_>) -> Option<Config> {
-    let cx = Cx { folder, report };
+pub(super) fn config(root: At<Raw>, (folder, purpose): (&Path, Purpose), report: &Report<'_>) -> Option<Config> {
+    let cx = Cx { folder, purpose, report };
     let At { place, value: raw } = root;
     let gateway = cx.text(raw.gateway, GatewayId::new).and_then(|given| match given {
         Some(at) => Some(at.value),

@@ -18,6 +18,30 @@ pub const FILE_BYTES_MAX: u64 = 4 << 20;
 /// # Errors
 /// Everything that is wrong with the file, or that it cannot be read.
 pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Problems> {
+    load_as(path, (env, Purpose::Start))
+}
+
+/// As [`load`], for a gateway that runs. It cannot change its listeners, and looks at their certificates by itself: one that
+/// has run out keeps no new product back.
+///
+/// # Errors
+/// As of [`load`].
+pub fn load_again(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Problems> {
+    load_as(path, (env, Purpose::Reload))
+}
+
+/// What a configuration is read for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// All of it is used.
+    Start,
+    /// The files of the listeners' certificates are in use already.
+    Reload,
+}
+
+type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+fn load_as(path: &Path, (env, purpose): (Env<'_>, Purpose)) -> Result<Config, Problems> {
     let of_file = |message: String| Problems::of_file(path, message);
     let unreadable = |error: std::io::Error| {
         of_file(format!("the file cannot be read ({error}); name a configuration file that this process may read"))
@@ -29,7 +53,7 @@ pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config,
         return Err(of_file(format!("the file has more than {FILE_BYTES_MAX} bytes; a configuration is smaller")));
     }
     match String::from_utf8(bytes) {
-        Ok(text) => parse(&text, path, env),
+        Ok(text) => parse_as(&text, path, (env, purpose)),
         Err(error) => not_text(path, &error),
     }
 }
@@ -50,12 +74,16 @@ fn not_text(path: &Path, error: &FromUtf8Error) -> Result<Config, Problems> {
 /// # Errors
 /// Everything that is wrong with the text.
 pub fn parse(text: &str, origin: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Problems> {
+    parse_as(text, origin, (env, Purpose::Start))
+}
+
+fn parse_as(text: &str, origin: &Path, (env, purpose): (Env<'_>, Purpose)) -> Result<Config, Problems> {
     let folder = origin.parent().unwrap_or(Path::new(""));
     let report = Report::new(origin, text);
     let config = tree::parse(text, &report).and_then(|mut tree| {
         interpolate::resolve(&mut tree, &Sources { env, folder }, &report);
         let root = read::read::<Raw>(&tree, &report)?;
-        check::config(root, folder, &report)
+        check::config(root, (folder, purpose), &report)
     });
     report.finish(config)
 }

@@ -41,7 +41,7 @@ pub use address::host_name;
 pub use certificate::{CertificateFault, CertificateFiles, Pair, PairBytes};
 pub use check::KEEP_MIN;
 pub use header_rule::HeaderRule;
-pub use load::{FILE_BYTES_MAX, json_schema, load, parse};
+pub use load::{FILE_BYTES_MAX, json_schema, load, load_again, parse};
 pub use problem::{PROBLEMS_MAX, Problem, Problems};
 pub use store::{ClientCertificate, HostPort, Login, Redis, RedisAddress, RedisServers, RedisTls, Store};
 

@@ -30,7 +30,7 @@ pub enum Version {
 pub enum Source {
     /// For a client.
     Client(SocketAddr),
-    /// For the proxy itself, as its health checks are; or it does not say.
+    /// For the proxy itself, as its health checks are; or it does not say, or names what is no TCP address.
     Proxy,
 }
 
@@ -46,9 +46,6 @@ pub enum ProxyFault {
     /// Longer than any header needs to be.
     #[error("the PROXY header is too long")]
     TooLong,
-    /// Of addresses that are no TCP addresses.
-    #[error("the PROXY header is not of a TCP connection")]
-    NotTcp,
 }
 
 /// Tells the version by the first [`START_BYTES`] bytes.
@@ -142,7 +139,7 @@ pub fn read_v2(fixed: &[u8; V2_FIXED_BYTES], rest: &[u8]) -> Result<Source, Prox
             let ports = behind.get(16..18).and_then(|ports| ports.first_chunk::<2>()).ok_or(ProxyFault::Malformed)?;
             (client(IpAddr::V6(Ipv6Addr::from(*source)), *ports), more)
         }
-        0x12 | 0x22 | 0x31 | 0x32 if proxied => return Err(ProxyFault::NotTcp),
+        0x12 | 0x22 | 0x31 | 0x32 => (Source::Proxy, &[][..]), // UDP or UNIX: as if nothing were said
         _ if proxied => return Err(ProxyFault::Malformed),
         _ => (Source::Proxy, &[][..]),
     };
@@ -246,7 +243,8 @@ mod tests {
             check(0x21, 0x11, &more(bad), Err(ProxyFault::Malformed));
         }
         for family in [0x12, 0x22, 0x31, 0x32] {
-            check(0x21, family, &[0; 216], Err(ProxyFault::NotTcp));
+            check(0x21, family, &[0; 216], Ok(Source::Proxy));
+            check(0x21, family, &[7; 3], Ok(Source::Proxy));
         }
         for family in [0x01, 0x10, 0x13, 0x41, 0xff] {
             check(0x21, family, &[0; 216], Err(ProxyFault::Malformed));

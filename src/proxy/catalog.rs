@@ -12,6 +12,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 
 use super::cors::Cors;
+use super::secrets::Secrets;
 use crate::config::{Catalog, Product, ProductKind, UpstreamTls};
 use crate::domain::limit::Level;
 use crate::service::limits::{Limited, Limiter, Whose};
@@ -30,6 +31,8 @@ pub struct Sold {
     pub cors: Cors,
     /// The Host header that the seller gets.
     pub host: HeaderValue,
+    /// What no answer of the seller may hold.
+    pub secrets: Secrets,
     /// Whether it is an LLM product.
     pub llm: bool,
     /// How many calls it gets in all, if that is limited.
@@ -91,6 +94,7 @@ impl Shelf {
                 metrics: metrics.product(product.id.as_str()),
                 cors: Cors::new(&product.cors),
                 host: HeaderValue::from_str(upstream.authority.as_str()).map_err(|error| fault(error.to_string()))?,
+                secrets: Secrets::of(&upstream.headers),
                 llm,
                 limited: limiter.limited(Level::Product, product.limits, || Whose::Product(product.id.clone())),
                 tls: upstream.tls.as_ref().map(client_tls).transpose().map_err(fault)?,

@@ -46,7 +46,7 @@ pub struct Conn {
     ended: Cell<u64>,
     refused: Cell<Option<(u64, HeadFault)>>,
     /// What the refused head asked for.
-    asked: RefCell<Option<Asked>>,
+    asked: RefCell<Option<Box<Asked>>>,
     /// Whether the engine holds bytes of the client and asks for no more: it does not hear of the client's end then.
     unread: Cell<bool>,
     /// It is time to look whether the client is still there.
@@ -220,7 +220,7 @@ impl Conn {
     /// The gate lets a harmless head through in place of one that it refuses.
     pub fn refuse(&self, fault: HeadFault, asked: Asked) {
         self.pass();
-        self.asked.replace(Some(asked));
+        self.asked.replace(Some(Box::new(asked))); // rare: no room is kept for it
         self.refused.set(Some((self.passed.get(), fault)));
     }
 
@@ -232,7 +232,7 @@ impl Conn {
     }
 
     /// What the head asked for that the gate refused.
-    pub fn take_asked(&self) -> Option<Asked> {
+    pub fn take_asked(&self) -> Option<Box<Asked>> {
         self.asked.take()
     }
 

@@ -108,9 +108,11 @@ impl Call {
         let Some(asked) = self.conn.take_asked() else { return };
         self.method = http::Method::from_bytes(asked.method.as_bytes()).unwrap_or_default();
         self.path = asked.path;
-        if let Some(id) = asked.request_id.and_then(|id| HeaderValue::from_str(&id).ok()) {
+        let value = |text: String| HeaderValue::from_str(&text).ok();
+        if let Some(id) = asked.request_id.and_then(value) {
             self.request_id = id;
         }
+        self.origin = asked.origin.and_then(value);
     }
 
     /// Where it comes from.

@@ -121,7 +121,7 @@ pub fn expose(answer: &mut HeaderMap, origin: Option<&HeaderValue>, (shelf, sold
     for name in sellers {
         answer.remove(name);
     }
-    if sold.is_some_and(|sold| sold.cors.varies()) {
+    if rules(shelf, sold, llm).any(Cors::varies) {
         answer.append(header::VARY, HeaderValue::from_static("origin"));
     }
     let Some(origin) = origin else { return };

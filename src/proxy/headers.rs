@@ -1,12 +1,13 @@
 //! Which headers travel. Hop-by-hop headers end here, the buyer's credentials never reach a seller, and only what a
 //! product's rule names comes back.
 
+use http::response::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, header};
 use http_body::Body;
+use hyper::ext::ReasonPhrase;
 
 use super::catalog::Sold;
 use super::request_body::RequestBody;
-use crate::config::HeaderRule;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -43,14 +44,15 @@ pub fn connection_names(headers: &HeaderMap) -> impl Iterator<Item = &str> {
 
 /// Removes the headers that `ends` names, and those that `Connection` does. Most heads have few of them: one pass over
 /// what is there costs less than asking for each that could be.
-fn end_hop(headers: &mut HeaderMap, ends: impl Fn(&HeaderName) -> bool) {
+fn end_hop(headers: &mut HeaderMap, ends: impl Fn(&HeaderName, &HeaderValue) -> bool) {
     if headers.contains_key(header::CONNECTION) {
         let named: Vec<HeaderName> = connection_names(headers).filter_map(|name| name.parse().ok()).collect();
         for name in named {
             headers.remove(name);
         }
     }
-    let ended: Vec<HeaderName> = headers.keys().filter(|name| ends(name)).cloned().collect();
+    let ended: Vec<HeaderName> =
+        headers.iter().filter(|(name, value)| ends(name, value)).map(|(name, _)| name.clone()).collect();
     for name in ended {
         headers.remove(name);
     }
@@ -58,7 +60,7 @@ fn end_hop(headers: &mut HeaderMap, ends: impl Fn(&HeaderName) -> bool) {
 
 /// Makes a buyer's headers a request to a seller: the buyer's credentials out, the seller's in.
 pub fn to_seller(headers: &mut HeaderMap, sold: &Sold, client: &HeaderValue, request_id: &HeaderValue) {
-    end_hop(headers, |name| {
+    end_hop(headers, |name, _| {
         // The engine writes the length from the body that is sent; `frame` writes that of an empty one.
         *name == header::CONTENT_LENGTH || of_one_hop(name.as_str()) || buyers_own(name.as_str())
     });
@@ -94,7 +96,13 @@ pub fn frame(request: &mut Request<RequestBody>, announced: bool) {
     }
 }
 
-/// Leaves of a seller's headers what may reach the buyer.
-pub fn to_buyer(headers: &mut HeaderMap, rule: &HeaderRule) {
-    end_hop(headers, |name| of_one_hop(name.as_str()) || !rule.allows(name));
+/// Leaves of a seller's head what may reach the buyer. A header or a reason that holds what the seller was called with goes.
+pub fn to_buyer(head: &mut Parts, sold: &Sold) {
+    let (rule, secrets) = (&sold.product.response_headers, &sold.secrets);
+    end_hop(&mut head.headers, |name, value| {
+        of_one_hop(name.as_str()) || !rule.allows(name) || secrets.stand_in(value.as_bytes())
+    });
+    if head.extensions.get::<ReasonPhrase>().is_some_and(|reason| secrets.stand_in(reason.as_bytes())) {
+        head.extensions.remove::<ReasonPhrase>();
+    }
 }

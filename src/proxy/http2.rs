@@ -27,7 +27,7 @@ use super::phases;
 use super::seller::BUFFER_BYTES_MAX;
 use super::server::Core;
 use crate::protocol::frames::{FrameFollower, PREFACE};
-use crate::protocol::head::{HEAD_BYTES_MAX, HeadFault, check_decoded_head};
+use crate::protocol::head::{HeadFault, check_decoded_head};
 
 /// Its name in TLS.
 pub const NAME: &[u8] = b"h2";
@@ -43,6 +43,9 @@ const PART_BYTES_MIN: usize = 8 * 1024 - 1;
 const SEND_BUFFER_BYTES_MAX: usize = 8 * 1024;
 /// Largest frame that is read, in bytes: the smallest value there is.
 const FRAME_BYTES_MAX: u32 = 16 * 1024;
+/// Largest head that the engine hands on, in bytes. It answers a larger one by itself, with a status and nothing else: those
+/// that are not much too large get an answer that says so.
+const ENGINE_HEAD_BYTES_MAX: u32 = 64 * 1024;
 /// Streams that are open at one time.
 const STREAMS_MAX: u32 = 100;
 /// Streams that a client has reset before they were looked at.
@@ -135,7 +138,7 @@ fn engine(streams: Streams) -> http2::Builder<Streams> {
         .max_frame_size(FRAME_BYTES_MAX)
         .max_send_buf_size(SEND_BUFFER_BYTES_MAX)
         .max_concurrent_streams(STREAMS_MAX)
-        .max_header_list_size(u32::try_from(HEAD_BYTES_MAX).unwrap_or(u32::MAX))
+        .max_header_list_size(ENGINE_HEAD_BYTES_MAX)
         .max_pending_accept_reset_streams(RESET_STREAMS_MAX)
         .max_local_error_reset_streams(MISTAKES_MAX)
         .keep_alive_interval(KEEP_ALIVE_EVERY)

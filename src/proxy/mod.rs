@@ -25,6 +25,7 @@ pub mod receipts;
 pub mod rejection;
 pub mod request_body;
 pub mod route;
+pub mod secrets;
 pub mod seller;
 pub mod sellers_head;
 pub mod server;

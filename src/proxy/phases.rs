@@ -269,7 +269,7 @@ async fn answer(
     let metered = charge(call, head.status, streamed).await?;
     first.wait_a_turn(&mut incoming).await;
     head.version = Version::HTTP_11; // ours: a seller's older one is its own affair
-    headers::to_buyer(&mut head.headers, &sold.product.response_headers);
+    headers::to_buyer(&mut head, sold);
     if head.status == StatusCode::NO_CONTENT {
         head.headers.remove(header::CONTENT_LENGTH);
     }

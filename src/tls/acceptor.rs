@@ -16,7 +16,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::TlsStream;
 use super::resolver::ByName;
-use crate::config::{PairBytes, ServerTls};
+use crate::config::{Pair, PairBytes, ServerTls};
 use crate::telemetry::metrics::{HandshakeFailure, TlsMetrics};
 
 /// What one connection may hold of an answer in TLS's own buffers, in bytes, besides what the engine holds.
@@ -52,9 +52,12 @@ pub struct Acceptor {
     metrics: TlsMetrics,
 }
 
+/// What the files of a pair held, and the pair that was made of it.
+type Shown = (PairBytes, Pair);
+
 /// What a listener's files held, and the key of its session tickets.
 struct Seen {
-    pairs: Vec<PairBytes>,
+    pairs: Vec<Shown>,
     client_ca: Option<Vec<u8>>,
     tickets: Arc<dyn ProducesTickets>,
 }
@@ -73,6 +76,7 @@ impl Acceptor {
         let fault = |why| TlsError { listener, why };
         let tickets = || rustls::crypto::ring::Ticketer::new().map_err(|error| fault(error.to_string()));
         let (pairs, client_ca) = read(settings).map_err(fault)?;
+        let pairs = judge(settings, pairs, (&[], Timestamp::now())).map_err(fault)?;
         let seen = Seen { pairs, client_ca, tickets: tickets()? };
         let protocols: Vec<Vec<u8>> = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
         let live = build(settings, &protocols, &seen, (listener, metrics)).map_err(fault)?;
@@ -90,14 +94,19 @@ impl Acceptor {
     /// Connections that are open keep what they have.
     ///
     /// # Errors
-    /// What has changed is not good, and the last good certificates stay. Said once for each change.
+    /// What has changed is not good, and the last good certificates stay.
     pub fn reload(&self) -> Result<bool, TlsError> {
+        self.reload_at(Timestamp::now())
+    }
+
+    fn reload_at(&self, now: Timestamp) -> Result<bool, TlsError> {
         let fault = |why| TlsError { listener: self.listener, why };
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner); // whole between any two assignments
         let (pairs, client_ca) = read(&self.settings).map_err(fault)?;
-        if pairs == seen.pairs && client_ca == seen.client_ca {
+        if pairs.iter().eq(seen.pairs.iter().map(|(bytes, _)| bytes)) && client_ca == seen.client_ca {
             return Ok(false);
         }
+        let pairs = judge(&self.settings, pairs, (&seen.pairs, now)).map_err(fault)?;
         // A ticket spares the client's certificate: those of other authorities must not outlive them.
         let tickets = if client_ca == seen.client_ca {
             Arc::clone(&seen.tickets)
@@ -174,15 +183,29 @@ fn read(settings: &ServerTls) -> Result<Files, String> {
     Ok((pairs, client_ca.transpose()?))
 }
 
+/// Makes pairs of what was read. One whose files hold what they held `before` is kept as it is: that its certificate has
+/// run out meanwhile must not keep a new one of another name from being shown.
+fn judge(
+    settings: &ServerTls,
+    read: Vec<PairBytes>,
+    (before, now): (&[Shown], Timestamp),
+) -> Result<Vec<Shown>, String> {
+    let each = settings.certificates.iter().zip(read).enumerate().map(|(at, (files, bytes))| {
+        let pair = match before.get(at) {
+            Some((known, pair)) if *known == bytes => pair.clone(),
+            Some(_) | None => files.pair(&bytes, now).map_err(|fault| fault.to_string())?,
+        };
+        Ok((bytes, pair))
+    });
+    each.collect()
+}
+
 fn build(
     settings: &ServerTls,
     protocols: &[Vec<u8>],
     seen: &Seen,
     (listener, metrics): (&'static str, &TlsMetrics),
 ) -> Result<ServerConfig, String> {
-    let now = Timestamp::now();
-    let pairs = settings.certificates.iter().zip(&seen.pairs).map(|(files, bytes)| files.pair(bytes, now));
-    let pairs = pairs.collect::<Result<Vec<_>, _>>().map_err(|fault| fault.to_string())?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider));
     let builder = builder
@@ -201,12 +224,63 @@ fn build(
             builder.with_client_cert_verifier(verifier.map_err(|error| format!("client_ca_file: {error}"))?)
         }
     };
-    let keys = pairs.iter().map(|pair| Arc::clone(&pair.key)).collect();
+    let keys = seen.pairs.iter().map(|(_, pair)| Arc::clone(&pair.key)).collect();
     let mut config = builder.with_cert_resolver(Arc::new(ByName(keys)));
     config.alpn_protocols = protocols.to_vec();
     config.ticketer = Arc::clone(&seen.tickets);
-    for (files, pair) in settings.certificates.iter().zip(&pairs) {
+    for (files, (_, pair)) in settings.certificates.iter().zip(&seen.pairs) {
         metrics.shows(listener, &files.certificate.to_string_lossy(), pair.not_after.as_second());
     }
     Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
+
+    use jiff::ToSpan;
+
+    use super::*;
+    use crate::config::CertificateFiles;
+    use crate::telemetry::metrics::Metrics;
+
+    /// Writes a certificate that is valid from 2020 until a year, and its key; `name` names the files.
+    fn write(folder: &Path, name: &str, until: i32) -> CertificateFiles {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(vec![format!("{name}.test")]).unwrap();
+        params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+        params.not_after = rcgen::date_time_ymd(until, 1, 1);
+        let certificate = params.self_signed(&key).unwrap();
+        let (pem, key_file) = (folder.join(format!("{name}.pem")), folder.join(format!("{name}.key")));
+        std::fs::write(&pem, certificate.pem()).unwrap();
+        std::fs::write(&key_file, key.serialize_pem()).unwrap();
+        std::fs::set_permissions(&key_file, std::fs::Permissions::from_mode(0o600)).unwrap();
+        CertificateFiles { certificate: pem, key: key_file }
+    }
+
+    #[test]
+    fn a_certificate_that_has_run_out_does_not_keep_back_new_ones() {
+        let folder = tempfile::tempdir().unwrap();
+        let certificates = vec![write(folder.path(), "a", 2400), write(folder.path(), "b", 2200)];
+        let settings = ServerTls { certificates, client_ca_file: None };
+        let metrics = Metrics::new().unwrap();
+        let start = || Acceptor::new("data", &settings, &["http/1.1"], &metrics.tls);
+        let acceptor = start().unwrap();
+        let later: Timestamp = "2300-01-01T00:00:00Z".parse().unwrap();
+        assert_eq!(acceptor.reload_at(later), Ok(false), "nothing has changed");
+        write(folder.path(), "a", 2500);
+        assert_eq!(acceptor.reload_at(later), Ok(true));
+        assert_eq!(acceptor.reload_at(later + 1.hour()), Ok(false));
+        // A new one is judged.
+        write(folder.path(), "b", 2250);
+        let refused = acceptor.reload_at(later).unwrap_err().to_string();
+        assert!(refused.contains("b.pem holds a certificate that expired at 2250-01-01"), "{refused}");
+        write(folder.path(), "b", 2400);
+        assert_eq!(acceptor.reload_at(later), Ok(true));
+        // And each one at a start.
+        write(folder.path(), "b", 2021);
+        let refused = start().err().unwrap().to_string();
+        assert!(refused.contains("b.pem holds a certificate that expired at 2021-01-01"), "{refused}");
+    }
 }

@@ -100,9 +100,9 @@ async fn only_the_header_that_the_operator_names_is_read() {
     world.call(&chat.field("Forwarded", "for=\"203.0.113.1, for=192.0.2.9")).await.expect(400);
 }
 
-/// A header of the second version for 192.0.2.9.
-fn binary(command: u8) -> Vec<u8> {
-    let fixed = [command, 0x11, 0, 12];
+/// A header of the second version for 192.0.2.9, or of another family.
+fn binary(command: u8, family: u8) -> Vec<u8> {
+    let fixed = [command, family, 0, 12];
     let addresses = [192, 0, 2, 9, 10, 0, 0, 1, 0x12, 0x67, 1, 187];
     [&b"\r\n\r\n\0\r\nQUIT\n"[..], &fixed, &addresses].concat()
 }
@@ -118,8 +118,12 @@ async fn a_trusted_proxys_connection_begins_with_whom_it_is_for() {
         (b"PROXY TCP6 2001:db8::9 ::1 4711 443\r\n".to_vec(), "2001:db8::9"),
         (b"PROXY TCP6 ::ffff:192.0.2.9 ::1 4711 443\r\n".to_vec(), "192.0.2.9"),
         (b"PROXY UNKNOWN\r\n".to_vec(), "127.0.0.1"),
-        (binary(0x21), "192.0.2.9"),
-        (binary(0x20), "127.0.0.1"),
+        (binary(0x21, 0x11), "192.0.2.9"),
+        (binary(0x20, 0x11), "127.0.0.1"),
+        (binary(0x21, 0x12), "127.0.0.1"),
+        (binary(0x21, 0x22), "127.0.0.1"),
+        (binary(0x21, 0x31), "127.0.0.1"),
+        (binary(0x21, 0x32), "127.0.0.1"),
     ] {
         // In one piece with the request, and byte by byte.
         let mut client = world.client().await;

@@ -104,7 +104,16 @@ async fn a_page_reads_answers_and_refusals_of_products_that_let_it() {
     assert_eq!(allowed(&refused), Some(PAGE), "the page can read why");
     assert_eq!(refused.head.get("x-tollgate-error-code"), Some("missing_api_key"));
     assert_eq!(allowed(&world.call(&get("/closed/x").field("Origin", PAGE)).await.expect(429)), None);
-    assert_eq!(allowed(&world.call(&get("/nothing").field("Origin", OTHER)).await.expect(404)), Some("*"));
+    // What names no product depends on the origin as soon as one of those that it may have meant does.
+    for (origin, expected) in [(Some(OTHER), Some("*")), (Some(PAGE), Some(PAGE)), (None, None)] {
+        let lost = get("/nothing");
+        let answer = world.call(&origin.map_or(lost.clone(), |origin| lost.field("Origin", origin))).await.expect(404);
+        assert_eq!((allowed(&answer), answer.head.all("vary").contains(&"origin")), (expected, true), "{origin:?}");
+        // As does a head that is refused before it is understood: the page can read why.
+        let odd = get("/api/x").field("X_Odd", "1");
+        let answer = world.call(&origin.map_or(odd.clone(), |origin| odd.field("Origin", origin))).await.expect(400);
+        assert_eq!((allowed(&answer), answer.head.all("vary").contains(&"origin")), (expected, true), "{origin:?}");
+    }
     // The default lets every page in.
     let chat = Request::chat(&buyer.key).field("Origin", OTHER);
     let answer = world.call(&chat).await.expect(200);

@@ -87,6 +87,24 @@ async fn calls_take_the_whole_way_over_tls_and_arrive_as_http_1() {
 }
 
 #[tokio::test]
+async fn a_head_that_is_too_large_is_refused_in_our_own_words() {
+    let seller = Seller::plain().await;
+    let world = world(&seller, |_| {}).await;
+    let buyer = world.buyer(&["api-5"]).await;
+    let mut client = Client::plain(world.data).await;
+    let fine = Request::get("/api/x").bearer(&buyer.key).field("X-Long", &"v".repeat(30_000));
+    client.call(&fine).await.expect(200);
+    for length in [33_000, 60_000] {
+        let answer = client.call(&fine.clone().field("X-Long", &"v".repeat(length))).await.expect(431);
+        assert_eq!(answer.field("x-tollgate-error-code"), Some("head_too_large"));
+        assert!(String::from_utf8_lossy(&answer.body).contains("larger than 32 KiB"), "{:?}", answer.body);
+        assert!(answer.field("x-request-id").is_some());
+    }
+    client.call(&fine).await.expect(200); // the connection goes on
+    assert_eq!(seller.requests().len(), 2);
+}
+
+#[tokio::test]
 async fn calls_of_one_connection_run_beside_each_other_and_each_is_charged_once() {
     let seller = Seller::by_hand().await;
     let world = world(&seller, |_| {}).await;

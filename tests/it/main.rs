@@ -37,6 +37,7 @@ mod redis;
 mod replay;
 mod rotation;
 mod seller;
+mod sellers_secrets;
 mod signature;
 mod sse;
 mod stopping;

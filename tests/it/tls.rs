@@ -183,6 +183,8 @@ async fn certificates_are_taken_over_when_their_files_change_and_bad_ones_are_no
     world.gateway.signal(Signal::HUP);
     world.gateway.says("holds no certificate").await;
     assert_eq!(shown(world.data, &new, "localhost").await, certificate(&next));
+    // The rest of the configuration does not wait for them.
+    world.gateway.says("the configuration was taken over").await;
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! Which headers a configuration may set, and which of a seller's headers reach the buyer unless it says more.
 
+use http::{HeaderName, HeaderValue};
+
 use crate::config::{HeaderRule, ProductKind};
 
 /// Set by the proxy itself or belonging to one connection: a configured value would break the message's framing or
@@ -70,6 +72,14 @@ const DENIED: [&str; 18] = [
     "x-tollgate-*",              // said by the gateway alone
 ];
 
+/// What never passes, for the gateway proves itself to sellers with it: one that sends it back would hand it out.
+const WITHHELD: [&str; 3] = ["authorization", "proxy-authorization", "x-api-key"];
+
+/// Headers that mean the same in a request and in an answer: that one is added to requests does not keep it back.
+fn goes_both_ways(name: &str) -> bool {
+    name.starts_with("content-") || matches!(name, "cache-control" | "date" | "pragma")
+}
+
 /// Why a request header may not be configured; `None` if it may.
 pub(super) fn refusal(name: &str) -> Option<&'static str> {
     if OURS.contains(&name) {
@@ -115,8 +125,8 @@ pub(super) fn pattern(text: &str) -> Result<String, String> {
     Ok(lower)
 }
 
-/// The default rule of a kind, with what a product adds.
-pub(super) fn rule(kind: &ProductKind, more: Vec<String>) -> HeaderRule {
+/// The default rule of a kind, with what a product adds. What is `sent` with every request to the seller does not come back.
+pub(super) fn rule(kind: &ProductKind, more: Vec<String>, sent: &[(HeaderName, HeaderValue)]) -> HeaderRule {
     let mut allowed: Vec<String> = match kind {
         ProductKind::Llm { .. } => LLM_ALLOWED.map(str::to_owned).to_vec(),
         ProductKind::Http { .. } => vec!["*".to_owned()],
@@ -124,7 +134,11 @@ pub(super) fn rule(kind: &ProductKind, more: Vec<String>) -> HeaderRule {
     allowed.extend(more);
     allowed.sort();
     allowed.dedup();
-    HeaderRule::new(&allowed, &DENIED.map(str::to_owned))
+    let sent = sent.iter().map(|(name, _)| name.as_str()).filter(|name| !goes_both_ways(name));
+    let withheld: Vec<&str> = WITHHELD.into_iter().chain(sent).collect();
+    allowed.retain(|name| !withheld.contains(&name.as_str()));
+    let denied: Vec<String> = DENIED.into_iter().chain(withheld).map(str::to_owned).collect();
+    HeaderRule::new(&allowed, &denied)
 }
 
 #[cfg(test)]
@@ -140,7 +154,9 @@ mod tests {
     }
 
     fn check(kind: &ProductKind, more: &[&str], name: &'static str, expected: bool) {
-        let rule = rule(kind, more.iter().map(|text| pattern(text).unwrap()).collect());
+        let sent = [("x-tenant", "a"), ("cache-control", "b"), ("content-type", "c")];
+        let sent = sent.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+        let rule = rule(kind, more.iter().map(|text| pattern(text).unwrap()).collect(), &sent);
         assert_eq!(rule.allows(&http::HeaderName::from_static(name)), expected, "{name} with {more:?}");
     }
 
@@ -177,6 +193,25 @@ mod tests {
     }
 
     #[test]
+    fn what_sellers_are_called_with_never_comes_back() {
+        for name in ["authorization", "proxy-authorization", "x-api-key", "x-tenant"] {
+            for kind in [llm(), http()] {
+                check(&kind, &[], name, false);
+                check(
+                    &kind,
+                    &["*", "X-*", "Authorization", "Proxy-Authorization", "X-Api-Key", "X-Tenant"],
+                    name,
+                    false,
+                );
+            }
+        }
+        for name in ["cache-control", "content-type"] {
+            check(&llm(), &[], name, true);
+            check(&http(), &[], name, true);
+        }
+    }
+
+    #[test]
     fn no_credential_passes_for_an_end_user() {
         assert_eq!(end_user("X-End-User").unwrap(), "x-end-user");
         for bad in ["", "x y", "é", "Authorization", "cookie", "X-Api-Key"] {
@@ -188,7 +223,7 @@ mod tests {
     fn the_documentation_lists_them_all() {
         let page = include_str!("../../../docs/front-door.md");
         let named: std::collections::BTreeSet<&str> = page.split_whitespace().collect();
-        for name in LLM_ALLOWED.iter().chain(&DENIED) {
+        for name in LLM_ALLOWED.iter().chain(&DENIED).chain(&WITHHELD) {
             assert!(named.contains(name), "{name}");
         }
     }

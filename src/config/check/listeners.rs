@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::Cx;
 use crate::config::certificate::{CertificateFault, CertificateFiles};
+use crate::config::load::Purpose;
 use crate::config::problem::PlaceId;
 use crate::config::raw::{RawCertificate, RawListeners, defaults};
 use crate::config::read::{At, Given};
@@ -82,6 +83,9 @@ fn certificate(at: At<RawCertificate>, cx: Cx<'_>) -> Option<CertificateFiles> {
     let (certificate, key) = (certificate?, key?);
     let places = (certificate.place, key.place);
     let files = CertificateFiles { certificate: cx.path(certificate)?, key: cx.path(key)? };
+    if cx.purpose == Purpose::Reload {
+        return Some(files);
+    }
     match files.read().and_then(|bytes| files.pair(&bytes, Timestamp::now())) {
         Ok(_) => Some(files),
         Err(CertificateFault::Certificate(why)) => {

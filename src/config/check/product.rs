@@ -112,7 +112,7 @@ fn product(at: At<RawProduct>, cx: Cx<'_>) -> Sold {
         let kind = route.as_ref()?.kind.clone();
         Some(Product {
             id: id.as_ref()?.value.clone(),
-            response_headers: headers::rule(&kind, more_headers?),
+            response_headers: headers::rule(&kind, more_headers?, &upstream.as_ref()?.headers),
             kind,
             access: match access? {
                 RawAccess::Keys => Access::Keys,

@@ -1,10 +1,13 @@
-//! What a refused head asked for: for the log alone. Nothing is decided by it, for two parsers could read it differently.
+//! What a refused head asked for: for the log, and for the page that may read why. Nothing else is decided by it, for two
+//! parsers could read it differently.
 
 use crate::protocol::class;
 use crate::protocol::request_id::valid_request_id;
 
 /// Longest method that is told.
 const METHOD_BYTES_MAX: usize = 32;
+/// Longest origin that is told.
+const ORIGIN_BYTES_MAX: usize = 256;
 /// What is told of a path.
 const PATH_BYTES_MAX: usize = 256;
 /// What stands for a method or a path that cannot be told.
@@ -19,6 +22,8 @@ pub struct Asked {
     pub path: String,
     /// The client's id for the request, if it is a valid one.
     pub request_id: Option<String>,
+    /// The page's origin, if one is named, once.
+    pub origin: Option<String>,
 }
 
 /// Reads a head, or the beginning of one, that was refused.
@@ -35,14 +40,28 @@ pub fn asked(head: &[u8]) -> Asked {
         Ok(text) if fits && !text.is_empty() => text.to_owned(),
         Ok(_) | Err(_) => UNTOLD.to_owned(),
     };
-    Asked { method: text(method, is_method), path: text(path, is_method && is_path), request_id: lines.find_map(id) }
+    let (mut request_id, mut origin, mut origins) = (None, None, 0_usize);
+    for (name, value) in lines.filter_map(field) {
+        let told = || Some(String::from_utf8_lossy(value).into_owned());
+        if name.eq_ignore_ascii_case(b"x-request-id") && valid_request_id(value) {
+            request_id = request_id.or_else(told);
+        } else if name.eq_ignore_ascii_case(b"origin") {
+            origins = origins.saturating_add(1);
+            let fits = value.len() <= ORIGIN_BYTES_MAX && value.iter().all(u8::is_ascii_graphic);
+            origin = told().filter(|_| fits);
+        }
+    }
+    Asked {
+        method: text(method, is_method),
+        path: text(path, is_method && is_path),
+        request_id,
+        origin: origin.filter(|_| origins == 1),
+    }
 }
 
-fn id(line: &[u8]) -> Option<String> {
+fn field(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let at = memchr::memchr(b':', line)?;
-    let (name, value) = (line.get(..at)?, class::trim(line.get(at.saturating_add(1)..)?));
-    let fits = name.eq_ignore_ascii_case(b"x-request-id") && valid_request_id(value);
-    fits.then(|| String::from_utf8_lossy(value).into_owned())
+    Some((line.get(..at)?, class::trim(line.get(at.saturating_add(1)..)?)))
 }
 
 #[cfg(test)]
@@ -52,7 +71,8 @@ mod tests {
     #[test]
     fn what_can_be_told_is_told() {
         let check = |head: &str, method: &str, path: &str, id: Option<&str>| {
-            let told = Asked { method: method.to_owned(), path: path.to_owned(), request_id: id.map(str::to_owned) };
+            let (method, path) = (method.to_owned(), path.to_owned());
+            let told = Asked { method, path, request_id: id.map(str::to_owned), origin: None };
             assert_eq!(asked(head.as_bytes()), told, "{head:?}");
         };
         check("POST /v1/x?k=secret HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "POST", "/v1/x", None);
@@ -68,5 +88,23 @@ mod tests {
         check(&format!("{} /a", "G".repeat(33)), "-", "-", None);
         let long = "/".repeat(300);
         check(&format!("GET {long} HTTP/1.1\r\n\r\n"), "GET", &long[..256], None);
+    }
+
+    #[test]
+    fn the_page_is_told_if_it_is_one() {
+        let check = |fields: &str, expected: Option<&str>| {
+            assert_eq!(
+                asked(format!("GET /a HTTP/1.1\r\n{fields}\r\n").as_bytes()).origin.as_deref(),
+                expected,
+                "{fields:?}"
+            );
+        };
+        check("Host: a\r\norigin: https://a.test\r\nx_y: 1\r\n", Some("https://a.test"));
+        check("ORIGIN:null\r\n", Some("null"));
+        check("Origin: https://a.test\r\nOrigin: https://a.test\r\n", None);
+        check("Origin: https://a.test\r\nOrigin: a b\r\n", None);
+        check("Origin : https://a.test\r\n", None);
+        check("Origin: a\u{e9}\r\n", None);
+        check(&format!("Origin: {}\r\n", "o".repeat(257)), None);
     }
 }

@@ -5,7 +5,7 @@ use http::header::{self, HeaderName};
 use http::{HeaderMap, Method, Uri};
 
 use super::fields::Fields;
-use super::{FIELDS_MAX, HeadFault, Malformed, host};
+use super::{FIELDS_MAX, HEAD_BYTES_MAX, HeadFault, Malformed, host};
 use crate::protocol::class;
 
 /// Fields of one HTTP/1 connection (RFC 9113 section 8.2.2).
@@ -16,6 +16,9 @@ const OF_CONNECTIONS: [HeaderName; 4] = [
     HeaderName::from_static("proxy-connection"),
 ];
 
+/// What a field counts beside its text, in bytes (RFC 9113 section 6.5.2).
+const FIELD_BYTES: usize = 32;
+
 /// Checks one decoded head. Afterwards one host is named, by `:authority`, by `Host`, or by both alike.
 ///
 /// # Errors
@@ -23,6 +26,9 @@ const OF_CONNECTIONS: [HeaderName; 4] = [
 pub fn check_decoded_head(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), HeadFault> {
     if headers.len() > FIELDS_MAX {
         return Err(HeadFault::TooManyFields);
+    }
+    if bytes(method, uri, headers) > HEAD_BYTES_MAX {
+        return Err(HeadFault::TooLarge);
     }
     // Methods are case-sensitive, but not to every server behind us.
     let is = |name| method.as_str().eq_ignore_ascii_case(name);
@@ -63,6 +69,22 @@ pub fn check_decoded_head(method: &Method, uri: &Uri, headers: &HeaderMap) -> Re
         fields.note(name, value)?;
     }
     check_host(uri, headers)
+}
+
+/// How large a head is, as clients count.
+fn bytes(method: &Method, uri: &Uri, headers: &HeaderMap) -> usize {
+    let target = uri.path_and_query().map_or("", |target| target.as_str());
+    let authority = uri.authority().map_or("", |authority| authority.as_str());
+    let pseudo = [
+        (":method", method.as_str()),
+        (":scheme", uri.scheme_str().unwrap_or_default()),
+        (":authority", authority),
+        (":path", target),
+    ];
+    let pseudo = pseudo.into_iter().filter(|(_, value)| !value.is_empty());
+    let pseudo = pseudo.map(|(name, value)| name.len() + value.len());
+    let fields = headers.iter().map(|(name, value)| name.as_str().len() + value.len());
+    pseudo.chain(fields).map(|bytes| bytes + FIELD_BYTES).sum()
 }
 
 fn check_target(method: &Method, uri: &Uri) -> Result<(), HeadFault> {
@@ -169,5 +191,15 @@ mod tests {
         let many = vec![("x", "1"); FIELDS_MAX];
         check("GET", "https://a/", &many, Ok(()));
         check("GET", "https://a/", &[many, vec![("x", "1")]].concat(), Err(HeadFault::TooManyFields));
+    }
+
+    #[test]
+    fn heads_are_as_large_as_clients_count_them() {
+        // 42, 44, 43 and 38 bytes of pseudo-fields, and 33 of the field beside its value.
+        let fits = "v".repeat(HEAD_BYTES_MAX - 200);
+        check("GET", "https://a/", &[("x", &fits)], Ok(()));
+        check("GET", "https://a/", &[("x", &format!("{fits}v"))], Err(HeadFault::TooLarge));
+        let long = format!("https://a/{}", "p".repeat(HEAD_BYTES_MAX));
+        check("GET", &long, &[], Err(HeadFault::TooLarge));
     }
 }
