@@ -320,3 +320,48 @@ async fn a_sellers_early_answer_to_an_upload_reaches_the_buyer() {
     within("the gateway closes the upload's connection", client.wire.end()).await;
     costs_nothing(&world, &buyer.account).await;
 }
+
+#[tokio::test]
+async fn long_extensions_and_trailers_of_an_answer_end_at_the_gateway() {
+    let extension = "e".repeat(1 << 10);
+    let chunks: String = (0..60).map(|_| format!("2  ;sig={extension}\r\nok\r\n")).collect();
+    let trailers: String = (0..50).map(|n| format!("X-{n}: {}\r\n", "t".repeat(600))).collect();
+    let bytes = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}0\r\n{trailers}\r\n");
+    let seller = Seller::always(Reply::bytes(bytes)).await;
+    let world = World::start(seller.address).await;
+    let buyer = world.buyer(&["api-5"]).await;
+    let mut client = world.client().await;
+    for _ in 0..2 {
+        let answer = client.call(&Request::post("/api/x").bearer(&buyer.key)).await.expect(200);
+        assert_eq!(answer.text(), "ok".repeat(60));
+    }
+    assert_eq!(seller.connections(), 1, "the connection is kept");
+}
+
+#[tokio::test]
+async fn an_upload_goes_on_while_its_client_does_not_read_the_answer() {
+    let seller = Seller::by_hand_from_the_head().await;
+    let world = World::start(seller.address).await;
+    let buyer = world.buyer(&["api-5"]).await;
+    let mut client = world.client().await;
+    let (piece, length) = (vec![b'x'; 64 << 10], 16 << 20);
+    let head = Request::post("/api/up").bearer(&buyer.key).field("Content-Length", &length.to_string()).bytes();
+    client.send(head).await;
+    let mut exchange = seller.next().await;
+    exchange.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+    // The answer is held back: nobody reads it.
+    let mut answered = 0;
+    while let Ok(sent) = tokio::time::timeout(Duration::from_millis(500), exchange.wire.send(&chunk(&piece))).await {
+        sent.unwrap();
+        answered += piece.len();
+    }
+    let upload = async {
+        for _ in 0..length / piece.len() {
+            client.send(&piece).await;
+        }
+    };
+    let (read, ()) = tokio::join!(within("the seller reads the upload", exchange.wire.exactly(length)), upload);
+    assert_eq!(read.unwrap().len(), length);
+    assert_eq!(client.head().await.status(), 200);
+    client.chunked(answered).await;
+}
