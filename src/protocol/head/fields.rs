@@ -3,7 +3,7 @@
 
 use super::host;
 use super::request_line::RequestLine;
-use super::{Framing, HeadFacts, HeadFault, LENGTH_MAX, Malformed, Version};
+use super::{Framing, HeadFacts, HeadFault, LENGTH_MAX, Malformed, Version, take_line};
 use crate::protocol::class;
 
 /// What the header lines have said so far.
@@ -20,18 +20,19 @@ pub(super) struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// Takes one header line without its line end.
-    pub(super) fn take(&mut self, line: &'a [u8]) -> Result<(), HeadFault> {
-        let (name, value) = split(line, class::is_plain_name).map_or_else(|_| split_odd(line), Ok)?;
-        if !class::are_values(value) {
-            let fault = if value.contains(&b'\r') { Malformed::BareCarriageReturn } else { Malformed::ValueByte };
-            return Err(fault.into());
-        }
-        self.note(name, class::trim(value))
+    /// Takes the header line that `bytes` begin with; returns what follows it.
+    pub(super) fn take(&mut self, bytes: &'a [u8]) -> Result<&'a [u8], HeadFault> {
+        let (name, value, after) = plain_line(bytes).map_or_else(|| any_line(bytes), Ok)?;
+        self.note(name, class::trim(value))?;
+        Ok(after)
     }
 
-    /// Judges the fields that mean something here; told apart by length first, which is cheap.
+    /// Judges the fields that mean something here; told apart by first letter and length first, which is cheap.
     pub(super) fn note(&mut self, name: &[u8], value: &'a [u8]) -> Result<(), HeadFault> {
+        let first = name.first().map_or(b'-', u8::to_ascii_lowercase);
+        if first.is_ascii_alphanumeric() && !matches!(first, b'a' | b'c' | b'e' | b'h' | b't' | b'u') {
+            return Ok(()); // begins as none of those below does, with its hyphens or without
+        }
         match name.len() {
             4 if name.eq_ignore_ascii_case(b"host") => self.note_host(value),
             6 if name.eq_ignore_ascii_case(b"expect") => {
@@ -98,7 +99,7 @@ impl<'a> Fields<'a> {
     fn note_connection(&mut self, value: &[u8]) -> Result<(), HeadFault> {
         for option in value.split(|byte| *byte == b',') {
             let option = class::trim(option);
-            if !option.iter().all(|byte| class::is_token(*byte)) {
+            if !class::are(option, class::TOKEN) {
                 return Err(Malformed::ConnectionMalformed.into());
             }
             if option.eq_ignore_ascii_case(b"upgrade") {
@@ -149,23 +150,33 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Splits a line at the colon that ends its name; or tells where its name ends without one.
-fn split(line: &[u8], is_name: impl Fn(u8) -> bool) -> Result<(&[u8], &[u8]), usize> {
-    let end = line.iter().position(|byte| !is_name(*byte)).unwrap_or(line.len());
-    match line.split_at_checked(end) {
-        Some((name @ [_, ..], [b':', value @ ..])) => Ok((name, value)),
-        Some(_) | None => Err(end),
-    }
+/// A header line's name, its value with the blanks around it, and what follows the line.
+type Line<'a> = (&'a [u8], &'a [u8], &'a [u8]);
+
+/// Splits a line as nearly all are, reading it once: its name is made of letters, digits and hyphens alone, its value has
+/// no control byte. What is wrong with any other, if something is, [`any_line`] says.
+fn plain_line(bytes: &[u8]) -> Option<Line<'_>> {
+    let (name, rest) = bytes.split_at_checked(class::span(bytes, class::PLAIN_NAME))?;
+    let rest = rest.strip_prefix(b":").filter(|_| !name.is_empty())?;
+    let (value, rest) = rest.split_at_checked(class::span_without_control(rest))?;
+    Some((name, value, rest.strip_prefix(b"\r\n")?))
 }
 
-/// Splits a line whose name is not made of letters, digits and hyphens alone. Such names are rare, and none that means
-/// something here is one.
-fn split_odd(line: &[u8]) -> Result<(&[u8], &[u8]), HeadFault> {
-    let (name, value) = split(line, class::is_name).map_err(|end| name_fault(line, end))?;
-    if class::resembles_guarded(name) {
+/// Splits a line that is not plain. Names with other bytes are rare, and none that means something here has one.
+fn any_line(bytes: &[u8]) -> Result<Line<'_>, HeadFault> {
+    let (line, after) = take_line(bytes)?;
+    let end = class::span(line, class::NAME);
+    let Some((name @ [_, ..], [b':', value @ ..])) = line.split_at_checked(end) else {
+        return Err(name_fault(line, end).into());
+    };
+    if !class::are(name, class::PLAIN_NAME) && class::resembles_guarded(name) {
         return Err(Malformed::NameResemblesGuarded.into());
     }
-    Ok((name, value))
+    if !class::are_values(value) {
+        let fault = if value.contains(&b'\r') { Malformed::BareCarriageReturn } else { Malformed::ValueByte };
+        return Err(fault.into());
+    }
+    Ok((name, value, after))
 }
 
 /// Says what is wrong with a line whose name ends at `end` without a colon, or is empty.
