@@ -77,11 +77,19 @@ pub(super) fn are(text: &[u8], class: u8) -> bool {
 /// How many bytes stand before the first that is not of a class. Four at a time: most texts are longer.
 #[inline]
 pub(super) fn span(text: &[u8], class: u8) -> usize {
-    let (fours, _) = text.as_chunks::<4>();
-    let are = |four: &&[u8; 4]| four.iter().fold(class, |common, byte| common & classes_of(*byte)) != 0;
-    let passed = 4 * fours.iter().take_while(are).count();
-    let rest = text.get(passed..).unwrap_or_default();
-    passed + rest.iter().take_while(|byte| is(**byte, class)).count()
+    let are = |four: &[u8; 4]| four.iter().fold(class, |common, byte| common & classes_of(*byte)) != 0;
+    let mut rest = text;
+    while let Some((four, after)) = rest.split_first_chunk()
+        && are(four)
+    {
+        rest = after;
+    }
+    while let Some((byte, after)) = rest.split_first()
+        && is(*byte, class)
+    {
+        rest = after;
+    }
+    text.len() - rest.len()
 }
 
 /// Whether the byte may stand in a field value: no control byte but the tab; 0x80 and above may.

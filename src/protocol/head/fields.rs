@@ -1,6 +1,8 @@
 //! The header lines: their syntax, and the few fields that decide framing, host and connection.
 //! Every other field is only held to the syntax.
 
+use std::iter::zip;
+
 use super::host;
 use super::request_line::RequestLine;
 use super::{Framing, HeadFacts, HeadFault, LENGTH_MAX, Malformed, Version, take_line};
@@ -30,34 +32,31 @@ impl<'a> Fields<'a> {
     /// Judges the fields that mean something here; told apart by first letter and length first, which is cheap.
     pub(super) fn note(&mut self, name: &[u8], value: &'a [u8]) -> Result<(), HeadFault> {
         let first = name.first().map_or(b'-', u8::to_ascii_lowercase);
-        if first.is_ascii_alphanumeric() && !matches!(first, b'a' | b'c' | b'e' | b'h' | b't' | b'u') {
-            return Ok(()); // begins as none of those below does, with its hyphens or without
-        }
-        match name.len() {
-            4 if name.eq_ignore_ascii_case(b"host") => self.note_host(value),
-            6 if name.eq_ignore_ascii_case(b"expect") => {
+        match (first, name.len()) {
+            (b'h', 4) if is(name, b"host") => self.note_host(value),
+            (b'e', 6) if is(name, b"expect") => {
                 self.expects_continue = true;
                 let known = value.eq_ignore_ascii_case(b"100-continue");
                 if known { Ok(()) } else { Err(HeadFault::ExpectationUnknown) }
             }
-            7 if name.eq_ignore_ascii_case(b"upgrade") => Err(HeadFault::UpgradeOffered),
-            10 if name.eq_ignore_ascii_case(b"connection") => self.note_connection(value),
-            12 if name.eq_ignore_ascii_case(b"content-type") => {
+            (b'u', 7) if is(name, b"upgrade") => Err(HeadFault::UpgradeOffered),
+            (b'c', 10) if is(name, b"connection") => self.note_connection(value),
+            (b'c', 12) if is(name, b"content-type") => {
                 if std::mem::replace(&mut self.content_type, true) {
                     return Err(Malformed::TypeRepeated.into());
                 }
                 Ok(())
             }
-            13 if name.eq_ignore_ascii_case(b"authorization") => {
+            (b'a', 13) if is(name, b"authorization") => {
                 if std::mem::replace(&mut self.authorization, true) {
                     return Err(Malformed::AuthorizationRepeated.into());
                 }
                 Ok(())
             }
-            14 if name.eq_ignore_ascii_case(b"content-length") => self.note_length(value),
-            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => self.note_encoding(value),
+            (b'c', 14) if is(name, b"content-length") => self.note_length(value),
+            (b't', 17) if is(name, b"transfer-encoding") => self.note_encoding(value),
             // Without its hyphens, or with more of them, such a name frames to whoever leaves them out.
-            13.. if class::resembles_framing(name) => Err(Malformed::NameResemblesGuarded.into()),
+            (b'c' | b't' | b'-', 13..) if class::resembles_framing(name) => Err(Malformed::NameResemblesGuarded.into()),
             _ => Ok(()),
         }
     }
@@ -102,11 +101,14 @@ impl<'a> Fields<'a> {
             if !class::are(option, class::TOKEN) {
                 return Err(Malformed::ConnectionMalformed.into());
             }
-            if option.eq_ignore_ascii_case(b"upgrade") {
+            if is(option, b"upgrade") {
                 return Err(HeadFault::UpgradeOffered);
             }
-            self.close |= option.eq_ignore_ascii_case(b"close");
-            self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+            if is(option, b"keep-alive") {
+                self.keep_alive = true;
+                continue;
+            }
+            self.close |= is(option, b"close");
             let mut lower = [0; class::NAME_KEPT_BYTES];
             for (to, from) in lower.iter_mut().zip(option) {
                 *to = from.to_ascii_lowercase();
@@ -148,6 +150,13 @@ impl<'a> Fields<'a> {
             keep_alive: !self.close && (version == Version::Http11 || self.keep_alive),
         })
     }
+}
+
+/// Whether a name is a known one, which is in lower case. To its end, whatever differs: so several bytes are compared at
+/// once.
+fn is<const N: usize>(name: &[u8], known: &[u8; N]) -> bool {
+    let same = |name: &[u8; N]| zip(name, known).fold(true, |same, (a, b)| same & (a.to_ascii_lowercase() == *b));
+    name.as_array().is_some_and(same)
 }
 
 /// A header line's name, its value with the blanks around it, and what follows the line.
