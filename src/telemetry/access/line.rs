@@ -104,11 +104,13 @@ impl Moments {
     }
 }
 
+#[inline]
 fn number(out: &mut Vec<u8>, name: &[u8], value: impl itoa::Integer) {
     out.extend_from_slice(name);
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
+#[inline]
 fn word_if_any(out: &mut Vec<u8>, name: &[u8], value: Option<&str>) {
     match value {
         Some(value) => word(out, name, value),
@@ -116,7 +118,9 @@ fn word_if_any(out: &mut Vec<u8>, name: &[u8], value: Option<&str>) {
     }
 }
 
-/// Appends one of our own words or ids, which have nothing that JSON escapes.
+/// Appends one of our own words or ids, which have nothing that JSON escapes. Always inlined, as `text` is: a name whose
+/// length is known is stored, not copied by a call.
+#[inline(always)]
 fn word(out: &mut Vec<u8>, name: &[u8], value: &str) {
     debug_assert!(!has_escapes(value), "{value:?}");
     out.extend_from_slice(name);
@@ -125,6 +129,7 @@ fn word(out: &mut Vec<u8>, name: &[u8], value: &str) {
     out.push(b'"');
 }
 
+#[inline]
 fn text_if_any(out: &mut Vec<u8>, name: &[u8], value: Option<&str>) {
     match value {
         Some(value) => text(out, name, value),
@@ -132,11 +137,13 @@ fn text_if_any(out: &mut Vec<u8>, name: &[u8], value: Option<&str>) {
     }
 }
 
+#[inline]
 fn none(out: &mut Vec<u8>, name: &[u8]) {
     out.extend_from_slice(name);
     out.extend_from_slice(b"null");
 }
 
+#[inline(always)]
 fn text(out: &mut Vec<u8>, name: &[u8], value: &str) {
     if has_escapes(value) {
         out.extend_from_slice(name);
