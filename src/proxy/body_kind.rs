@@ -9,9 +9,9 @@ use http::{HeaderMap, HeaderValue};
 /// The content type in lower case; bytes that are no text do not hide the rest.
 fn content_type(head: &HeaderMap) -> Cow<'_, str> {
     let bytes = head.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
-    match std::str::from_utf8(bytes) {
-        Ok(text) if !text.bytes().any(|byte| byte.is_ascii_uppercase()) => text.into(), // nearly every one
-        Ok(_) | Err(_) => String::from_utf8_lossy(bytes).to_ascii_lowercase().into(),
+    match bytes {
+        b"application/json" => "application/json".into(), // nearly every one
+        _ => String::from_utf8_lossy(bytes).to_ascii_lowercase().into(),
     }
 }
 
