@@ -1,11 +1,18 @@
 //! Which bytes may stand where in HTTP/1, as one table that is built at compile time.
 //! What a field means is not decided here.
 
-const NAME: u8 = 1;
-const TOKEN: u8 = 1 << 1;
-const TARGET: u8 = 1 << 2;
-const HOST: u8 = 1 << 3;
-const PLAIN_NAME: u8 = 1 << 4;
+/// In a field name: a token byte that is no underscore.
+pub(super) const NAME: u8 = 1;
+/// In a token (a method, a connection option).
+pub(super) const TOKEN: u8 = 1 << 1;
+/// In a request target.
+pub(super) const TARGET: u8 = 1 << 2;
+/// In a host name or an IPv4 address.
+pub(super) const HOST: u8 = 1 << 3;
+/// In the names of all fields that mean something here: a letter, a digit or a hyphen.
+pub(super) const PLAIN_NAME: u8 = 1 << 4;
+/// In RFC 9110's token68, before the `=` at its end.
+pub(super) const TOKEN68: u8 = 1 << 5;
 
 static CLASSES: [u8; 256] = classes();
 
@@ -17,7 +24,7 @@ const fn classes() -> [u8; 256] {
         let byte = at as u8;
         let mut bits = 0;
         if byte.is_ascii_alphanumeric() {
-            bits |= NAME | PLAIN_NAME | TOKEN | HOST;
+            bits |= NAME | PLAIN_NAME | TOKEN | HOST | TOKEN68;
         }
         if byte == b'-' {
             bits |= PLAIN_NAME;
@@ -33,7 +40,10 @@ const fn classes() -> [u8; 256] {
             bits |= TOKEN;
         }
         if matches!(byte, b'-' | b'.' | b'_' | b'~') {
-            bits |= HOST;
+            bits |= HOST | TOKEN68;
+        }
+        if matches!(byte, b'+' | b'/') {
+            bits |= TOKEN68;
         }
         // The engine's own parser knows no `"`, `<`, `>` or backtick in a target: refused here, so
         // that the refusal is ours. A fragment (`#`) never travels.
@@ -46,62 +56,75 @@ const fn classes() -> [u8; 256] {
     table
 }
 
+/// The classes that a byte is of.
 #[inline]
-fn has(byte: u8, class: u8) -> bool {
-    CLASSES.get(usize::from(byte)).is_some_and(|bits| bits & class != 0)
+fn classes_of(byte: u8) -> u8 {
+    CLASSES.get(usize::from(byte)).copied().unwrap_or_default()
 }
 
-/// Whether the byte may stand in a field name: a token byte that is no underscore.
+/// Whether the byte is of a class.
 #[inline]
-pub(super) fn is_name(byte: u8) -> bool {
-    has(byte, NAME)
+pub(super) fn is(byte: u8, class: u8) -> bool {
+    classes_of(byte) & class != 0
 }
 
-/// Whether the byte stands in the names of all fields that mean something here: a letter, a digit or a hyphen.
+/// Whether all bytes are of a class.
 #[inline]
-pub(super) fn is_plain_name(byte: u8) -> bool {
-    has(byte, PLAIN_NAME)
+pub(super) fn are(text: &[u8], class: u8) -> bool {
+    span(text, class) == text.len()
 }
 
-/// Whether the byte may stand in a token (a method, a connection option).
+/// How many bytes stand before the first that is not of a class. Four at a time: most texts are longer.
 #[inline]
-pub(super) fn is_token(byte: u8) -> bool {
-    has(byte, TOKEN)
-}
-
-/// Whether the byte may stand in a request target.
-#[inline]
-pub(super) fn is_target(byte: u8) -> bool {
-    has(byte, TARGET)
-}
-
-/// Whether the byte may stand in a host name or an IPv4 address.
-#[inline]
-pub(super) fn is_host(byte: u8) -> bool {
-    has(byte, HOST)
+pub(super) fn span(text: &[u8], class: u8) -> usize {
+    let are = |four: &[u8; 4]| four.iter().fold(class, |common, byte| common & classes_of(*byte)) != 0;
+    let mut rest = text;
+    while let Some((four, after)) = rest.split_first_chunk()
+        && are(four)
+    {
+        rest = after;
+    }
+    while let Some((byte, after)) = rest.split_first()
+        && is(*byte, class)
+    {
+        rest = after;
+    }
+    text.len() - rest.len()
 }
 
 /// Whether the byte may stand in a field value: no control byte but the tab; 0x80 and above may.
 #[inline]
 pub(super) fn is_value(byte: u8) -> bool {
-    (byte >= b' ' && byte != 0x7f) || byte == b'\t'
+    !byte.is_ascii_control() || byte == b'\t'
 }
 
-/// Whether all bytes may stand in a field value. Eight at a time: of what a head holds most is values.
+/// Whether all bytes may stand in a field value.
 #[inline]
 pub(super) fn are_values(text: &[u8]) -> bool {
-    let (words, rest) = text.as_chunks::<8>();
-    let mut last = [b' '; 8];
-    last.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
-    let odd_in = |odd, word: &[u8; 8]| odd | odd_bytes(u64::from_le_bytes(*word));
-    let odd = words.iter().fold(odd_in(0, &last), odd_in);
-    odd == 0 || text.iter().all(|byte| is_value(*byte)) // a tab is odd, and may stand there
+    span_without_control(text) == text.len() || text.iter().all(|byte| is_value(*byte)) // tabs are rare
 }
 
-/// Not 0 if and only if one of eight bytes is a control byte, the tab among them. (A byte below 32 borrows its highest
-/// bit when 32 is taken from it, one above 127 has it before; 127 is what becomes 0 by exclusive or with itself.)
+/// How many bytes stand before the first control byte, which a tab is too. Eight at a time: of what a head holds most is
+/// values.
 #[inline]
-fn odd_bytes(word: u64) -> u64 {
+pub(super) fn span_without_control(text: &[u8]) -> usize {
+    let (eights, rest) = text.as_chunks::<8>();
+    let mut passed = 0;
+    for eight in eights {
+        let control = control_bytes(u64::from_le_bytes(*eight));
+        if control != 0 {
+            return passed + control.trailing_zeros() as usize / 8;
+        }
+        passed += 8;
+    }
+    passed + rest.iter().take_while(|byte| !byte.is_ascii_control()).count()
+}
+
+/// Not 0 if and only if one of eight bytes is a control byte; its lowest bit lies in the first of them. (A byte below 32
+/// borrows its highest bit when 32 is taken from it, one above 127 has it before; 127 is what becomes 0 by exclusive or
+/// with itself. A borrow alters the bytes behind its own alone.)
+#[inline]
+fn control_bytes(word: u64) -> u64 {
     const ONES: u64 = u64::from_le_bytes([1; 8]);
     const HIGH: u64 = u64::from_le_bytes([0x80; 8]);
     let deleted = word ^ u64::from_le_bytes([0x7f; 8]);
@@ -155,13 +178,27 @@ mod tests {
 
     #[test]
     fn classes_hold_the_bytes_of_their_rules() {
-        let count = |member: fn(u8) -> bool| (0..=u8::MAX).filter(|byte| member(*byte)).count();
-        assert_eq!(count(is_token), 77);
-        assert_eq!(count(is_name), 76);
-        assert_eq!(count(is_plain_name), 63);
-        assert_eq!(count(is_target), 94 - 5);
-        assert_eq!(count(is_host), 62 + 4);
-        assert_eq!(count(is_value), 256 - 33 + 1);
+        let count = |class: u8| (0..=u8::MAX).filter(|byte| is(*byte, class)).count();
+        assert_eq!(count(TOKEN), 77);
+        assert_eq!(count(NAME), 76);
+        assert_eq!(count(PLAIN_NAME), 63);
+        assert_eq!(count(TARGET), 94 - 5);
+        assert_eq!(count(HOST), 62 + 4);
+        assert_eq!(count(TOKEN68), 62 + 6);
+        assert_eq!((0..=u8::MAX).filter(|byte| is_value(*byte)).count(), 256 - 33 + 1);
+    }
+
+    #[test]
+    fn a_span_ends_at_the_first_byte_of_another_class() {
+        for length in 0..20 {
+            let mut text = vec![b'a'; length];
+            assert_eq!(span(&text, HOST), length);
+            for at in (0..length).rev() {
+                text[at] = b'/';
+                assert_eq!(span(&text, HOST), at, "of {length}");
+                assert_eq!(span(&text, TARGET), length);
+            }
+        }
     }
 
     proptest::proptest! {
@@ -175,6 +212,8 @@ mod tests {
                 text.insert(at.index(text.len() + 1), byte);
             }
             proptest::prop_assert_eq!(are_values(&text), text.iter().all(|byte| is_value(*byte)));
+            let control = text.iter().position(u8::is_ascii_control).unwrap_or(text.len());
+            proptest::prop_assert_eq!(span_without_control(&text), control);
         }
     }
 
@@ -186,6 +225,8 @@ mod tests {
             let mut text = vec![b'a'; length];
             text[place] = byte;
             assert_eq!(are_values(&text), is_value(byte), "{byte} at {place} of {length}");
+            let span = if byte.is_ascii_control() { place } else { length };
+            assert_eq!(span_without_control(&text), span, "{byte} at {place} of {length}");
         }
     }
 

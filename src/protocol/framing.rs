@@ -297,7 +297,7 @@ impl Trailers {
 
     /// Takes a byte of a name; what is longer than the kept bytes is like no forbidden name.
     fn keep(&mut self, byte: u8) -> Result<TrailerState, FramingFault> {
-        if !class::is_name(byte) {
+        if !class::is(byte, class::NAME) {
             return Err(if byte == b'\n' { FramingFault::LineEnd } else { FramingFault::Trailer });
         }
         if let Some(place) = self.name.get_mut(self.name_bytes) {

@@ -10,15 +10,13 @@ mod request_line;
 #[cfg(test)]
 mod tests;
 
-use std::sync::LazyLock;
-
-use memchr::memmem::Finder;
 use memchr::{memchr, memchr_iter};
 
 pub use self::asked::{Asked, asked};
 pub use self::decoded::check_decoded_head;
 pub use self::fault::{HeadFault, Malformed};
 use self::fields::Fields;
+use self::request_line::RequestLine;
 use super::class;
 
 /// Largest request head, in bytes, with its line ends and a leading empty line.
@@ -84,14 +82,12 @@ pub enum HeadEnd {
     Fault(HeadFault),
 }
 
-/// What ends a head, behind its last line. Made ready once: that costs more than a search.
-static EMPTY_LINE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\r\n\r\n"));
-
-/// The head that `bytes` begin with, if it came whole, as nearly every one does. It costs less than [`find_head_end`]; what
-/// is wrong with it [`check_head`] says, or that.
-pub fn whole_head(bytes: &[u8]) -> Option<&[u8]> {
-    let end = EMPTY_LINE.find(bytes)?.saturating_add(EMPTY_LINE.needle().len());
-    bytes.get(..end)
+/// The head that `bytes` begin with, if it came whole and [`check_head`] accepts it, as it does nearly every one. That
+/// takes one reading; what is wrong with any other [`find_head_end`] says, or [`check_head`].
+pub fn whole_head(bytes: &[u8]) -> Option<(&[u8], HeadFacts)> {
+    let (request, fields, after) = read_lines(bytes).ok()?;
+    let head = bytes.get(..bytes.len() - after.len()).filter(|head| head.len() <= HEAD_BYTES_MAX)?;
+    Some((head, fields.finish(&request).ok()?))
 }
 
 /// Looks for the end of a request head in `bytes`, which begin where the last request ended.
@@ -99,7 +95,7 @@ pub fn whole_head(bytes: &[u8]) -> Option<&[u8]> {
 /// carriage return is a fault at once: a head that ends its lines so would be waited for in vain.
 pub fn find_head_end(bytes: &[u8], searched: usize) -> HeadEnd {
     if let Some(first) = bytes.first()
-        && !class::is_token(*first)
+        && !class::is(*first, class::TOKEN)
         && !matches!(first, b'\r' | b'\n')
     {
         return HeadEnd::Fault(Malformed::NotHttp.into());
@@ -136,20 +132,24 @@ pub fn check_head(head: &[u8]) -> Result<HeadFacts, HeadFault> {
     if head.len() > HEAD_BYTES_MAX {
         return Err(HeadFault::TooLarge);
     }
-    let (line, mut rest) = take_line(head)?;
+    let (request, fields, after) = read_lines(head)?;
+    if !after.is_empty() {
+        return Err(Malformed::NotOneHead.into());
+    }
+    fields.finish(&request)
+}
+
+/// Reads the lines of the head that `bytes` begin with, and returns what follows its closing empty line.
+fn read_lines(bytes: &[u8]) -> Result<(RequestLine<'_>, Fields<'_>, &[u8]), HeadFault> {
+    let (line, mut rest) = take_line(bytes)?;
     let request = request_line::read(line)?;
     let mut fields = Fields::default();
     // One line more than the fields: the closing empty one.
     for _ in 0..=FIELDS_MAX {
-        let (line, after) = take_line(rest)?;
-        rest = after;
-        if line.is_empty() {
-            if !rest.is_empty() {
-                return Err(Malformed::NotOneHead.into());
-            }
-            return fields.finish(&request);
+        if let Some(after) = rest.strip_prefix(b"\r\n") {
+            return Ok((request, fields, after));
         }
-        fields.take(line)?;
+        rest = fields.take(rest)?;
     }
     Err(HeadFault::TooManyFields)
 }

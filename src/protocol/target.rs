@@ -3,6 +3,8 @@
 
 use std::borrow::Cow;
 
+use memchr::{memchr, memchr3};
+
 use super::signature::canonical::percent_decoded;
 
 /// A path and a query, read for routing.
@@ -40,14 +42,14 @@ pub enum TargetFault {
 /// # Errors
 /// See [`TargetFault`]; escapes are judged once, so a `%252f` is the text `%2f` and passes.
 pub fn read_target(target: &str) -> Result<Target<'_>, TargetFault> {
-    let (path, query) = match target.split_once('?') {
-        Some((path, query)) => (path, Some(query)),
+    let (path, query) = match memchr(b'?', target.as_bytes()).and_then(|at| target.split_at_checked(at)) {
+        Some((path, query)) => (path, query.get(1..)),
         None => (target, None),
     };
     if !path.starts_with('/') && path != "*" {
         return Err(TargetFault::NotAPath);
     }
-    if !path.bytes().any(|byte| matches!(byte, b'%' | b'.' | b'\\')) {
+    if memchr3(b'%', b'.', b'\\', path.as_bytes()).is_none() {
         return Ok(Target { path: path.into(), query }); // most paths: nothing below finds anything in them
     }
     if path.contains('\\') {

@@ -1,13 +1,18 @@
 //! What a request's head says of its body: whether a seller could find a model in it, and whether it would read the same
 //! bytes as we do. Where it might read others, the body is not read as JSON here.
 
+use std::borrow::Cow;
+
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue};
 
 /// The content type in lower case; bytes that are no text do not hide the rest.
-fn content_type(head: &HeaderMap) -> String {
+fn content_type(head: &HeaderMap) -> Cow<'_, str> {
     let bytes = head.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
-    String::from_utf8_lossy(bytes).to_ascii_lowercase()
+    match bytes {
+        b"application/json" => "application/json".into(), // nearly every one
+        _ => String::from_utf8_lossy(bytes).to_ascii_lowercase().into(),
+    }
 }
 
 /// Whether a body says that it is JSON.
@@ -35,7 +40,10 @@ pub fn is_coded(head: &HeaderMap) -> bool {
 /// in quotes or not, the first or not.
 pub fn has_other_charset(head: &HeaderMap) -> bool {
     let kind = content_type(head);
-    kind.split([';', ',']).skip(1).filter_map(|parameter| parameter.split_once('=')).any(|(name, value)| {
+    let Some(parameters) = memchr::memchr2(b';', b',', kind.as_bytes()).and_then(|at| kind.get(at..)) else {
+        return false;
+    };
+    parameters.split([';', ',']).skip(1).filter_map(|parameter| parameter.split_once('=')).any(|(name, value)| {
         let value = value.trim().trim_matches(['"', '\'']).trim();
         name.trim().starts_with("charset") && !matches!(value, "utf-8" | "utf8" | "us-ascii" | "ascii")
     })

@@ -191,8 +191,8 @@ impl Call {
         let Some(access) = &self.core.access else { return };
         let micros = |micros: u128| u64::try_from(micros).unwrap_or(u64::MAX);
         let (key, app) = match self.caller.as_ref().map(|caller| &caller.reference) {
-            Some(CallerRef::Key(key)) => (Some(key.as_str()), None),
-            Some(CallerRef::App(app)) => (None, Some(app.as_str())),
+            Some(CallerRef::Key(key)) => (Some(key), None),
+            Some(CallerRef::App(app)) => (None, Some(app)),
             None => (None, None),
         };
         let limit = self.limit.map(|(level, kind)| format!("{level}/{kind}"));
@@ -203,8 +203,8 @@ impl Call {
             client: self.client().text.to_str().unwrap_or_default(), // made of visible characters
             method: self.method.as_str(),
             path: &self.path,
-            product: self.sold.as_ref().map(|sold| sold.product.id.as_str()),
-            account: self.caller.as_ref().map(|caller| caller.account.as_str()),
+            product: self.sold.as_ref().map(|sold| &sold.product.id),
+            account: self.caller.as_ref().map(|caller| &caller.account),
             key,
             app,
             model: self.model.as_deref(),

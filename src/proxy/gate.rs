@@ -101,9 +101,7 @@ impl<S: Socket> Gate<S> {
                 },
                 Reading::Head => {
                     // What is not whole or not right is found again on the slow way.
-                    let Some((head, Ok(facts))) = whole_head(rest).map(|head| (head, check_head(head))) else {
-                        return done;
-                    };
+                    let Some((head, facts)) = whole_head(rest) else { return done };
                     self.conn.pass();
                     self.http10 = facts.version == Version::Http10;
                     done = done.saturating_add(head.len());

@@ -25,6 +25,7 @@ pub mod phases;
 pub mod receipts;
 pub mod rejection;
 pub mod request_body;
+pub mod request_ids;
 pub mod route;
 pub mod secrets;
 pub mod seller;

@@ -145,6 +145,9 @@ fn models(rest: &str, get: bool) -> Option<Option<String>> {
 }
 
 fn find_api(shelf: &Shelf, host: &str, path: &str) -> Option<Arc<Sold>> {
+    if shelf.apis.is_empty() {
+        return None;
+    }
     let host = host
         .rsplit_once(':')
         .filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()))

@@ -1,7 +1,7 @@
 //! The cores: one single-threaded runtime each, fed from one listening socket. Nothing is shared between them but
 //! read-mostly snapshots and atomics.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -26,6 +26,7 @@ use super::connection;
 use super::context::Call;
 use super::rejection::Code;
 use super::request_body::Held;
+use super::request_ids::RequestIds;
 use super::seller::Seller;
 use super::spool::Spool;
 use crate::config::{Credentials, Limits, Proxies};
@@ -98,9 +99,7 @@ pub struct Core {
     pub access: Option<AccessBuffer>,
     /// What all cores share.
     pub shared: Arc<Shared>,
-    /// The run and the core: every request id that we make begins with them.
-    request_prefix: String,
-    requests: Cell<u64>,
+    request_ids: RequestIds,
     shelf: RefCell<Arc<Shelf>>,
     sellers: RefCell<Vec<Rc<Seller>>>,
     /// Its connections.
@@ -121,9 +120,8 @@ impl Core {
         let core = Self {
             meter: own.meter,
             access: own.access,
-            request_prefix: format!("{:016x}{:04x}", shared.run_id, own.number),
+            request_ids: RequestIds::new(shared.run_id, own.number),
             shared,
-            requests: Cell::new(0),
             shelf: RefCell::new(Arc::clone(&shelf)),
             sellers: RefCell::default(),
             conns: Conns::default(),
@@ -156,12 +154,9 @@ impl Core {
         kept.map_or_else(|| Rc::new(Seller::new(Arc::clone(sold))), Rc::clone)
     }
 
-    /// An id that no other request of ours has: 32 hexadecimal digits, as APIG's are.
+    /// An id that no other request of ours has.
     pub fn next_request_id(&self) -> HeaderValue {
-        let number = self.requests.get().wrapping_add(1);
-        self.requests.set(number);
-        let text = format!("{}{:012x}", self.request_prefix, number & 0xffff_ffff_ffff);
-        HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("")) // hexadecimal digits are fine
+        self.request_ids.next()
     }
 
     /// Serves one stream of an HTTP/2 connection, beside the others.

@@ -14,6 +14,7 @@ use prometheus::IntCounter;
 use tokio::sync::oneshot;
 
 pub use self::line::Line;
+use self::line::Moments;
 
 /// A core hands its lines on when it has gathered this many bytes; each time wakes the writer's thread.
 const BATCH_BYTES: usize = 56 * 1024;
@@ -60,7 +61,7 @@ impl AccessLog {
     /// A core's end of the log.
     pub fn buffer(&self) -> AccessBuffer {
         let (to_writer, dropped) = (self.to_writer.clone(), self.dropped.clone());
-        AccessBuffer { lines: RefCell::new(Vec::new()), to_writer, dropped }
+        AccessBuffer { lines: RefCell::default(), moments: RefCell::default(), to_writer, dropped }
     }
 
     /// Goes on with another sink: the file may have been moved away.
@@ -130,6 +131,7 @@ fn count(lines: &[u8]) -> u64 {
 #[derive(Debug)]
 pub struct AccessBuffer {
     lines: RefCell<Vec<u8>>,
+    moments: RefCell<Moments>,
     to_writer: SyncSender<ToWriter>,
     dropped: IntCounter,
 }
@@ -141,7 +143,7 @@ impl AccessBuffer {
         if lines.capacity() == 0 {
             lines.reserve(BUFFER_BYTES);
         }
-        line.write(&mut lines);
+        line.write(&mut self.moments.borrow_mut(), &mut lines);
         lines.push(b'\n');
         if lines.len() >= BATCH_BYTES {
             self.hand_on(std::mem::take(&mut *lines));

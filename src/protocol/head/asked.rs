@@ -34,7 +34,7 @@ pub fn asked(head: &[u8]) -> Asked {
     let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     let path = target.split(|byte| matches!(byte, b'?' | b'#')).next().unwrap_or_default();
     let path = path.get(..path.len().min(PATH_BYTES_MAX)).unwrap_or_default();
-    let is_method = method.len() <= METHOD_BYTES_MAX && method.iter().all(|byte| class::is_token(*byte));
+    let is_method = method.len() <= METHOD_BYTES_MAX && class::are(method, class::TOKEN);
     let is_path = path.starts_with(b"/") && path.iter().all(u8::is_ascii_graphic);
     let text = |bytes: &[u8], fits: bool| match std::str::from_utf8(bytes) {
         Ok(text) if fits && !text.is_empty() => text.to_owned(),

@@ -51,8 +51,8 @@ pub fn check_decoded_head(method: &Method, uri: &Uri, headers: &HeaderMap) -> Re
     let mut fields = Fields::default();
     for (name, value) in headers {
         let name = name.as_str().as_bytes();
-        if !name.iter().all(|byte| class::is_plain_name(*byte)) {
-            if !name.iter().all(|byte| class::is_name(*byte)) {
+        if !class::are(name, class::PLAIN_NAME) {
+            if !class::are(name, class::NAME) {
                 return Err(Malformed::NameUnderscore.into()); // the only byte that the decoder knows and we do not
             }
             if class::resembles_guarded(name) {
@@ -60,7 +60,7 @@ pub fn check_decoded_head(method: &Method, uri: &Uri, headers: &HeaderMap) -> Re
             }
         }
         let value = value.as_bytes();
-        if !value.iter().all(|byte| class::is_value(*byte)) {
+        if !class::are_values(value) {
             return Err(Malformed::ValueByte.into());
         }
         if class::trim(value).len() != value.len() {
@@ -93,7 +93,7 @@ fn check_target(method: &Method, uri: &Uri) -> Result<(), HeadFault> {
     if !form {
         return Err(Malformed::TargetForm.into());
     }
-    if !target.bytes().all(class::is_target) {
+    if !class::are(target.as_bytes(), class::TARGET) {
         return Err(Malformed::TargetByte.into());
     }
     match uri.scheme_str() {

@@ -1,9 +1,11 @@
 //! The header lines: their syntax, and the few fields that decide framing, host and connection.
 //! Every other field is only held to the syntax.
 
+use std::iter::zip;
+
 use super::host;
 use super::request_line::RequestLine;
-use super::{Framing, HeadFacts, HeadFault, LENGTH_MAX, Malformed, Version};
+use super::{Framing, HeadFacts, HeadFault, LENGTH_MAX, Malformed, Version, take_line};
 use crate::protocol::class;
 
 /// What the header lines have said so far.
@@ -20,43 +22,41 @@ pub(super) struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// Takes one header line without its line end.
-    pub(super) fn take(&mut self, line: &'a [u8]) -> Result<(), HeadFault> {
-        let (name, value) = split(line, class::is_plain_name).map_or_else(|_| split_odd(line), Ok)?;
-        if !class::are_values(value) {
-            let fault = if value.contains(&b'\r') { Malformed::BareCarriageReturn } else { Malformed::ValueByte };
-            return Err(fault.into());
-        }
-        self.note(name, class::trim(value))
+    /// Takes the header line that `bytes` begin with; returns what follows it.
+    pub(super) fn take(&mut self, bytes: &'a [u8]) -> Result<&'a [u8], HeadFault> {
+        let (name, value, after) = plain_line(bytes).map_or_else(|| any_line(bytes), Ok)?;
+        self.note(name, class::trim(value))?;
+        Ok(after)
     }
 
-    /// Judges the fields that mean something here; told apart by length first, which is cheap.
+    /// Judges the fields that mean something here; told apart by first letter and length first, which is cheap.
     pub(super) fn note(&mut self, name: &[u8], value: &'a [u8]) -> Result<(), HeadFault> {
-        match name.len() {
-            4 if name.eq_ignore_ascii_case(b"host") => self.note_host(value),
-            6 if name.eq_ignore_ascii_case(b"expect") => {
+        let first = name.first().map_or(b'-', u8::to_ascii_lowercase);
+        match (first, name.len()) {
+            (b'h', 4) if is(name, b"host") => self.note_host(value),
+            (b'e', 6) if is(name, b"expect") => {
                 self.expects_continue = true;
                 let known = value.eq_ignore_ascii_case(b"100-continue");
                 if known { Ok(()) } else { Err(HeadFault::ExpectationUnknown) }
             }
-            7 if name.eq_ignore_ascii_case(b"upgrade") => Err(HeadFault::UpgradeOffered),
-            10 if name.eq_ignore_ascii_case(b"connection") => self.note_connection(value),
-            12 if name.eq_ignore_ascii_case(b"content-type") => {
+            (b'u', 7) if is(name, b"upgrade") => Err(HeadFault::UpgradeOffered),
+            (b'c', 10) if is(name, b"connection") => self.note_connection(value),
+            (b'c', 12) if is(name, b"content-type") => {
                 if std::mem::replace(&mut self.content_type, true) {
                     return Err(Malformed::TypeRepeated.into());
                 }
                 Ok(())
             }
-            13 if name.eq_ignore_ascii_case(b"authorization") => {
+            (b'a', 13) if is(name, b"authorization") => {
                 if std::mem::replace(&mut self.authorization, true) {
                     return Err(Malformed::AuthorizationRepeated.into());
                 }
                 Ok(())
             }
-            14 if name.eq_ignore_ascii_case(b"content-length") => self.note_length(value),
-            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => self.note_encoding(value),
+            (b'c', 14) if is(name, b"content-length") => self.note_length(value),
+            (b't', 17) if is(name, b"transfer-encoding") => self.note_encoding(value),
             // Without its hyphens, or with more of them, such a name frames to whoever leaves them out.
-            13.. if class::resembles_framing(name) => Err(Malformed::NameResemblesGuarded.into()),
+            (b'c' | b't' | b'-', 13..) if class::resembles_framing(name) => Err(Malformed::NameResemblesGuarded.into()),
             _ => Ok(()),
         }
     }
@@ -98,14 +98,17 @@ impl<'a> Fields<'a> {
     fn note_connection(&mut self, value: &[u8]) -> Result<(), HeadFault> {
         for option in value.split(|byte| *byte == b',') {
             let option = class::trim(option);
-            if !option.iter().all(|byte| class::is_token(*byte)) {
+            if !class::are(option, class::TOKEN) {
                 return Err(Malformed::ConnectionMalformed.into());
             }
-            if option.eq_ignore_ascii_case(b"upgrade") {
+            if is(option, b"upgrade") {
                 return Err(HeadFault::UpgradeOffered);
             }
-            self.close |= option.eq_ignore_ascii_case(b"close");
-            self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+            if is(option, b"keep-alive") {
+                self.keep_alive = true;
+                continue;
+            }
+            self.close |= is(option, b"close");
             let mut lower = [0; class::NAME_KEPT_BYTES];
             for (to, from) in lower.iter_mut().zip(option) {
                 *to = from.to_ascii_lowercase();
@@ -149,23 +152,40 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Splits a line at the colon that ends its name; or tells where its name ends without one.
-fn split(line: &[u8], is_name: impl Fn(u8) -> bool) -> Result<(&[u8], &[u8]), usize> {
-    let end = line.iter().position(|byte| !is_name(*byte)).unwrap_or(line.len());
-    match line.split_at_checked(end) {
-        Some((name @ [_, ..], [b':', value @ ..])) => Ok((name, value)),
-        Some(_) | None => Err(end),
-    }
+/// Whether a name is a known one, which is in lower case. To its end, whatever differs: so several bytes are compared at
+/// once.
+fn is<const N: usize>(name: &[u8], known: &[u8; N]) -> bool {
+    let same = |name: &[u8; N]| zip(name, known).fold(true, |same, (a, b)| same & (a.to_ascii_lowercase() == *b));
+    name.as_array().is_some_and(same)
 }
 
-/// Splits a line whose name is not made of letters, digits and hyphens alone. Such names are rare, and none that means
-/// something here is one.
-fn split_odd(line: &[u8]) -> Result<(&[u8], &[u8]), HeadFault> {
-    let (name, value) = split(line, class::is_name).map_err(|end| name_fault(line, end))?;
-    if class::resembles_guarded(name) {
+/// A header line's name, its value with the blanks around it, and what follows the line.
+type Line<'a> = (&'a [u8], &'a [u8], &'a [u8]);
+
+/// Splits a line as nearly all are, reading it once: its name is made of letters, digits and hyphens alone, its value has
+/// no control byte. What is wrong with any other, if something is, [`any_line`] says.
+fn plain_line(bytes: &[u8]) -> Option<Line<'_>> {
+    let (name, rest) = bytes.split_at_checked(class::span(bytes, class::PLAIN_NAME))?;
+    let rest = rest.strip_prefix(b":").filter(|_| !name.is_empty())?;
+    let (value, rest) = rest.split_at_checked(class::span_without_control(rest))?;
+    Some((name, value, rest.strip_prefix(b"\r\n")?))
+}
+
+/// Splits a line that is not plain. Names with other bytes are rare, and none that means something here has one.
+fn any_line(bytes: &[u8]) -> Result<Line<'_>, HeadFault> {
+    let (line, after) = take_line(bytes)?;
+    let end = class::span(line, class::NAME);
+    let Some((name @ [_, ..], [b':', value @ ..])) = line.split_at_checked(end) else {
+        return Err(name_fault(line, end).into());
+    };
+    if !class::are(name, class::PLAIN_NAME) && class::resembles_guarded(name) {
         return Err(Malformed::NameResemblesGuarded.into());
     }
-    Ok((name, value))
+    if !class::are_values(value) {
+        let fault = if value.contains(&b'\r') { Malformed::BareCarriageReturn } else { Malformed::ValueByte };
+        return Err(fault.into());
+    }
+    Ok((name, value, after))
 }
 
 /// Says what is wrong with a line whose name ends at `end` without a colon, or is empty.

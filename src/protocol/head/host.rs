@@ -21,7 +21,7 @@ pub(super) fn is_host(text: &[u8]) -> bool {
         };
         return port && std::str::from_utf8(address).is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok());
     }
-    let end = text.iter().position(|byte| !class::is_host(*byte)).unwrap_or(text.len());
+    let end = class::span(text, class::HOST);
     match text.get(end..) {
         Some([]) => end > 0,
         Some([b':', port @ ..]) => end > 0 && is_port(port),

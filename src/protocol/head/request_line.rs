@@ -20,7 +20,7 @@ pub(super) fn read(line: &[u8]) -> Result<RequestLine<'_>, HeadFault> {
     else {
         return Err(fault_of(line, Malformed::RequestLine)); // one space only: no version
     };
-    if method.is_empty() || target.is_empty() || !method.iter().all(|byte| class::is_token(*byte)) {
+    if method.is_empty() || target.is_empty() || !class::are(method, class::TOKEN) {
         return Err(fault_of(line, Malformed::RequestLine));
     }
     let version = match version {
@@ -28,7 +28,7 @@ pub(super) fn read(line: &[u8]) -> Result<RequestLine<'_>, HeadFault> {
         b"HTTP/1.0" => Version::Http10,
         _ => return Err(fault_of(line, version_fault(version))),
     };
-    if !target.iter().all(|byte| class::is_target(*byte)) {
+    if !class::are(target, class::TARGET) {
         let fault = if target.iter().any(|byte| matches!(byte, b' ' | b'\t')) {
             Malformed::RequestLine
         } else {
