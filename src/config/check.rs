@@ -142,7 +142,7 @@ fn admin_token(given: Given<RawAdmin>, root: PlaceId, chars_min: usize, cx: Cx<'
             TOKEN_CHARS_MIN_OUTSIDE => ", because `listeners.admin` can be reached from other machines",
             _ => "",
         };
-        let message = format!("the token has {} characters; at least {chars_min} are needed{why}", text.len());
+        let message = format!("the token has {} characters; write at least {chars_min}{why}", text.len());
         cx.report.note(at.place, message);
         return None;
     }
@@ -264,6 +264,15 @@ impl Cx<'_> {
             return None;
         }
         Some(bytes)
+    }
+
+    /// Notes a list that is too long.
+    fn at_most(self, max: usize, count: usize, what: &str, place: PlaceId) -> Option<()> {
+        if count > max {
+            self.report.note(place, format!("{count} {what}; write at most {max}"));
+            return None;
+        }
+        Some(())
     }
 
     fn path(self, at: At<String>) -> Option<PathBuf> {

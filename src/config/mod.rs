@@ -15,6 +15,7 @@ mod read;
 mod scalar;
 mod store;
 mod suggest;
+mod syntax;
 #[cfg(test)]
 mod tests;
 mod tree;

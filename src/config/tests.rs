@@ -1,10 +1,11 @@
 //! Whole files: the example, the schema, the defaults. Bad files are in `bad` (each key, generated) and `rules` (each
-//! rule, by hand); how messages look is in `rendered`.
+//! rule, by hand); what is no YAML is in `syntax`; how messages look is in `rendered`.
 
 mod bad;
 mod files;
 mod rendered;
 mod rules;
+mod syntax;
 
 use std::fmt::Write;
 use std::path::Path;

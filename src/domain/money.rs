@@ -18,7 +18,9 @@ const DIGITS_WRITTEN_MAX: usize = 12;
 
 /// Why a text is no amount.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not an amount of money; write digits and at most {PLACES_WRITTEN_MAX} places, as in `49.90`")]
+#[error(
+    "{0:?} is not an amount of money; write 1 to {DIGITS_WRITTEN_MAX} digits and at most {PLACES_WRITTEN_MAX} places, as in `49.90`"
+)]
 pub struct MoneyFault(String);
 
 /// Why a text is no currency.

@@ -38,10 +38,7 @@ fn entries<T>(
     cx: Cx<'_>,
 ) -> Option<Option<Vec<T>>> {
     let Some(At { place, value }) = given.optional()? else { return Some(None) };
-    if value.len() > ENTRIES_MAX {
-        cx.report.note(place, format!("{} entries; at most {ENTRIES_MAX} are kept", value.len()));
-        return None;
-    }
+    cx.at_most(ENTRIES_MAX, value.len(), "entries", place)?;
     if !all.is_empty() && value.iter().any(|entry| entry.value().is_some_and(|at| at.value == all)) {
         if value.len() > 1 {
             cx.report.note(place, format!("`{all}` stands for all; write it alone, or take it out"));

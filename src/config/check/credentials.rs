@@ -48,10 +48,7 @@ type Former = Option<(PlaceId, Vec<SecretString>)>;
 
 fn former_keys(given: Given<Vec<Given<Secret>>>, cx: Cx<'_>) -> Option<Former> {
     let Some(At { place, value }) = given.optional()? else { return Some(None) };
-    if value.len() > FORMER_KEYS_MAX {
-        cx.report.note(place, format!("{} keys; at most {FORMER_KEYS_MAX} are kept", value.len()));
-        return None;
-    }
+    cx.at_most(FORMER_KEYS_MAX, value.len(), "keys", place)?;
     let keys: Vec<Option<SecretString>> = value
         .into_iter()
         .map(|given| match given {
@@ -67,7 +64,7 @@ fn long_enough(at: At<Secret>, cx: Cx<'_>) -> Option<SecretString> {
     let secret = cx.secret(at.place, at.value)?;
     let bytes = secret.expose_secret().len();
     if bytes < KEY_BYTES_MIN {
-        cx.report.note(at.place, format!("the key has {bytes} bytes; at least {KEY_BYTES_MIN} are needed"));
+        cx.report.note(at.place, format!("the key has {bytes} bytes; write at least {KEY_BYTES_MIN}"));
         return None;
     }
     Some(secret)

@@ -32,10 +32,7 @@ type Offers = BTreeMap<OfferId, Arc<Offer>>;
 
 pub(super) fn offers(given: Given<Vec<Given<RawOffer>>>, sold: &[Sold], cx: Cx<'_>) -> Option<Offers> {
     let Some(at) = given.optional()? else { return Some(Offers::new()) };
-    if at.value.len() > OFFERS_MAX {
-        cx.report.note(at.place, format!("{} offers; a gateway has at most {OFFERS_MAX}", at.value.len()));
-        return None;
-    }
+    cx.at_most(OFFERS_MAX, at.value.len(), "offers", at.place)?;
     let known = Known::new(sold);
     let mut lines: HashMap<OfferId, usize> = HashMap::new();
     let mut offers = Some(Offers::new());
@@ -143,10 +140,7 @@ fn billable(given: Given<Vec<Given<RawBillable>>>, cx: Cx<'_>) -> Option<Billabl
         cx.report.note(place, "no rule; write one, as in `[{ statuses: success }]`, or take `billable` out");
         return None;
     }
-    if raw.len() > RULES_MAX {
-        cx.report.note(place, format!("{} rules; an offer has at most {RULES_MAX}", raw.len()));
-        return None;
-    }
+    cx.at_most(RULES_MAX, raw.len(), "rules", place)?;
     let mut rules: Vec<DatedRule> = Vec::new();
     let mut complete = true;
     for given in raw {

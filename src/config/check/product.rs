@@ -56,8 +56,7 @@ pub(super) fn products(given: Given<Vec<Given<RawProduct>>>, root: PlaceId, cx: 
     if raw.is_empty() {
         cx.report.note(place, WHY);
     }
-    if raw.len() > PRODUCTS_MAX {
-        cx.report.note(place, format!("{} products; a gateway sells at most {PRODUCTS_MAX}", raw.len()));
+    if cx.at_most(PRODUCTS_MAX, raw.len(), "products", place).is_none() {
         return Vec::new();
     }
     let broken = || Sold { id: None, route: None, meter: None, body_max: None, product: None };
@@ -197,10 +196,7 @@ type Models = (BTreeMap<String, String>, BTreeMap<String, PlaceId>);
 
 fn models(given: Given<BTreeMap<String, Given<Option<String>>>>, cx: Cx<'_>) -> Option<Models> {
     let Some(At { place, value: raw }) = given.optional()? else { return Some(Models::default()) };
-    if raw.len() > MODELS_MAX {
-        cx.report.note(place, format!("{} model names; a product has at most {MODELS_MAX}", raw.len()));
-        return None;
-    }
+    cx.at_most(MODELS_MAX, raw.len(), "model names", place)?;
     let mut complete = true;
     let (mut names, mut places) = Models::default();
     for (name, given) in raw {

@@ -27,10 +27,7 @@ pub(super) fn receipts(given: Given<RawReceipts>, cx: Cx<'_>) -> Option<Option<R
 
 fn earlier(given: Given<Vec<Given<RawEarlierKey>>>, own: Option<&str>, cx: Cx<'_>) -> Option<Vec<(String, PublicKey)>> {
     let Some(At { place, value: raw }) = given.optional()? else { return Some(Vec::new()) };
-    if raw.len() > EARLIER_MAX {
-        cx.report.note(place, format!("{} keys; keep at most {EARLIER_MAX}", raw.len()));
-        return None;
-    }
+    cx.at_most(EARLIER_MAX, raw.len(), "keys", place)?;
     let mut keys: Vec<(String, PublicKey)> = Vec::new();
     let mut complete = true;
     for given in raw {

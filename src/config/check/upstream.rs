@@ -73,10 +73,7 @@ type Headers = Vec<(HeaderName, HeaderValue)>;
 
 fn added_headers(given: Given<BTreeMap<String, Given<Secret>>>, has_key: bool, cx: Cx<'_>) -> Option<Headers> {
     let Some(At { place, value: raw }) = given.optional()? else { return Some(Vec::new()) };
-    if raw.len() > HEADERS_MAX {
-        cx.report.note(place, format!("{} headers; at most {HEADERS_MAX} can be added", raw.len()));
-        return None;
-    }
+    cx.at_most(HEADERS_MAX, raw.len(), "headers", place)?;
     let mut headers: Option<Headers> = Some(Vec::new());
     for (name, given) in raw {
         let Given::Value(At { place, value }) = given else {
