@@ -8,7 +8,9 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::StrDeserializer;
 use serde::de::{self, DeserializeSeed, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use serde_json::Value as Json;
 
+use super::pattern::{RESOLVED, TEXT};
 use super::problem::{PlaceId, Report};
 use super::suggest::{hint, listed};
 use super::tree::{Entry, Node, Value, is_truth};
@@ -124,11 +126,15 @@ impl<T: JsonSchema> JsonSchema for Given<T> {
         let own = T::json_schema(generator);
         let any_text = own.get("type").is_some_and(|kind| kind == "string")
             && ["pattern", "enum", "oneOf"].iter().all(|bound| own.get(*bound).is_none());
-        let nested = own.get("type").is_some_and(|kind| kind == "object" || kind == "array");
-        if nested || any_text {
+        let is = |kinds: &[&str]| own.get("type").and_then(Json::as_str).is_some_and(|kind| kinds.contains(&kind));
+        if any_text {
+            return json_schema!({ "type": "string", "pattern": TEXT });
+        }
+        if is(&["object", "array"]) {
             return generator.subschema_for::<T>();
         }
-        json_schema!({ "anyOf": [own, { "type": "string", "pattern": r"\$\{.+\}" }] })
+        let own = if is(&["boolean"]) { json_schema!({ "enum": [true, false, "true", "false"] }) } else { own };
+        json_schema!({ "anyOf": [own, { "type": "string", "pattern": RESOLVED }] })
     }
 }
 

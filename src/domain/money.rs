@@ -14,7 +14,7 @@ const PLACES: usize = 18;
 /// Places of what people write.
 pub const PLACES_WRITTEN_MAX: usize = 9;
 /// Digits before the point of what people write.
-const DIGITS_WRITTEN_MAX: usize = 12;
+pub const DIGITS_WRITTEN_MAX: usize = 12;
 
 /// Why a text is no amount.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -4,18 +4,12 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::Cx;
 use crate::config::Credentials;
+use crate::config::bounds::{FORMER_KEYS_MAX, KEY_BYTES_MIN, PARAMETER_BYTES_MAX};
 use crate::config::problem::PlaceId;
 use crate::config::raw::{RawCredentials, RawFallback, RawKind, RawScheme, RawSecrets};
 use crate::config::read::{At, Given};
 use crate::config::scalar::Secret;
 use crate::domain::credential::{Scheme, SignatureRule};
-
-/// Shortest key of the gateway's own, in bytes.
-const KEY_BYTES_MIN: usize = 16;
-/// Most keys that have sealed before.
-const FORMER_KEYS_MAX: usize = 16;
-/// The longest name of a query parameter, in bytes.
-const PARAMETER_BYTES_MAX: usize = 64;
 
 /// The key of the hashes, and those that seal.
 pub(super) fn secrets(

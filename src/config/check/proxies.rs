@@ -2,12 +2,10 @@
 
 use super::Cx;
 use crate::config::Proxies;
+use crate::config::bounds::TRUSTED_MAX;
 use crate::config::raw::{RawProxies, RawProxyHeader};
 use crate::config::read::Given;
 use crate::domain::network::{Network, ProxyHeader};
-
-/// Most entries of the list: it is gone through for each call.
-const TRUSTED_MAX: usize = 256;
 
 pub(super) fn proxies(raw: RawProxies, cx: Cx<'_>) -> Option<Proxies> {
     let trusted = trusted(raw.trusted, cx);

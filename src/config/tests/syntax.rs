@@ -167,7 +167,7 @@ fn whatever_sign_slips_in_every_problem_says_what_would_be_right() {
         "\t", ": ", ":", "- ", "[", "]", "{", "}", "\"", "'", " #", "& ", "*", "!", "|", "%", "@", ",", "? ", "\n",
         "  ",
     ];
-    for ((at, _), sign) in BASE.char_indices().zip(signs.iter().cycle()) {
+    for ((at, _), sign) in BASE.char_indices().zip(signs.iter().cycle()).step_by(4) {
         let (before, after) = BASE.split_at(at);
         let Err(problems) = parsed(&format!("{before}{sign}{after}")) else { continue };
         for problem in problems.iter() {
