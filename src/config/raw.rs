@@ -3,6 +3,7 @@
 
 mod limits;
 mod listeners;
+mod store;
 
 use std::collections::BTreeMap;
 
@@ -11,6 +12,7 @@ use serde::Deserialize;
 
 pub(super) use self::limits::{RawCallLimits, RawProductLimits};
 pub(super) use self::listeners::{RawCertificate, RawListeners};
+pub(super) use self::store::{RawRedis, RawRedisTls, RawSentinel, RawStore};
 
 use super::bounds::*;
 use super::pattern;
@@ -126,85 +128,6 @@ pub(super) struct RawEarlierKey {
     /// The public Ed25519 key in PEM.
     #[schemars(transform = pattern::public_pem)]
     pub(super) public_key: Given<String>,
-}
-
-/// Where accounts are kept.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct RawStore {
-    /// A Redis (7.0 or newer) or Valkey server that several gateways share.
-    pub(super) redis: Given<RawRedis>,
-    /// Accepts a server that keeps nothing on its disk, neither AOF nor RDB: what it holds is gone when it ends.
-    #[schemars(extend("default" = false))]
-    pub(super) volatile: Given<bool>,
-}
-
-/// A Redis or Valkey server, and how it is used.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-#[schemars(extend("oneOf" = [{ "required": ["url"] }, { "required": ["urls"] }]))]
-pub(super) struct RawRedis {
-    /// `redis://host:port/database`, `rediss://…` for TLS, or `unix:/path/to/socket`. Without user and password.
-    #[schemars(transform = pattern::store_url)]
-    pub(super) url: Given<String>,
-    /// Several such URLs, of the Sentinels or of some nodes of a Cluster.
-    #[schemars(transform = pattern::each(pattern::store_url))]
-    #[schemars(extend("minItems" = 1, "maxItems" = URLS_MAX))]
-    pub(super) urls: Given<Vec<Given<String>>>,
-    /// The URLs are those of Sentinels.
-    pub(super) sentinel: Given<RawSentinel>,
-    /// The URLs are those of a Cluster's nodes.
-    #[schemars(extend("default" = false))]
-    pub(super) cluster: Given<bool>,
-    /// What every key begins with, 1 to 64 characters of a-z A-Z 0-9 - _ . Installations that share a server have different ones.
-    #[schemars(extend("default" = "tollgate"))]
-    #[schemars(transform = pattern::name)]
-    pub(super) prefix: Given<String>,
-    /// Certificates, for `rediss://` alone.
-    pub(super) tls: Given<RawRedisTls>,
-    /// The ACL user. Default: the server's default user.
-    #[schemars(transform = pattern::username)]
-    pub(super) username: Given<String>,
-    /// The user's password. A file it comes from must be the owner's alone (chmod 600).
-    #[schemars(transform = pattern::secret)]
-    pub(super) password: Given<Secret>,
-    /// Longest wait for the answer to a command, 10ms to 10s.
-    #[schemars(extend("default" = "250ms"))]
-    pub(super) timeout: Given<StoreTimeout>,
-    /// Says that the server loses no write that it has answered, in a failover neither, so that quota is granted at once after a restart.
-    #[schemars(extend("default" = false))]
-    pub(super) durable: Given<bool>,
-}
-
-/// The Sentinels that name the primary.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-#[schemars(extend("required" = ["master"]))]
-pub(super) struct RawSentinel {
-    /// The name under which they watch it, as in `sentinel monitor NAME …`.
-    #[schemars(transform = pattern::master)]
-    pub(super) master: Given<String>,
-    /// The ACL user to the Sentinels. Default: their default user.
-    #[schemars(transform = pattern::username)]
-    pub(super) username: Given<String>,
-    /// The password to the Sentinels. A file it comes from must be the owner's alone (chmod 600).
-    #[schemars(transform = pattern::secret)]
-    pub(super) password: Given<Secret>,
-}
-
-/// Certificates towards the server.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct RawRedisTls {
-    /// PEM file with the only authorities that are trusted. Default: the public ones.
-    #[schemars(transform = pattern::path)]
-    pub(super) ca_file: Given<String>,
-    /// PEM file with the certificate that the server is shown. Default: none is shown.
-    #[schemars(transform = pattern::path)]
-    pub(super) client_cert: Given<String>,
-    /// PEM file with the key of that certificate; it must be the owner's alone (chmod 600).
-    #[schemars(transform = pattern::path)]
-    pub(super) client_key: Given<String>,
 }
 
 /// Proxies before `listeners.data` that are trusted to say where calls come from.
