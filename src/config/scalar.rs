@@ -27,8 +27,10 @@ const VALIDITY_YEARS_MAX: u64 = 100;
 const TIMES: [(&str, u64); 5] = [("ms", 1), ("s", 1000), ("m", 60 * 1000), ("h", 3600 * 1000), ("d", 24 * 3600 * 1000)];
 /// Units of size, in bytes.
 const SIZES: [(&str, u64); 5] = [("", 1), ("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
-/// Units of a validity, each with the most of it.
-const VALIDITIES: [(&str, u64, fn(u16) -> Validity); 9] = [
+/// A unit of a validity, the most of it, and what it makes.
+type ValidityUnit = (&'static str, u64, fn(u16) -> Validity);
+/// Units of a validity.
+const VALIDITIES: [ValidityUnit; 9] = [
     ("d", VALIDITY_YEARS_MAX * 365, Validity::Days),
     ("day", VALIDITY_YEARS_MAX * 365, Validity::Days),
     ("days", VALIDITY_YEARS_MAX * 365, Validity::Days),
