@@ -228,7 +228,8 @@ fn ids(request_ids: &[String]) -> String {
     }
 }
 
-/// Recomputes every balance and prints it; returns whether the books say the same.
+/// Recomputes every balance and prints it; returns whether nothing differs: the books, if they were asked, say the same,
+/// and each package's purchase is known.
 ///
 /// # Errors
 /// When something cannot be read.
@@ -242,15 +243,26 @@ pub async fn replay(args: &ReplayArgs, out: &mut dyn Write) -> Result<bool, Fail
     let (open, damaged) = (replay.open, std::mem::take(&mut replay.damaged));
     let asked = books.is_some();
     let balances = replay.balances(books.as_ref(), SystemClock.now());
-    let different: Vec<&Balance> = balances.iter().filter(|balance| !balance.agrees(asked)).collect();
+    let different: Vec<&Balance> = balances.iter().filter(|balance| balance.agrees(asked) == Some(false)).collect();
     print_balances(&balances, (args.sources.json, asked), out).map_err(Failure::away)?;
     let mut note = |text: String| if args.sources.json { Ok(()) } else { writeln!(out, "{text}") };
     let notes = damaged.iter().map(|run| format!("the journal of {run} is damaged: calls may be missing above"));
     let open = (open > 0).then(|| format!("{open} calls are open: they do not count yet"));
-    let count = format!("{} packages, {} differ", balances.len(), different.len());
+    let count = outcome(balances.len(), different.len(), asked);
     notes.chain(open).chain([count]).try_for_each(&mut note).map_err(Failure::away)?;
     out.flush().map_err(Failure::away)?;
     Ok(different.is_empty() && damaged.is_empty())
+}
+
+/// The last line: how many packages there are, and what came of comparing them.
+fn outcome(packages: usize, different: usize, asked: bool) -> String {
+    match (asked, different) {
+        (true, _) => format!("{packages} packages, {different} differ"),
+        (false, 0) => format!("{packages} packages; nothing was compared, since the books were not read"),
+        (false, _) => format!(
+            "{packages} packages; nothing was compared, since the books were not read; of {different} no purchase is known"
+        ),
+    }
 }
 
 fn print_balances(balances: &[Balance], (json, asked): (bool, bool), out: &mut dyn Write) -> std::io::Result<()> {
@@ -259,7 +271,9 @@ fn print_balances(balances: &[Balance], (json, asked): (bool, bool), out: &mut d
         struct Line<'a> {
             #[serde(flatten)]
             balance: &'a Balance,
-            agrees: bool,
+            /// Absent: nothing was compared.
+            #[serde(skip_serializing_if = "Option::is_none")]
+            agrees: Option<bool>,
         }
         return balances.iter().try_for_each(|balance| {
             let line = Line { balance, agrees: balance.agrees(asked) };
@@ -280,7 +294,12 @@ fn print_balances(balances: &[Balance], (json, asked): (bool, bool), out: &mut d
             balance.remaining.to_string(),
             booked(|booked| booked.used),
             booked(|booked| booked.remaining),
-            if balance.agrees(asked) { "yes" } else { "NO" }.to_owned(),
+            match balance.agrees(asked) {
+                Some(true) => "yes",
+                Some(false) => "NO",
+                None => "not compared",
+            }
+            .to_owned(),
         ]);
     }
     write!(out, "{}", table.text())

@@ -3,8 +3,7 @@
 use http::Uri;
 use http::uri::Authority;
 
-/// The longest host name, in bytes (RFC 1035, 2.3.4).
-const HOST_BYTES_MAX: usize = 253;
+use super::bounds::HOST_BYTES_MAX;
 
 /// A seller's address as `base_url` gives it.
 #[derive(Debug, Clone, PartialEq, Eq)]

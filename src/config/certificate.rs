@@ -90,14 +90,19 @@ impl CertificateFiles {
         let blame_key = |why: &str| CertificateFault::Key(format!("the file {} {why}", self.key.display()));
         let chain: Result<Vec<CertificateDer<'static>>, _> =
             CertificateDer::pem_slice_iter(&bytes.certificate).collect();
-        let chain = chain.map_err(|error| blame(&format!("is not well-formed ({error})")))?;
+        let chain = chain
+            .map_err(|error| blame(&format!("is not well-formed ({error}); name a PEM file with the certificate")))?;
         let first = chain.first().ok_or_else(|| blame("holds no certificate; name a PEM file with one"))?;
         let validity = validity(first).ok_or_else(|| blame("holds what is not a certificate; make a new one"))?;
         if now > validity.not_after {
             return Err(blame(&format!("holds a certificate that expired at {}; get a new one", validity.not_after)));
         }
         if now < validity.not_before {
-            let message = format!("holds a certificate that is not valid before {}", validity.not_before);
+            let message = format!(
+                "holds a certificate that is not valid before {}; use another until then, and see that this machine's \
+                 clock is right",
+                validity.not_before
+            );
             return Err(blame(&message));
         }
         let key = PrivateKeyDer::from_pem_slice(bytes.key.expose_secret())
@@ -115,7 +120,7 @@ impl CertificateFiles {
                     self.certificate.display()
                 )));
             }
-            Err(error) => return Err(blame(&format!("holds what is not a certificate ({error})"))),
+            Err(error) => return Err(blame(&format!("holds what is not a certificate ({error}); make a new one"))),
         }
         Ok(Pair { key: Arc::new(certified), not_after: validity.not_after })
     }
@@ -127,7 +132,8 @@ fn read_file(path: &Path) -> Result<Vec<u8>, String> {
     };
     let found = fs::metadata(path).map_err(unreadable)?;
     if !found.is_file() || found.len() > FILE_BYTES_MAX {
-        return Err(format!("{} is not a regular file of at most {FILE_BYTES_MAX} bytes", path.display()));
+        let path = path.display();
+        return Err(format!("{path} is not a regular file of at most {FILE_BYTES_MAX} bytes; name a PEM file"));
     }
     fs::read(path).map_err(unreadable)
 }

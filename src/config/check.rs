@@ -16,13 +16,13 @@ mod upstream;
 
 use std::fmt::Display;
 use std::num::NonZeroU32;
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 
+use super::bounds::{TOKEN_CHARS_MIN, WORKERS_MAX};
 use super::load::Purpose;
 use super::problem::{PlaceId, Report};
 use super::raw::{Raw, RawAdmin, RawJournal, RawLevel, RawLimits, RawLog, RawRemove, defaults};
@@ -32,23 +32,6 @@ use super::suggest::hint;
 use super::{AccessLog, Catalog, Config, Journal, Limits, Log, LogLevel, Remove};
 use crate::domain::id::GatewayId;
 
-/// Most cores that serve calls.
-const WORKERS_MAX: u64 = 256;
-/// Most client connections.
-const CONNECTIONS_MAX: u64 = 1_000_000;
-/// At least one for each of the store's parts; at most about 2 GiB of a Redis server's memory.
-const USED_SIGNATURES: std::ops::RangeInclusive<u64> = 256..=16_000_000;
-/// Least and most memory for request bodies, in bytes.
-const BUFFERED_BYTES: RangeInclusive<u64> = 1 << 20..=1 << 40;
-/// From which size on a body may be put into a file, in bytes: each smaller one is held in memory.
-const SPOOL_ABOVE: RangeInclusive<u64> = 4 << 10..=1 << 30;
-/// Size of a journal file, in bytes: room for some thousand records, and a start that reads it in seconds.
-const SEGMENT_BYTES: RangeInclusive<u64> = 256 << 10..=1 << 30;
-/// Shortest time for which records are kept: a store's loss is repaired from the journals of the last 7 days, and for so
-/// long there are receipts.
-pub const KEEP_MIN: Duration = Duration::from_secs(7 * 24 * 60 * 60);
-/// Shortest admin token on a loopback address, in characters.
-const TOKEN_CHARS_MIN: usize = 16;
 /// Shortest admin token on any other address, in characters.
 const TOKEN_CHARS_MIN_OUTSIDE: usize = 32;
 
@@ -69,7 +52,7 @@ pub(super) fn config(root: At<Raw>, (folder, purpose): (&Path, Purpose), report:
         Some(at) => Some(at.value),
         None => GatewayId::new(defaults::GATEWAY).ok(),
     });
-    let workers = cx.count(raw.workers, cores(), 1..=WORKERS_MAX);
+    let workers = raw.workers.or(Count(cores())).map(|count| count.0);
     let data_dir = raw.data_dir.required("data_dir", place, "/var/lib/tollgate", report);
     let data_dir = data_dir.and_then(|at| cx.path(at));
     let store = store::store(raw.store, place, cx);
@@ -83,8 +66,8 @@ pub(super) fn config(root: At<Raw>, (folder, purpose): (&Path, Purpose), report:
     let secrets = credentials::secrets(raw.secrets, place, cx);
     let callers = raw.credentials.section(place).and_then(|at| credentials::credentials(at.value));
     let log = raw.log.section(place).and_then(|at| log(at.value, cx));
-    let limits = raw.limits.section(place).and_then(|at| limits(at.value, cx));
-    let journal = raw.journal.section(place).and_then(|at| journal(at.value, cx));
+    let limits = raw.limits.section(place).and_then(|at| limits(at.value));
+    let journal = raw.journal.section(place).and_then(|at| journal(at.value));
     let receipts = receipts::receipts(raw.receipts, cx);
     let drain_timeout = period(raw.drain_timeout, defaults::DRAIN_TIMEOUT);
     let sold = product::products(raw.products, place, cx);
@@ -142,7 +125,7 @@ fn admin_token(given: Given<RawAdmin>, root: PlaceId, chars_min: usize, cx: Cx<'
             TOKEN_CHARS_MIN_OUTSIDE => ", because `listeners.admin` can be reached from other machines",
             _ => "",
         };
-        let message = format!("the token has {} characters; at least {chars_min} are needed{why}", text.len());
+        let message = format!("the token has {} characters; write at least {chars_min}{why}", text.len());
         cx.report.note(at.place, message);
         return None;
     }
@@ -162,7 +145,7 @@ fn log(raw: RawLog, cx: Cx<'_>) -> Option<Log> {
         match at.value.as_str() {
             "off" => Some(AccessLog::Off),
             "stdout" => Some(AccessLog::Stdout),
-            path if path.contains('/') => Some(AccessLog::File(cx.folder.join(path))),
+            path if path.contains('/') => cx.path(at).map(AccessLog::File),
             other => {
                 let hint = hint(other, ["off", "stdout"]);
                 let message = format!(
@@ -177,15 +160,9 @@ fn log(raw: RawLog, cx: Cx<'_>) -> Option<Log> {
     Some(Log { level: level?, access: access? })
 }
 
-fn journal(raw: RawJournal, cx: Cx<'_>) -> Option<Journal> {
-    let segment_bytes = cx.size(raw.segment_bytes, defaults::SEGMENT_BYTES, SEGMENT_BYTES);
-    let keep = raw.keep.optional().and_then(|given| match given {
-        Some(at) if at.value.0 < KEEP_MIN => {
-            cx.report.note(at.place, "too short: a store's loss is repaired from these records; write at least `7d`");
-            None
-        }
-        given => Some(given.map_or(defaults::KEEP, |at| at.value.0)),
-    });
+fn journal(raw: RawJournal) -> Option<Journal> {
+    let segment_bytes = raw.segment_bytes.or(Size(defaults::SEGMENT_BYTES)).map(|size| size.0);
+    let keep = raw.keep.or(Period(defaults::KEEP)).map(|period| period.0);
     let remove = raw.remove.or(RawRemove::Exported).map(|remove| match remove {
         RawRemove::Exported => Remove::Exported,
         RawRemove::Settled => Remove::Settled,
@@ -194,24 +171,21 @@ fn journal(raw: RawJournal, cx: Cx<'_>) -> Option<Journal> {
     Some(Journal { segment_bytes: segment_bytes?, keep: keep?, remove: remove? })
 }
 
-fn limits(raw: RawLimits, cx: Cx<'_>) -> Option<Limits> {
-    let connections = cx.count(raw.connections, defaults::CONNECTIONS, 1..=CONNECTIONS_MAX);
-    let buffered_bytes = cx.size(raw.buffered_bytes, defaults::BUFFERED_BYTES, BUFFERED_BYTES);
-    let spool_above = cx.size(raw.spool_above, defaults::SPOOL_ABOVE, SPOOL_ABOVE);
-    let spooled_bytes = cx.size(raw.spooled_bytes, defaults::SPOOLED_BYTES, BUFFERED_BYTES);
-    let failed_auth = cx.count(raw.failed_auth_per_minute, defaults::FAILED_AUTH_PER_MINUTE, 1..=limits::CALLS_MAX);
-    let used_signatures = cx.count(raw.used_signatures, defaults::USED_SIGNATURES, USED_SIGNATURES);
+fn limits(raw: RawLimits) -> Option<Limits> {
+    let connections = raw.connections.or(Count(defaults::CONNECTIONS))?;
+    let failed_auth = raw.failed_auth_per_minute.or(Count(defaults::FAILED_AUTH_PER_MINUTE))?;
+    let used_signatures = raw.used_signatures.or(Count(defaults::USED_SIGNATURES))?;
     Some(Limits {
-        connections: usize::try_from(connections?).ok()?,
+        connections: usize::try_from(connections.0).ok()?,
         head_timeout: period(raw.head_timeout, defaults::HEAD_TIMEOUT)?,
         idle_timeout: period(raw.idle_timeout, defaults::IDLE_TIMEOUT)?,
         connection_age: period(raw.connection_age, defaults::CONNECTION_AGE)?,
         body_timeout: period(raw.body_timeout, defaults::BODY_TIMEOUT)?,
-        buffered_bytes: buffered_bytes?,
-        spool_above: spool_above?,
-        spooled_bytes: spooled_bytes?,
-        failed_auth_per_minute: u32::try_from(failed_auth?).ok().and_then(NonZeroU32::new)?,
-        used_signatures: usize::try_from(used_signatures?).ok()?,
+        buffered_bytes: raw.buffered_bytes.or(Size(defaults::BUFFERED_BYTES))?.0,
+        spool_above: raw.spool_above.or(Size(defaults::SPOOL_ABOVE))?.0,
+        spooled_bytes: raw.spooled_bytes.or(Size(defaults::SPOOLED_BYTES))?.0,
+        failed_auth_per_minute: u32::try_from(failed_auth.0).ok().and_then(NonZeroU32::new)?,
+        used_signatures: usize::try_from(used_signatures.0).ok()?,
     })
 }
 
@@ -239,31 +213,13 @@ impl Cx<'_> {
         }
     }
 
-    fn count(self, given: Given<Count>, default: u64, range: RangeInclusive<u64>) -> Option<u64> {
-        let Some(at) = given.optional()? else { return Some(default) };
-        self.within(at, range)
-    }
-
-    fn within(self, at: At<Count>, range: RangeInclusive<u64>) -> Option<u64> {
-        let count = at.value.0;
-        if !range.contains(&count) {
-            let message = format!("{count} is out of range; write a number from {} to {}", range.start(), range.end());
-            self.report.note(at.place, message);
+    /// Notes a list that is too long.
+    fn at_most(self, max: usize, count: usize, what: &str, place: PlaceId) -> Option<()> {
+        if count > max {
+            self.report.note(place, format!("{count} {what}; write at most {max}"));
             return None;
         }
-        Some(count)
-    }
-
-    fn size(self, given: Given<Size>, default: u64, range: RangeInclusive<u64>) -> Option<u64> {
-        let Some(at) = given.optional()? else { return Some(default) };
-        let bytes = at.value.0;
-        if !range.contains(&bytes) {
-            let (least, most) = (size_text(*range.start()), size_text(*range.end()));
-            let message = format!("{} is out of range; write a size from {least} to {most}", size_text(bytes));
-            self.report.note(at.place, message);
-            return None;
-        }
-        Some(bytes)
+        Some(())
     }
 
     fn path(self, at: At<String>) -> Option<PathBuf> {
@@ -292,12 +248,4 @@ impl Cx<'_> {
         }
         Some(secret.0)
     }
-}
-
-/// A size in the largest unit that leaves no rest.
-fn size_text(bytes: u64) -> String {
-    let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
-    let unit = units.into_iter().find(|(each, _)| bytes >= *each && bytes.is_multiple_of(*each));
-    let plural = if bytes == 1 { "" } else { "s" };
-    unit.map_or_else(|| format!("{bytes} byte{plural}"), |(each, name)| format!("{}{name}", bytes / each))
 }

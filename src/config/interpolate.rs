@@ -121,7 +121,7 @@ fn read_small(path: &Path) -> Result<(String, bool), String> {
     let mut bytes = Vec::new();
     file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|error| unreadable(&error))?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(format!("has more than {FILE_BYTES_MAX} bytes; a value is smaller"));
+        return Err(format!("has more than {FILE_BYTES_MAX} bytes; name a file with the value alone"));
     }
     let text = String::from_utf8(bytes).map_err(|_| "is not UTF-8 text; write the value as text".to_owned())?;
     Ok((text, mode & OTHERS != 0))

@@ -50,7 +50,9 @@ fn load_as(path: &Path, (env, purpose): (Env<'_>, Purpose)) -> Result<Config, Pr
     let file = File::open(path).map_err(unreadable)?;
     file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(of_file(format!("the file has more than {FILE_BYTES_MAX} bytes; a configuration is smaller")));
+        return Err(of_file(format!(
+            "the file has more than {FILE_BYTES_MAX} bytes; name a configuration file, which is smaller"
+        )));
     }
     match String::from_utf8(bytes) {
         Ok(text) => parse_as(&text, path, (env, purpose)),

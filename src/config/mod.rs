@@ -4,17 +4,20 @@
 //! that know their places), `interpolate` (`${…}`), `read` (the tree into the raw shape), `check` (the rules).
 
 mod address;
+mod bounds;
 mod certificate;
 mod check;
 mod header_rule;
 mod interpolate;
 mod load;
+mod pattern;
 mod problem;
 mod raw;
 mod read;
 mod scalar;
 mod store;
 mod suggest;
+mod syntax;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -38,8 +41,8 @@ use crate::domain::offer::Offer;
 use crate::domain::signing::{PublicKey, SigningKey};
 
 pub use address::host_name;
+pub use bounds::KEEP_MIN;
 pub use certificate::{CertificateFault, CertificateFiles, Pair, PairBytes};
-pub use check::KEEP_MIN;
 pub use header_rule::HeaderRule;
 pub use load::{FILE_BYTES_MAX, json_schema, load, load_again, parse};
 pub use problem::{PROBLEMS_MAX, Problem, Problems};

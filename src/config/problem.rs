@@ -108,7 +108,7 @@ struct Found {
     position: (usize, usize),
     path: String,
     message: String,
-    /// How many characters of the source line may be shown.
+    /// How many characters of the source line may be shown; none of it if 0.
     shown: usize,
 }
 
@@ -141,6 +141,14 @@ impl<'a> Report<'a> {
     pub(super) fn note_key(&self, place: PlaceId, key: &str, message: impl Into<String>) {
         let column = self.with_place(place, |found| found.column).unwrap_or_default();
         self.push(place, None, column.saturating_add(key.chars().count()), message.into());
+    }
+
+    /// As [`Report::note_key`], for a key of the section at `parent` of which no more than `begin` may be shown.
+    pub(super) fn note_cut_key(&self, parent: PlaceId, place: PlaceId, begin: &str, message: String) {
+        let path = self.with_place(parent, |found| join(&found.path, begin)).unwrap_or_default();
+        let position = self.with_place(place, |found| (found.line, found.column)).unwrap_or_default();
+        let shown = position.1.saturating_sub(1).saturating_add(begin.chars().count());
+        self.found.borrow_mut().push(Found { position, path, message, shown });
     }
 
     /// Notes a problem of a key below a place that has no place of its own: it is missing.

@@ -3,6 +3,7 @@
 
 mod limits;
 mod listeners;
+mod store;
 
 use std::collections::BTreeMap;
 
@@ -11,9 +12,12 @@ use serde::Deserialize;
 
 pub(super) use self::limits::{RawCallLimits, RawProductLimits};
 pub(super) use self::listeners::{RawCertificate, RawListeners};
+pub(super) use self::store::{RawRedis, RawRedisTls, RawSentinel, RawStore};
 
+use super::bounds::*;
+use super::pattern;
 use super::read::Given;
-use super::scalar::{Count, Moment, Period, PriceText, Secret, Size, ValidityText, Zone};
+use super::scalar::{Moment, Period, PriceText, Secret, ValidityText, Zone};
 use crate::domain::billable::StatusRule;
 
 /// What an absent key means, each in the unit of its key.
@@ -32,7 +36,7 @@ pub(super) mod defaults {
     pub(in super::super) const BODY_TIMEOUT: Duration = Duration::from_secs(30);
     pub(in super::super) const BUFFERED_BYTES: u64 = 512 << 20;
     pub(in super::super) const SEGMENT_BYTES: u64 = 64 << 20;
-    pub(in super::super) const KEEP: Duration = super::super::check::KEEP_MIN;
+    pub(in super::super) const KEEP: Duration = super::super::bounds::KEEP_MIN;
     pub(in super::super) const DRAIN_TIMEOUT: Duration = Duration::from_secs(600);
     pub(in super::super) const IDLE_CONNECTIONS: u64 = 256;
     pub(in super::super) const SELLER_CONNECT: Duration = Duration::from_secs(5);
@@ -57,10 +61,12 @@ pub(super) mod defaults {
 pub(super) struct Raw {
     /// This process's name in records; two gateways never share one.
     #[schemars(extend("default" = "gw-1"))]
+    #[schemars(transform = pattern::id)]
     pub(super) gateway: Given<String>,
     /// Cores that serve calls, 1 to 256. Default: as many as the machine has.
-    pub(super) workers: Given<Count>,
+    pub(super) workers: Given<Workers>,
     /// Folder of the journal, and of the embedded store.
+    #[schemars(transform = pattern::path)]
     pub(super) data_dir: Given<String>,
     /// Where accounts are kept. Default: in a file of `data_dir`, for one gateway.
     pub(super) store: Given<RawStore>,
@@ -86,9 +92,11 @@ pub(super) struct Raw {
     #[schemars(extend("default" = "600s"))]
     pub(super) drain_timeout: Given<Period>,
     /// What is sold, at least one.
+    #[schemars(extend("minItems" = 1, "maxItems" = PRODUCTS_MAX))]
     pub(super) products: Given<Vec<Given<RawProduct>>>,
     /// What can be bought.
     #[schemars(extend("default" = []))]
+    #[schemars(extend("maxItems" = OFFERS_MAX))]
     pub(super) offers: Given<Vec<Given<RawOffer>>>,
 }
 
@@ -98,11 +106,14 @@ pub(super) struct Raw {
 #[schemars(extend("required" = ["key_id", "key"]))]
 pub(super) struct RawReceipts {
     /// The name of the key in receipts; another key gets another name. 1 to 64 characters of a-z A-Z 0-9 - _ .
+    #[schemars(transform = pattern::name)]
     pub(super) key_id: Given<String>,
     /// The private Ed25519 key in PEM, as `tollgate receipt keygen` makes it. Its file must be the owner's alone (chmod 600).
+    #[schemars(transform = pattern::private_pem)]
     pub(super) key: Given<Secret>,
     /// Public keys that have signed earlier, so that their receipts can still be verified.
     #[schemars(extend("default" = []))]
+    #[schemars(extend("maxItems" = EARLIER_KEYS_MAX))]
     pub(super) earlier: Given<Vec<Given<RawEarlierKey>>>,
 }
 
@@ -112,76 +123,11 @@ pub(super) struct RawReceipts {
 #[schemars(extend("required" = ["id", "public_key"]))]
 pub(super) struct RawEarlierKey {
     /// Its name in receipts.
+    #[schemars(transform = pattern::name)]
     pub(super) id: Given<String>,
     /// The public Ed25519 key in PEM.
+    #[schemars(transform = pattern::public_pem)]
     pub(super) public_key: Given<String>,
-}
-
-/// Where accounts are kept.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct RawStore {
-    /// A Redis (7.0 or newer) or Valkey server that several gateways share.
-    pub(super) redis: Given<RawRedis>,
-    /// Accepts a server that keeps nothing on its disk, neither AOF nor RDB: what it holds is gone when it ends.
-    #[schemars(extend("default" = false))]
-    pub(super) volatile: Given<bool>,
-}
-
-/// A Redis or Valkey server, and how it is used.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-#[schemars(extend("oneOf" = [{ "required": ["url"] }, { "required": ["urls"] }]))]
-pub(super) struct RawRedis {
-    /// `redis://host:port/database`, `rediss://…` for TLS, or `unix:/path/to/socket`. Without user and password.
-    pub(super) url: Given<String>,
-    /// Several such URLs, of the Sentinels or of some nodes of a Cluster.
-    pub(super) urls: Given<Vec<Given<String>>>,
-    /// The URLs are those of Sentinels.
-    pub(super) sentinel: Given<RawSentinel>,
-    /// The URLs are those of a Cluster's nodes.
-    #[schemars(extend("default" = false))]
-    pub(super) cluster: Given<bool>,
-    /// What every key begins with, 1 to 64 characters of a-z A-Z 0-9 - _ . Installations that share a server have different ones.
-    #[schemars(extend("default" = "tollgate"))]
-    pub(super) prefix: Given<String>,
-    /// Certificates, for `rediss://` alone.
-    pub(super) tls: Given<RawRedisTls>,
-    /// The ACL user. Default: the server's default user.
-    pub(super) username: Given<String>,
-    /// The user's password. A file it comes from must be the owner's alone (chmod 600).
-    pub(super) password: Given<Secret>,
-    /// Longest wait for the answer to a command, 10ms to 10s.
-    #[schemars(extend("default" = "250ms"))]
-    pub(super) timeout: Given<Period>,
-    /// Says that the server loses no write that it has answered, in a failover neither, so that quota is granted at once after a restart.
-    #[schemars(extend("default" = false))]
-    pub(super) durable: Given<bool>,
-}
-
-/// The Sentinels that name the primary.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-#[schemars(extend("required" = ["master"]))]
-pub(super) struct RawSentinel {
-    /// The name under which they watch it, as in `sentinel monitor NAME …`.
-    pub(super) master: Given<String>,
-    /// The ACL user to the Sentinels. Default: their default user.
-    pub(super) username: Given<String>,
-    /// The password to the Sentinels. A file it comes from must be the owner's alone (chmod 600).
-    pub(super) password: Given<Secret>,
-}
-
-/// Certificates towards the server.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct RawRedisTls {
-    /// PEM file with the only authorities that are trusted. Default: the public ones.
-    pub(super) ca_file: Given<String>,
-    /// PEM file with the certificate that the server is shown. Default: none is shown.
-    pub(super) client_cert: Given<String>,
-    /// PEM file with the key of that certificate; it must be the owner's alone (chmod 600).
-    pub(super) client_key: Given<String>,
 }
 
 /// Proxies before `listeners.data` that are trusted to say where calls come from.
@@ -191,6 +137,8 @@ pub(super) struct RawProxies {
     /// Their addresses, or ranges of them. Nobody else can choose the address under which allow-lists, limits, the
     /// access log and sellers know a client.
     #[schemars(extend("default" = []))]
+    #[schemars(transform = pattern::each(pattern::network))]
+    #[schemars(extend("maxItems" = TRUSTED_MAX))]
     pub(super) trusted: Given<Vec<Given<String>>>,
     /// The header to which they add whom they speak for; the other one is whatever the client sent, and is not read.
     #[schemars(extend("default" = "x-forwarded-for"))]
@@ -215,6 +163,7 @@ pub(super) enum RawProxyHeader {
 #[schemars(extend("required" = ["token"]))]
 pub(super) struct RawAdmin {
     /// Opens the admin listener; at least 16 characters. A file it comes from must be the owner's alone (chmod 600).
+    #[schemars(transform = pattern::token)]
     pub(super) token: Given<Secret>,
 }
 
@@ -224,11 +173,15 @@ pub(super) struct RawAdmin {
 #[schemars(extend("required" = ["hash_key"]))]
 pub(super) struct RawSecrets {
     /// Keys the hashes of API keys, AppKeys and AppCodes; at least 16 bytes. Changing it makes all of them unknown.
+    #[schemars(transform = pattern::own_key)]
     pub(super) hash_key: Given<Secret>,
     /// Encrypts the secrets of apps; at least 16 bytes. Default: a key made of `hash_key`.
+    #[schemars(transform = pattern::own_key)]
     pub(super) seal_key: Given<Secret>,
     /// Keys that were `seal_key` before: they still open what they have encrypted.
     #[schemars(extend("default" = []))]
+    #[schemars(transform = pattern::each(pattern::own_key))]
+    #[schemars(extend("maxItems" = FORMER_KEYS_MAX))]
     pub(super) former_seal_keys: Given<Vec<Given<Secret>>>,
 }
 
@@ -274,6 +227,7 @@ pub(super) struct RawLog {
     pub(super) level: Given<RawLevel>,
     /// One JSON line a call: `off`, `stdout`, or the path of a file, which holds a slash.
     #[schemars(extend("default" = "stdout"))]
+    #[schemars(transform = pattern::access_log)]
     pub(super) access: Given<String>,
 }
 
@@ -296,7 +250,7 @@ pub(super) struct RawLimits {
     /// Open client connections, 1 to 1000000. Where one more comes, the one that has been without a call for longest is
     /// closed; if all have a call, it waits.
     #[schemars(extend("default" = 10000))]
-    pub(super) connections: Given<Count>,
+    pub(super) connections: Given<Connections>,
     /// From a request head's first byte to its last.
     #[schemars(extend("default" = "10s"))]
     pub(super) head_timeout: Given<Period>,
@@ -313,21 +267,21 @@ pub(super) struct RawLimits {
     pub(super) body_timeout: Given<Period>,
     /// Request bodies held in memory at one time, over all calls; at least the largest `body_max`.
     #[schemars(extend("default" = "512MiB"))]
-    pub(super) buffered_bytes: Given<Size>,
+    pub(super) buffered_bytes: Given<BodyBytes>,
     /// A request body that is read for its signature goes to a temporary file of `data_dir` from this size on.
     #[schemars(extend("default" = "1MiB"))]
-    pub(super) spool_above: Given<Size>,
+    pub(super) spool_above: Given<SpoolAbove>,
     /// Request bodies in such files at one time, over all calls.
     #[schemars(extend("default" = "4GiB"))]
-    pub(super) spooled_bytes: Given<Size>,
+    pub(super) spooled_bytes: Given<BodyBytes>,
     /// Failed authentications in a minute that are heard from one client address, and with one key, AppCode or AppKey;
     /// 1 to 1000000000.
     #[schemars(extend("default" = 6000))]
-    pub(super) failed_auth_per_minute: Given<Count>,
+    pub(super) failed_auth_per_minute: Given<LimitCalls>,
     /// Used signatures that are remembered at one time for `replay_protection`, 256 to 16000000, over all gateways that
     /// share a store; with so many, further ones are refused until the oldest are over.
     #[schemars(extend("default" = 1000000))]
-    pub(super) used_signatures: Given<Count>,
+    pub(super) used_signatures: Given<UsedSignatures>,
 }
 
 /// The record of every metered call.
@@ -336,11 +290,11 @@ pub(super) struct RawLimits {
 pub(super) struct RawJournal {
     /// Size of one of its files, 256KiB to 1GiB.
     #[schemars(extend("default" = "64MiB"))]
-    pub(super) segment_bytes: Given<Size>,
+    pub(super) segment_bytes: Given<SegmentBytes>,
     /// How long records are kept at least after they were written, 7d to 30d: from them comes back what a store has
     /// forgotten.
     #[schemars(extend("default" = "7d"))]
-    pub(super) keep: Given<Period>,
+    pub(super) keep: Given<Keep>,
     /// What must be done with older records before they are removed. `exported`: they are in the books, and `tollgate
     /// usage export --mark` has shown their usage; `settled`: they are in the books; `never`: none is removed.
     #[schemars(extend("default" = "exported"))]
@@ -363,19 +317,25 @@ pub(super) enum RawRemove {
 #[schemars(extend("required" = ["id", "kind", "upstream"]))]
 pub(super) struct RawProduct {
     /// Its name; one among products.
+    #[schemars(transform = pattern::id)]
     pub(super) id: Given<String>,
     /// `llm`: OpenAI-compatible, under `/v1/infers/{deployment}/v1`, or under `/v1` by the body's `model`. `http`:
     /// any other API, by host and path.
     pub(super) kind: Given<RawKind>,
     /// llm: its segment in `/v1/infers/{deployment}/v1`. Default: the id.
+    #[schemars(transform = pattern::deployment)]
     pub(super) deployment: Given<String>,
     /// llm: the model names that buyers use, each with the seller's own name for it, `~` for the same. Empty: every
     /// name passes as it is.
     #[schemars(extend("default" = {}))]
+    #[schemars(transform = pattern::models)]
+    #[schemars(extend("maxProperties" = MODELS_MAX))]
     pub(super) models: Given<BTreeMap<String, Given<Option<String>>>>,
     /// http: only calls to this host, without port. Default: any host.
+    #[schemars(transform = pattern::host)]
     pub(super) host: Given<String>,
     /// http: only paths under this prefix, by whole segments. Default: every path of the host.
+    #[schemars(transform = pattern::path_prefix)]
     pub(super) path: Given<String>,
     /// http: whether the prefix is taken off before forwarding.
     #[schemars(extend("default" = false))]
@@ -384,6 +344,7 @@ pub(super) struct RawProduct {
     #[schemars(extend("default" = "keys"))]
     pub(super) access: Given<RawAccess>,
     /// How callers may prove who they are. Default: `[api_key]` for llm, `[signature, api_key]` for http.
+    #[schemars(extend("minItems" = 1))]
     pub(super) accept: Given<Vec<Given<RawScheme>>>,
     /// Accepts signatures that leave the body out (`UNSIGNED-PAYLOAD`): such a body streams through, and can be swapped.
     #[schemars(extend("default" = false))]
@@ -395,11 +356,13 @@ pub(super) struct RawProduct {
     #[schemars(extend("default" = false))]
     pub(super) signature_debug: Given<bool>,
     /// Accepts an AppCode as this query parameter, too. Default: in headers alone.
+    #[schemars(transform = pattern::parameter)]
     pub(super) app_code_query: Given<String>,
     /// What is counted: one unit a billable call, or nothing. Open access needs `none`.
     #[schemars(extend("default" = "calls"))]
     pub(super) meter: Given<RawMeter>,
     /// Where a buyer can get more; shown when a package is used up.
+    #[schemars(transform = pattern::web_url)]
     pub(super) buy_url: Given<String>,
     /// The seller.
     pub(super) upstream: Given<RawUpstream>,
@@ -407,7 +370,7 @@ pub(super) struct RawProduct {
     pub(super) timeouts: Given<RawTimeouts>,
     /// Largest request body that is read whole, for its model or its signature; at most 1GiB.
     #[schemars(extend("default" = "32MiB"))]
-    pub(super) body_max: Given<Size>,
+    pub(super) body_max: Given<BodyMax>,
     /// What a charge becomes when the seller breaks off. Default: void for a plain answer shorter than announced,
     /// bill for a stream that had an event.
     pub(super) on_seller_break: Given<RawBreakRule>,
@@ -419,9 +382,11 @@ pub(super) struct RawProduct {
     pub(super) limits: Given<RawProductLimits>,
     /// Request header in which the buyer names its own user for the usage record. For an llm product it goes before the
     /// body's `user`, which is read anyway.
+    #[schemars(transform = pattern::header)]
     pub(super) end_user_header: Given<String>,
     /// Seller's headers that reach the buyer besides the default ones: names, or prefixes that end in `*`.
     #[schemars(extend("default" = []))]
+    #[schemars(transform = pattern::each(pattern::header_pattern))]
     pub(super) response_headers: Given<Vec<Given<String>>>,
     /// Whose pages may call it from a browser. Default: everybody's; the call needs its credential all the same.
     pub(super) cors: Given<RawCors>,
@@ -433,12 +398,18 @@ pub(super) struct RawProduct {
 pub(super) struct RawCors {
     /// Origins as browsers send them, as in `https://app.example.com`; `*` alone: all; an empty list: none.
     #[schemars(extend("default" = ["*"]))]
+    #[schemars(transform = pattern::each(pattern::origin))]
+    #[schemars(extend("maxItems" = CORS_ENTRIES_MAX))]
     pub(super) origins: Given<Vec<Given<String>>>,
     /// Methods that a page may use; `*` alone: all.
     #[schemars(extend("default" = ["*"]))]
+    #[schemars(transform = pattern::each(pattern::method))]
+    #[schemars(extend("maxItems" = CORS_ENTRIES_MAX))]
     pub(super) methods: Given<Vec<Given<String>>>,
     /// The seller's headers that a page may read, besides the request id and the gateway's own.
     #[schemars(extend("default" = []))]
+    #[schemars(transform = pattern::each(pattern::header))]
+    #[schemars(extend("maxItems" = CORS_ENTRIES_MAX))]
     pub(super) exposed_headers: Given<Vec<Given<String>>>,
     /// How long a browser may remember a permission.
     #[schemars(extend("default" = "1d"))]
@@ -496,17 +467,22 @@ pub(super) enum RawDurability {
 #[schemars(extend("required" = ["base_url"]))]
 pub(super) struct RawUpstream {
     /// `http://host:port/path` or `https://…`, without query and fragment.
+    #[schemars(transform = pattern::base_url)]
     pub(super) base_url: Given<String>,
     /// The seller's credential, sent as `Authorization: Bearer`. A file it comes from must be the owner's alone.
+    #[schemars(transform = pattern::bearer)]
     pub(super) api_key: Given<Secret>,
     /// Added to every request, over what the buyer sent.
     #[schemars(extend("default" = {}))]
+    #[schemars(transform = pattern::headers)]
+    #[schemars(extend("maxProperties" = HEADERS_MAX))]
     pub(super) headers: Given<BTreeMap<String, Given<Secret>>>,
     /// PEM file with the only authorities trusted for an https seller. Default: the public ones.
+    #[schemars(transform = pattern::path)]
     pub(super) ca_file: Given<String>,
     /// Idle connections kept per core, 1 to 65536.
     #[schemars(extend("default" = 256))]
-    pub(super) idle_connections: Given<Count>,
+    pub(super) idle_connections: Given<IdleConnections>,
 }
 
 /// How long a seller may take.
@@ -533,13 +509,15 @@ pub(super) struct RawTimeouts {
 #[schemars(extend("required" = ["id", "product", "kind", "calls", "validity"]))]
 pub(super) struct RawOffer {
     /// Its name; one among offers.
+    #[schemars(transform = pattern::id)]
     pub(super) id: Given<String>,
     /// The id of the product whose calls it grants.
+    #[schemars(transform = pattern::id)]
     pub(super) product: Given<String>,
     /// `per_call`: a number of calls, paid once.
     pub(super) kind: Given<RawOfferKind>,
     /// How many calls it grants, 1 to 1000000000000.
-    pub(super) calls: Given<Count>,
+    pub(super) calls: Given<PackageCalls>,
     /// How long they can be used, in calendar days, months or years: `30d`, `1mo`, `2y`.
     pub(super) validity: Given<ValidityText>,
     /// What a package of it costs, as in `49.90 CNY`: at most 9 places, and a currency of ISO 4217. Keys' budgets in money
@@ -550,6 +528,7 @@ pub(super) struct RawOffer {
     pub(super) time_zone: Given<Zone>,
     /// Which answers count, from when on. Default: 2xx since ever.
     #[schemars(extend("default" = [{ "statuses": "success" }]))]
+    #[schemars(extend("minItems" = 1, "maxItems" = RULES_MAX))]
     pub(super) billable: Given<Vec<Given<RawBillable>>>,
 }
 

@@ -8,7 +8,9 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::StrDeserializer;
 use serde::de::{self, DeserializeSeed, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use serde_json::Value as Json;
 
+use super::pattern::{RESOLVED, TEXT};
 use super::problem::{PlaceId, Report};
 use super::suggest::{hint, listed};
 use super::tree::{Entry, Node, Value, is_truth};
@@ -124,11 +126,15 @@ impl<T: JsonSchema> JsonSchema for Given<T> {
         let own = T::json_schema(generator);
         let any_text = own.get("type").is_some_and(|kind| kind == "string")
             && ["pattern", "enum", "oneOf"].iter().all(|bound| own.get(*bound).is_none());
-        let nested = own.get("type").is_some_and(|kind| kind == "object" || kind == "array");
-        if nested || any_text {
+        let is = |kinds: &[&str]| own.get("type").and_then(Json::as_str).is_some_and(|kind| kinds.contains(&kind));
+        if any_text {
+            return json_schema!({ "type": "string", "pattern": TEXT });
+        }
+        if is(&["object", "array"]) {
             return generator.subschema_for::<T>();
         }
-        json_schema!({ "anyOf": [own, { "type": "string", "pattern": r"\$\{.+\}" }] })
+        let own = if is(&["boolean"]) { json_schema!({ "enum": [true, false, "true", "false"] }) } else { own };
+        json_schema!({ "anyOf": [own, { "type": "string", "pattern": RESOLVED }] })
     }
 }
 
@@ -242,7 +248,7 @@ impl<'de> Deserializer<'de> for Reader<'de> {
         match self.text("true or false")? {
             "true" => visitor.visit_bool(true),
             "false" => visitor.visit_bool(false),
-            other => Err(Fault::Said(format!("`{other}` is neither `true` nor `false`"))),
+            other => Err(Fault::Said(format!("`{other}` is neither `true` nor `false`; write one of the two"))),
         }
     }
 
@@ -295,7 +301,12 @@ impl<'de> Deserializer<'de> for Reader<'de> {
         if let (SHORT, Value::Text(_) | Value::Literal(_), Some(key)) = (name, &self.node.value, names.first()) {
             return visitor.visit_map(Only { reader: self, key: Some(key) });
         }
-        let entries = self.entries(&format!("a section with keys such as `{}`", names.first().unwrap_or(&"")))?;
+        if let Value::Text(text) = &self.node.value
+            && let Some(message) = without_colon(text, names)
+        {
+            return Err(Fault::Said(message));
+        }
+        let entries = self.entries(&format!("a section of keys, as in `{}: …`", names.first().unwrap_or(&"")))?;
         visitor.visit_map(Entries { reader: self, entries: entries.iter(), names: Some(names), value: None })
     }
 
@@ -380,20 +391,42 @@ struct Entries<'a> {
     value: Option<&'a Node>,
 }
 
+impl Reader<'_> {
+    /// Notes a key that is not among the names. Where the colon is missing, the value is a part of the key: it is cut
+    /// behind its first word, since the rest may be a secret.
+    fn unknown(self, entry: &Entry, names: &[&str]) {
+        let Some(begin) = first_word(&entry.key).filter(|begin| begin.len() < entry.key.len()) else {
+            let (near, valid) = (hint(&entry.key, names.iter().copied()), listed(names.iter().copied()));
+            let message = format!("unknown key `{}`{near}; valid here: {valid}", entry.key);
+            return self.report.note_key(entry.key_place, &entry.key, message);
+        };
+        let message = without_colon(&entry.key, names).unwrap_or_else(|| {
+            let (near, valid) = (hint(begin, names.iter().copied()), listed(names.iter().copied()));
+            format!("unknown key `{begin}…`{near}; write `key: value`; valid keys here: {valid}")
+        });
+        self.report.note_cut_key(self.node.place, entry.key_place, begin, message);
+    }
+}
+
+/// The letters, digits, `_` and `-` with which a text begins.
+fn first_word(text: &str) -> Option<&str> {
+    let end = text.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '-')));
+    end.map_or(Some(text), |end| text.get(..end)).filter(|word| !word.is_empty())
+}
+
+/// What to say of a text that is one of the names and its value, with no colon and space between them.
+fn without_colon(text: &str, names: &[&str]) -> Option<String> {
+    let name = first_word(text).filter(|name| name.len() < text.len() && names.contains(name))?;
+    Some(format!("no colon and space follow `{name}`; write `{name}: value`"))
+}
+
 impl<'de> MapAccess<'de> for Entries<'de> {
     type Error = Fault;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Fault> {
         for entry in self.entries.by_ref() {
             if let Some(names) = self.names.filter(|names| !names.contains(&entry.key.as_str())) {
-                let names = || names.iter().copied();
-                let message = format!(
-                    "unknown key `{}`{}; valid here: {}",
-                    entry.key,
-                    hint(&entry.key, names()),
-                    listed(names())
-                );
-                self.reader.report.note_key(entry.key_place, &entry.key, message);
+                self.reader.unknown(entry, names);
                 continue;
             }
             self.value = Some(&entry.node);

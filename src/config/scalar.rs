@@ -13,26 +13,46 @@ use secrecy::SecretString;
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use super::pattern::{in_units, numbers};
 use super::suggest::hint;
-use crate::domain::money::{Currency, Money, Price};
+use crate::domain::money::{Currency, DIGITS_WRITTEN_MAX, Money, PLACES_WRITTEN_MAX, Price};
 use crate::domain::offer::Validity;
 
-/// The longest duration, in days.
-const PERIOD_DAYS_MAX: u64 = 30;
+/// The longest duration, in milliseconds: 30 days.
+pub(super) const PERIOD_MS_MAX: u64 = 30 * 24 * 3600 * 1000;
 /// The longest validity, in years; it is far below what its unit could count.
-const VALIDITY_YEARS_MAX: u16 = 100;
+const VALIDITY_YEARS_MAX: u64 = 100;
 
-/// A length of time, from one millisecond to 30 days.
+/// Units of time, in milliseconds.
+const TIMES: [(&str, u64); 5] = [("ms", 1), ("s", 1000), ("m", 60 * 1000), ("h", 3600 * 1000), ("d", 24 * 3600 * 1000)];
+/// Units of size, in bytes.
+const SIZES: [(&str, u64); 5] = [("", 1), ("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
+/// A unit of a validity, the most of it, and what it makes.
+type ValidityUnit = (&'static str, u64, fn(u16) -> Validity);
+/// Units of a validity.
+const VALIDITIES: [ValidityUnit; 9] = [
+    ("d", VALIDITY_YEARS_MAX * 365, Validity::Days),
+    ("day", VALIDITY_YEARS_MAX * 365, Validity::Days),
+    ("days", VALIDITY_YEARS_MAX * 365, Validity::Days),
+    ("mo", VALIDITY_YEARS_MAX * 12, Validity::Months),
+    ("month", VALIDITY_YEARS_MAX * 12, Validity::Months),
+    ("months", VALIDITY_YEARS_MAX * 12, Validity::Months),
+    ("y", VALIDITY_YEARS_MAX, Validity::Years),
+    ("year", VALIDITY_YEARS_MAX, Validity::Years),
+    ("years", VALIDITY_YEARS_MAX, Validity::Years),
+];
+
+/// A length of time, by default from one millisecond to 30 days; the bounds are in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Period(pub(super) Duration);
+pub(super) struct Period<const MIN: u64 = 1, const MAX: u64 = PERIOD_MS_MAX>(pub(super) Duration);
 
 /// A number of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Size(pub(super) u64);
+pub(super) struct Size<const MIN: u64, const MAX: u64>(pub(super) u64);
 
 /// A whole number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Count(pub(super) u64);
+pub(super) struct Count<const MIN: u64, const MAX: u64>(pub(super) u64);
 
 /// How long a package is valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,8 +104,8 @@ impl<'de> Deserialize<'de> for Scalar {
 
 /// Reads a value from a scalar, whatever YAML takes that for: the value says best itself what would be right.
 macro_rules! of_scalar {
-    ($($name:ident),*) => {$(
-        impl<'de> Deserialize<'de> for $name {
+    ($($name:ident $(<$($bound:ident),*>)?),*) => {$(
+        impl<'de $(, $(const $bound: u64),*)?> Deserialize<'de> for $name $(<$($bound),*>)? {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 let Scalar(text) = Scalar::deserialize(deserializer)?;
                 Self::try_from(text).map_err(de::Error::custom)
@@ -94,7 +114,7 @@ macro_rules! of_scalar {
     )*};
 }
 
-of_scalar!(Period, Size, Count, ValidityText, PriceText, Zone, Moment, Listen);
+of_scalar!(Period<MIN, MAX>, Size<MIN, MAX>, Count<MIN, MAX>, ValidityText, PriceText, Zone, Moment, Listen);
 
 /// Digits and what follows them.
 fn split_number(text: &str) -> Option<(u64, &str)> {
@@ -103,55 +123,72 @@ fn split_number(text: &str) -> Option<(u64, &str)> {
     Some((number.parse().ok()?, unit))
 }
 
-impl TryFrom<String> for Period {
+/// How much a unit of a table is.
+fn unit_of(units: &[(&str, u64)], unit: &str) -> Option<u64> {
+    units.iter().find(|(name, _)| *name == unit).map(|(_, each)| *each)
+}
+
+/// An amount in the largest unit that leaves no rest.
+fn in_largest(units: &[(&str, u64)], amount: u64) -> String {
+    let unit = units.iter().rev().find(|(_, each)| amount >= *each && amount.is_multiple_of(*each));
+    unit.map_or_else(|| amount.to_string(), |(name, each)| format!("{}{name}", amount / each))
+}
+
+/// A size in the largest unit that leaves no rest, for people.
+pub(super) fn size_text(bytes: u64) -> String {
+    match bytes {
+        1 => "1 byte".to_owned(),
+        bytes if bytes.is_multiple_of(1 << 10) && bytes > 0 => in_largest(&SIZES, bytes),
+        bytes => format!("{bytes} bytes"),
+    }
+}
+
+impl<const MIN: u64, const MAX: u64> TryFrom<String> for Period<MIN, MAX> {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
         const RIGHT: &str = "write a whole number and its unit, as in `250ms`, `10s`, `10m`, `1h` or `30d`";
         let (number, unit) = split_number(&text).ok_or_else(|| format!("`{text}` is not a duration; {RIGHT}"))?;
-        let ms_each = match unit {
-            "ms" => 1,
-            "s" => 1000,
-            "m" => 60 * 1000,
-            "h" => 3600 * 1000,
-            "d" => 24 * 3600 * 1000,
-            "" => return Err(format!("`{text}` has no unit; {RIGHT}")),
-            _ => return Err(format!("`{unit}` is not a unit of time; {RIGHT}")),
-        };
-        let period = number.checked_mul(ms_each).map(Duration::from_millis);
-        let max = Duration::from_secs(PERIOD_DAYS_MAX * 24 * 3600);
-        match period {
-            Some(Duration::ZERO) => Err(format!("`{text}` is no time at all; write at least `1ms`")),
-            Some(period) if period <= max => Ok(Self(period)),
-            Some(_) | None => Err(format!("`{text}` is too long; write at most `{PERIOD_DAYS_MAX}d`")),
+        if unit.is_empty() {
+            return Err(format!("`{text}` has no unit; {RIGHT}"));
+        }
+        let each = unit_of(&TIMES, unit).ok_or_else(|| format!("`{unit}` is not a unit of time; {RIGHT}"))?;
+        let ms = number.saturating_mul(each);
+        let (least, most) = (in_largest(&TIMES, MIN), in_largest(&TIMES, MAX));
+        match ms {
+            0 => Err(format!("`{text}` is no time at all; write at least `{least}`")),
+            ms if ms < MIN => Err(format!("`{text}` is too short; write at least `{least}`")),
+            ms if ms > MAX => Err(format!("`{text}` is too long; write at most `{most}`")),
+            ms => Ok(Self(Duration::from_millis(ms))),
         }
     }
 }
 
-impl TryFrom<String> for Size {
+impl<const MIN: u64, const MAX: u64> TryFrom<String> for Size<MIN, MAX> {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
         const RIGHT: &str = "write bytes, or a whole number and its unit, as in `512KiB`, `32MiB` or `1GiB`";
         let (number, unit) = split_number(&text).ok_or_else(|| format!("`{text}` is not a size; {RIGHT}"))?;
-        let bytes_each = match unit {
-            "" | "B" => 1,
-            "KiB" => 1 << 10,
-            "MiB" => 1 << 20,
-            "GiB" => 1 << 30,
-            _ => return Err(format!("`{unit}` is not a unit of size; {RIGHT}")),
-        };
-        number.checked_mul(bytes_each).map(Self).ok_or_else(|| format!("`{text}` is more than can be counted; {RIGHT}"))
+        let each = unit_of(&SIZES, unit).ok_or_else(|| format!("`{unit}` is not a unit of size; {RIGHT}"))?;
+        let bytes = number.saturating_mul(each);
+        if !(MIN..=MAX).contains(&bytes) {
+            let (least, most) = (size_text(MIN), size_text(MAX));
+            return Err(format!("{} is out of range; write a size from {least} to {most}", size_text(bytes)));
+        }
+        Ok(Self(bytes))
     }
 }
 
-impl TryFrom<String> for Count {
+impl<const MIN: u64, const MAX: u64> TryFrom<String> for Count<MIN, MAX> {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-        let count = text.parse().ok().filter(|_| plain);
-        count.map(Self).ok_or_else(|| format!("`{text}` is not a whole number; write digits alone, as in `100`"))
+        if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(format!("`{text}` is not a whole number; write digits alone, as in `100`"));
+        }
+        let count = text.parse().ok().filter(|count| (MIN..=MAX).contains(count));
+        count.map(Self).ok_or_else(|| format!("{text} is out of range; write a number from {MIN} to {MAX}"))
     }
 }
 
@@ -161,16 +198,17 @@ impl TryFrom<String> for ValidityText {
     fn try_from(text: String) -> Result<Self, String> {
         const RIGHT: &str = "write calendar days, months or years, as in `30d`, `1mo` or `2y` (or `30 days`)";
         let (number, unit) = split_number(&text).ok_or_else(|| format!("`{text}` is not a validity; {RIGHT}"))?;
-        let years = u64::from(VALIDITY_YEARS_MAX);
-        let (max, make): (u64, fn(u16) -> Validity) = match unit.strip_prefix(' ').unwrap_or(unit) {
-            "d" | "day" | "days" => (years * 365, Validity::Days),
-            "mo" | "month" | "months" => (years * 12, Validity::Months),
-            "y" | "year" | "years" => (years, Validity::Years),
-            "m" => return Err(format!("`{text}` could be minutes or months; {RIGHT}")),
-            _ => return Err(format!("`{unit}` is not a unit of validity; {RIGHT}")),
+        let name = unit.strip_prefix(' ').unwrap_or(unit);
+        let Some((_, max, make)) = VALIDITIES.iter().find(|(known, ..)| *known == name) else {
+            return Err(match name {
+                "" => format!("`{text}` has no unit; {RIGHT}"),
+                "m" => format!("`{text}` could be minutes or months; {RIGHT}"),
+                _ => format!("`{unit}` is not a unit of validity; {RIGHT}"),
+            });
         };
-        let number = u16::try_from(number).ok().filter(|number| (1..=max).contains(&u64::from(*number)));
-        let number = number.ok_or_else(|| format!("`{text}` is not between 1 day and {years} years; {RIGHT}"))?;
+        let number = u16::try_from(number).ok().filter(|number| (1..=*max).contains(&u64::from(*number)));
+        let number =
+            number.ok_or_else(|| format!("`{text}` is not between 1 day and {VALIDITY_YEARS_MAX} years; {RIGHT}"))?;
         Ok(Self(make(number)))
     }
 }
@@ -234,8 +272,8 @@ impl From<String> for Secret {
 
 /// Gives a scalar its JSON Schema, inline.
 macro_rules! described {
-    ($name:ident: $schema:tt) => {
-        impl JsonSchema for $name {
+    ($name:ident $(<$($bound:ident),*>)?: $schema:tt) => {
+        impl $(<$(const $bound: u64),*>)? JsonSchema for $name $(<$($bound),*>)? {
             fn schema_name() -> Cow<'static, str> {
                 stringify!($name).into()
             }
@@ -251,18 +289,35 @@ macro_rules! described {
     };
 }
 
-described!(Period: { "type": "string", "pattern": "^[0-9]+(ms|s|m|h|d)$" });
-described!(Size: { "oneOf": [
-    { "type": "integer", "minimum": 1 },
-    { "type": "string", "pattern": "^[0-9]+(B|KiB|MiB|GiB)?$" },
+described!(Period<MIN, MAX>: { "type": "string", "pattern": in_units(&(MIN..=MAX), &TIMES) });
+described!(Size<MIN, MAX>: { "oneOf": [
+    { "type": "integer", "minimum": MIN, "maximum": MAX },
+    { "type": "string", "pattern": in_units(&(MIN..=MAX), &SIZES) },
 ] });
-described!(Count: { "type": "integer", "minimum": 1 });
-described!(ValidityText: { "type": "string", "pattern": "^[0-9]+ ?(d|days?|mo|months?|y|years?)$" });
-described!(PriceText: { "type": "string", "pattern": "^[0-9]{1,12}([.][0-9]{1,9})? [A-Z]{3}$" });
-described!(Zone: { "type": "string", "pattern": "^[A-Za-z]" });
-described!(Moment: { "type": "string", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}T.+" });
-described!(Listen: { "type": "string", "pattern": "^.+:[0-9]+$" });
+described!(Count<MIN, MAX>: { "oneOf": [
+    { "type": "integer", "minimum": MIN, "maximum": MAX },
+    { "type": "string", "pattern": in_units(&(MIN..=MAX), &[("", 1)]) },
+] });
+described!(ValidityText: { "type": "string", "pattern": validity_pattern() });
+described!(PriceText: { "type": "string", "pattern": price_pattern() });
+described!(Zone: { "type": "string", "pattern": "^[A-Za-z][A-Za-z0-9_+/-]*$" });
+described!(Moment: { "type": "string", "pattern": "^[0-9]{4}-?[0-9]{2}-?[0-9]{2}[Tt ].*([Zz]|[+-][0-9:]+)" });
+described!(Listen: { "type": "string", "pattern": listen_pattern() });
 described!(Secret: { "type": "string" });
+
+fn validity_pattern() -> String {
+    let each = VALIDITIES.iter().map(|(name, max, _)| format!("{} ?{name}", numbers(1..=*max)));
+    format!("^({})$", each.collect::<Vec<_>>().join("|"))
+}
+
+fn price_pattern() -> String {
+    format!("^[0-9]{{1,{DIGITS_WRITTEN_MAX}}}([.][0-9]{{1,{PLACES_WRITTEN_MAX}}})? [A-Z]{{3}}$")
+}
+
+fn listen_pattern() -> String {
+    let port = numbers(0..=u64::from(u16::MAX));
+    format!(r"^([0-9]{{1,3}}(\.[0-9]{{1,3}}){{3}}|\[[0-9A-Fa-f:.]+(%[0-9]+)?\]):{port}$")
+}
 
 #[cfg(test)]
 mod tests {
@@ -288,7 +343,7 @@ mod tests {
             ("30d", 2_592_000_000),
             ("007s", 7000),
         ] {
-            assert_eq!(read(text), Ok(Period(Duration::from_millis(ms))), "{text}");
+            assert_eq!(read(text), Ok(Period::<1, PERIOD_MS_MAX>(Duration::from_millis(ms))), "{text}");
         }
         refused::<Period>("", "not a duration");
         refused::<Period>("s", "not a duration");
@@ -305,11 +360,21 @@ mod tests {
     }
 
     #[test]
+    fn bounds_of_a_duration_are_named() {
+        type Between = Period<10, 90_000>;
+        assert_eq!(read("90s"), Ok(Period::<10, 90_000>(Duration::from_secs(90))));
+        refused::<Between>("0s", "at least `10ms`");
+        refused::<Between>("9ms", "`9ms` is too short; write at least `10ms`");
+        refused::<Between>("2m", "at most `90s`");
+    }
+
+    #[test]
     fn sizes() {
+        type Size = super::Size<0, { u64::MAX }>;
         for (text, bytes) in
             [("0", 0), ("1", 1), ("1B", 1), ("512KiB", 524_288), ("32MiB", 33_554_432), ("1GiB", 1 << 30)]
         {
-            assert_eq!(read(text), Ok(Size(bytes)), "{text}");
+            assert_eq!(read(text), Ok(super::Size::<0, { u64::MAX }>(bytes)), "{text}");
         }
         refused::<Size>("", "not a size");
         refused::<Size>("-1", "not a size");
@@ -317,16 +382,21 @@ mod tests {
         refused::<Size>("1KB", "not a unit of size");
         refused::<Size>("1 MiB", "not a unit of size");
         refused::<Size>("1.5MiB", "not a unit of size");
-        refused::<Size>("18446744073709551615GiB", "more than can be counted");
+        refused::<super::Size<2, 2048>>("18446744073709551615GiB", "write a size from 2 bytes to 2KiB");
+        refused::<super::Size<2, 2048>>("1", "1 byte is out of range");
     }
 
     #[test]
     fn counts() {
-        assert_eq!(read("0"), Ok(Count(0)));
-        assert_eq!(read("18446744073709551615"), Ok(Count(u64::MAX)));
-        for bad in ["", "-1", "+1", "1.0", "1e3", "0x10", "1_000", "18446744073709551616", " 1"] {
+        type Count = super::Count<0, { u64::MAX }>;
+        assert_eq!(read("0"), Ok(super::Count::<0, { u64::MAX }>(0)));
+        assert_eq!(read("18446744073709551615"), Ok(super::Count::<0, { u64::MAX }>(u64::MAX)));
+        for bad in ["", "-1", "+1", "1.0", "1e3", "0x10", "1_000", " 1"] {
             refused::<Count>(bad, "not a whole number");
         }
+        refused::<Count>("18446744073709551616", "out of range");
+        refused::<super::Count<1, 7>>("8", "8 is out of range; write a number from 1 to 7");
+        refused::<super::Count<1, 7>>("0", "from 1 to 7");
     }
 
     #[test]
@@ -348,7 +418,7 @@ mod tests {
         refused::<ValidityText>("", "not a validity");
         refused::<ValidityText>("month", "not a validity");
         refused::<ValidityText>("1m", "minutes or months");
-        refused::<ValidityText>("30", "not a unit");
+        refused::<ValidityText>("30", "has no unit");
         refused::<ValidityText>("1 week", "not a unit");
         refused::<ValidityText>("30  days", "not a unit");
         refused::<ValidityText>("0d", "not between");

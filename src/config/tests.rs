@@ -1,10 +1,11 @@
 //! Whole files: the example, the schema, the defaults. Bad files are in `bad` (each key, generated) and `rules` (each
-//! rule, by hand); how messages look is in `rendered`.
+//! rule, by hand); what is no YAML is in `syntax`; how messages look is in `rendered`.
 
 mod bad;
 mod files;
 mod rendered;
 mod rules;
+mod syntax;
 
 use std::fmt::Write;
 use std::path::Path;
@@ -257,6 +258,41 @@ fn every_key_of_the_schema_has_a_description_and_refuses_others() {
         }
     }
     assert!(seen > 50, "{seen}");
+}
+
+/// Every schema of a value inside another, itself among them.
+fn all_of<'a>(schema: &'a Value, found: &mut Vec<&'a Value>) {
+    found.push(schema);
+    let below = schema.as_object().into_iter().flat_map(|keys| keys.values());
+    let listed = schema.as_array().into_iter().flatten();
+    below.chain(listed).for_each(|schema| all_of(schema, found));
+}
+
+#[test]
+fn the_schema_bounds_what_the_check_bounds() {
+    let schema = schema();
+    let mut all = Vec::new();
+    all_of(&schema, &mut all);
+    let of = |kind: &str| all.iter().filter(move |schema| schema["type"] == json!(kind)).collect::<Vec<_>>();
+    assert!(of("integer").len() > 15 && of("string").len() > 50);
+    for number in of("integer") {
+        assert!(number["minimum"].is_u64() && number["maximum"].is_u64(), "{number}");
+    }
+    for text in of("string") {
+        let bounded = ["pattern", "enum", "const"].iter().any(|word| text.get(word).is_some());
+        assert!(bounded, "{text}");
+    }
+    let found = |path: &str| schema.pointer(path).unwrap_or_else(|| panic!("{path}")).clone();
+    assert_eq!(found("/properties/workers/anyOf/0/oneOf/0/maximum"), json!(256));
+    assert_eq!(found("/$defs/RawLimits/properties/spool_above/anyOf/0/oneOf/0/minimum"), json!(4096));
+    let calls = found("/$defs/RawOffer/properties/calls/anyOf/0/oneOf/1/pattern");
+    assert!(calls.as_str().unwrap().ends_with("|1000000000000))$"), "{calls}");
+    let time = found("/$defs/RawRedis/properties/timeout/anyOf/0/pattern");
+    assert_eq!(time, json!("^(0*([1-9][0-9]|[1-9][0-9]{2}|[1-9][0-9]{3}|10000)ms|0*([1-9]|10)s)$"));
+    assert_eq!(found("/properties/products/maxItems"), json!(10_000));
+    assert_eq!(found("/$defs/RawUpstream/properties/headers/maxProperties"), json!(50));
+    let token = found("/$defs/RawAdmin/properties/token/anyOf/0/pattern");
+    assert_eq!(token, json!("^[!-~]{16,}$"));
 }
 
 fn example() -> (std::path::PathBuf, String) {

@@ -5,12 +5,13 @@
 
 use std::collections::HashMap;
 
-use serde_saphyr::granit_parser::{self, Event, Parser, ScalarStyle, Span, StrInput};
+use serde_saphyr::granit_parser::{self, Event, Parser, ScalarStyle, Span, StrInput, StructureStyle};
 
 use super::problem::{PlaceId, Report, join};
+use super::syntax::{explained, position};
 
 /// How deep sections and lists may nest. The file's own shape needs six.
-const DEPTH_MAX: usize = 32;
+pub(super) const DEPTH_MAX: usize = 32;
 /// How many values a file may hold once its aliases are expanded.
 const NODES_MAX: usize = 200_000;
 
@@ -54,15 +55,21 @@ pub(super) fn parse(text: &str, report: &Report<'_>) -> Option<Node> {
     options.block_nesting_limit = DEPTH_MAX;
     options.flow_nesting_limit = DEPTH_MAX;
     let events = Parser::new_from_str_with_options(text, options);
-    Builder { events, report, anchors: HashMap::new(), nodes: 0 }.document()
+    Builder { events, report, anchors: HashMap::new(), brackets: Vec::new(), nodes: 0, text }.document()
 }
+
+/// The message for a file without content.
+const EMPTY: &str = "the file holds no keys; begin with a copy of config/tollgate.yaml, which shows each";
 
 struct Builder<'a> {
     events: Parser<'a, StrInput<'a>>,
     report: &'a Report<'a>,
     /// Finished nodes that aliases may name.
     anchors: HashMap<usize, Node>,
+    /// The lines of brackets that are open.
+    brackets: Vec<usize>,
     nodes: usize,
+    text: &'a str,
 }
 
 impl<'a> Builder<'a> {
@@ -72,18 +79,23 @@ impl<'a> Builder<'a> {
             let (event, span) = self.next()?;
             match event {
                 Event::DocumentStart(..) => break,
-                Event::StreamEnd => return self.stop(span, "the file holds no keys; begin with config/tollgate.yaml"),
+                Event::StreamEnd => return self.stop(span, EMPTY),
                 _ => {}
             }
         }
         let first = self.next()?;
+        let start = first.1;
         let root = self.node(first, String::new())?;
+        if matches!(root.value, Value::Null) {
+            return self.stop(start, EMPTY);
+        }
         loop {
             let (event, span) = self.next()?;
             match event {
                 Event::DocumentStart(..) => {
-                    return self
-                        .stop(span, "a second document begins here; a configuration is one document, remove `---`");
+                    let why =
+                        "a second document begins here; a configuration is one document, take the `---` or `...` out";
+                    return self.stop(span, why);
                 }
                 Event::StreamEnd => return Some(root),
                 _ => {}
@@ -96,9 +108,9 @@ impl<'a> Builder<'a> {
         match self.events.next_event()? {
             Ok(found) => Some(found),
             Err(error) => {
-                let at = error.marker();
-                let message = format!("this is not YAML: {}", error.info());
-                self.report.note_text(at.line(), at.col() + 1, message);
+                let at = position(error.kind(), (error.marker().line(), error.marker().col() + 1), self.text);
+                let message = format!("this is not YAML: {}", explained(error.kind(), self.brackets.last().copied()));
+                self.report.note_text(at.0, at.1, message);
                 None
             }
         }
@@ -116,18 +128,26 @@ impl<'a> Builder<'a> {
         let tagged = event.tag().is_some();
         let (value, anchor) = match event {
             Event::Scalar(text, style, anchor, _) => (scalar(&text, style), anchor),
-            Event::SequenceStart(_, anchor, _) => (Value::List(self.list(&path)?), anchor),
-            Event::MappingStart(_, anchor, _) => (Value::Section(self.section(&path)?), anchor),
+            Event::SequenceStart(style, anchor, _) => {
+                (Value::List(self.between(style, span, |builder| builder.list(&path))?), anchor)
+            }
+            Event::MappingStart(style, anchor, _) => {
+                (Value::Section(self.between(style, span, |builder| builder.section(&path))?), anchor)
+            }
             Event::Alias(anchor) => {
                 let Some(target) = self.anchors.get(&anchor).cloned() else {
                     return self.stop(span, "an alias stands inside its own anchor; write the value out");
                 };
                 return self.copy(&target, path, span);
             }
-            _ => return self.stop(span, "a value was expected here"),
+            _ => return self.stop(span, "no value; write one"),
         };
         let value = if tagged {
-            self.report.note(place, "tags such as `!!str` mean nothing here; write the value alone");
+            let why = "tags such as `!!str` mean nothing here; write the value alone, in quotes if it begins with `!`";
+            self.report.note(place, why);
+            Value::Bad
+        } else if anchor != 0 && matches!(value, Value::Null) {
+            self.report.note(place, "a name after `&`, but no value; put a value that begins with `&` in quotes");
             Value::Bad
         } else {
             value
@@ -137,6 +157,24 @@ impl<'a> Builder<'a> {
             self.anchors.insert(anchor, node.clone());
         }
         Some(node)
+    }
+
+    /// Reads a list or section, and remembers meanwhile where its bracket was opened, if it has one.
+    fn between<T>(
+        &mut self,
+        style: StructureStyle,
+        span: Span,
+        read: impl FnOnce(&mut Self) -> Option<T>,
+    ) -> Option<T> {
+        match style {
+            StructureStyle::Block => read(self),
+            StructureStyle::Flow => {
+                self.brackets.push(span.start.line());
+                let found = read(self)?;
+                self.brackets.pop();
+                Some(found)
+            }
+        }
     }
 
     fn list(&mut self, path: &str) -> Option<Vec<Node>> {
@@ -160,7 +198,12 @@ impl<'a> Builder<'a> {
             let key = match event {
                 Event::MappingEnd => return Some(entries),
                 Event::Scalar(text, ..) => text.into_owned(),
-                _ => return self.stop(span, "a key must be a plain word"),
+                _ => {
+                    return self.stop(
+                        span,
+                        "this is no key; write a word, and put a value that begins with `{` or `[` in quotes",
+                    );
+                }
             };
             let key_path = join(path, &key);
             let key_place = self.report.place(key_path.clone(), line, column);
@@ -208,7 +251,8 @@ impl<'a> Builder<'a> {
     fn count(&mut self, span: Span) -> Option<()> {
         self.nodes += 1;
         if self.nodes > NODES_MAX {
-            let message = format!("more than {NODES_MAX} values, aliases expanded; a configuration is smaller");
+            let message =
+                format!("more than {NODES_MAX} values, aliases expanded; write fewer: a configuration is smaller");
             return self.stop(span, &message);
         }
         Some(())

@@ -10,7 +10,9 @@ pub const ID_BYTES_MAX: usize = 64;
 
 /// Why a text is not an identifier.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("an id has 1 to 64 characters of a-z A-Z 0-9 - _ . and begins with a letter or a digit, this is {0:?}")]
+#[error(
+    "{0:?} is no id; write 1 to {ID_BYTES_MAX} characters of a-z A-Z 0-9 - _ . of which the first is a letter or a digit"
+)]
 pub struct IdFault(pub String);
 
 fn well_formed(text: &str) -> bool {

@@ -14,11 +14,13 @@ const PLACES: usize = 18;
 /// Places of what people write.
 pub const PLACES_WRITTEN_MAX: usize = 9;
 /// Digits before the point of what people write.
-const DIGITS_WRITTEN_MAX: usize = 12;
+pub const DIGITS_WRITTEN_MAX: usize = 12;
 
 /// Why a text is no amount.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not an amount of money; write digits and at most {PLACES_WRITTEN_MAX} places, as in `49.90`")]
+#[error(
+    "{0:?} is not an amount of money; write 1 to {DIGITS_WRITTEN_MAX} digits and at most {PLACES_WRITTEN_MAX} places, as in `49.90`"
+)]
 pub struct MoneyFault(String);
 
 /// Why a text is no currency.

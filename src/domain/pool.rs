@@ -122,6 +122,14 @@ impl Pool {
         in_force.map(Package::remaining).sum()
     }
 
+    /// Of units that are charged to open calls and not booked yet, by package: those that take nothing from what is left,
+    /// since their package is no longer in force.
+    pub fn past_end<'a>(&self, open: impl IntoIterator<Item = (&'a PackageId, Units)>, now: Timestamp) -> Units {
+        let in_force =
+            |id: &PackageId| self.packages.iter().any(|package| package.id == *id && package.in_force_at(now));
+        open.into_iter().filter(|(id, _)| !in_force(id)).map(|(_, units)| units).sum()
+    }
+
     /// The last second of the package that is drawn next.
     pub fn next_expiry(&self, now: Timestamp) -> Option<Timestamp> {
         let drawable = |package: &&Package| package.in_force_at(now) && !package.remaining().is_zero();
@@ -389,6 +397,22 @@ mod tests {
         check_order(vec![package("p", 5, 1, "2026-03-01T11:59:59.000000001Z")], 1, &[("p", 1)]);
         check_order(vec![package("p", 5, 1, "2026-03-01T11:59:59Z")], 1, &[]);
         check_order(vec![], 1, &[]);
+    }
+
+    #[test]
+    fn open_calls_of_packages_that_are_over_take_nothing_from_what_is_left() {
+        let check = |packages: Vec<Package>, open: &[(&str, u64)], expected: u64| {
+            let open: Vec<_> = open.iter().map(|(id, units)| (PackageId::new(id).unwrap(), *units)).collect();
+            let open = open.iter().map(|(id, units)| (id, Units::new(*units)));
+            assert_eq!(pool(packages).past_end(open, noon()), Units::new(expected));
+        };
+        let over = || package("over", 5, 1, "2026-03-01T11:59:59Z");
+        let last_second = || package("last", 5, 1, "2026-03-01T12:00:00Z");
+        check(vec![package("p", 5, 1, MAY)], &[("p", 3)], 0);
+        check(vec![over(), package("p", 5, 1, MAY)], &[("over", 2), ("p", 3)], 2);
+        check(vec![last_second()], &[("last", 2)], 0);
+        check(vec![package("p", 5, 1, MAY)], &[("gone", 4), ("p", 3)], 4);
+        check(vec![], &[], 0);
     }
 
     #[test]

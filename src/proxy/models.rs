@@ -28,7 +28,9 @@ struct List<'a> {
     data: Vec<Model<'a>>,
 }
 
-/// Lists the models of one product or of all that the caller may call; or shows one of them.
+/// Lists the models of one product or of all that the caller may call; or shows one of them. Where two products have one
+/// name, the list of all has it once: it means the product that a call by this name reaches, which is the one that sells
+/// a model of it, not the one that has it for its deployment. If the caller may not call that one, the name is not listed.
 pub fn answer(
     shelf: &Shelf,
     caller: Option<&Caller>,
@@ -37,7 +39,10 @@ pub fn answer(
 ) -> Result<Response<AnswerBody>, Rejection> {
     let mut data: Vec<Model<'_>> = callable(shelf, caller)
         .filter(|candidate| sold.is_none_or(|sold| sold.index == candidate.index))
-        .flat_map(|sold| models_of(sold))
+        .flat_map(|candidate| {
+            let reached = |model: &Model<'_>| sold.is_some() || shelf.models.get(model.id) == Some(&candidate.index);
+            models_of(candidate).into_iter().filter(reached)
+        })
         .filter(|model| caller.is_none_or(|caller| caller.opens_model(model.id)))
         .collect();
     data.sort_by_key(|model| model.id);

@@ -198,12 +198,12 @@ impl Meter {
             attempts: answered.attempts,
             facts: answered.facts,
         }))?;
-        let mut charged = Charged { call: number, units, remaining: call.pool.charge(), position: None };
+        let mut charged = Charged { call: number, units, remaining: call.pool.charge(&call.hold), position: None };
         call.charged = Some(charged);
         match self.written().await {
             Ok(position) => charged.position = Some(position),
             Err(error) => {
-                call.pool.uncharge();
+                call.pool.uncharge(&call.hold);
                 call.charged = None;
                 return Err(error);
             }
@@ -260,7 +260,7 @@ impl Meter {
         if let Err(error) = self.journal.append(&end) {
             tracing::error!(%error, "a charge was taken back, but the journal does not say so");
         }
-        call.pool.uncharge();
+        call.pool.uncharge(&call.hold);
         self.give_back(call);
     }
 

@@ -42,6 +42,8 @@ pub struct LocalPart {
     pub unit_worth: Money,
     granted: u64,
     left: AtomicU64,
+    /// Charged, less what was taken back.
+    charged: AtomicU64,
     used: AtomicU64,
     /// Given back before the lease's time was over.
     given: AtomicU64,
@@ -281,15 +283,39 @@ impl LocalPool {
         self.settle(hold);
     }
 
-    /// Counts a charge; returns what is left after it.
-    pub fn charge(&self) -> u64 {
+    /// Counts a unit's charge; returns what is left after it.
+    pub fn charge(&self, hold: &Hold) -> u64 {
+        if let Some(part) = hold.part() {
+            part.charged.fetch_add(1, Ordering::AcqRel);
+        }
         self.charged.fetch_add(1, Ordering::AcqRel);
         self.remaining()
     }
 
-    /// Takes a charge back.
-    pub fn uncharge(&self) {
+    /// Takes a unit's charge back.
+    pub fn uncharge(&self, hold: &Hold) {
+        if let Some(part) = hold.part() {
+            part.charged.fetch_sub(1, Ordering::AcqRel);
+        }
         self.charged.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// What is charged beyond what was reported as used, by package.
+    pub fn open_charges(&self, reported: &[LeaseReport]) -> Vec<(PackageId, Units)> {
+        let held = locked(&self.held);
+        let of_lease = |lease: &Arc<LocalLease>| -> Vec<(PackageId, Units)> {
+            let told = reported.iter().find(|report| report.number == lease.number);
+            let used = |id: &PackageId| {
+                let part = told.and_then(|told| told.parts.iter().find(|part| part.package == *id));
+                part.map_or(Units::ZERO, |part| part.used)
+            };
+            let open = |part: &LocalPart| {
+                let charged = Units::new(part.charged.load(Ordering::Acquire));
+                (part.package.clone(), charged.saturating_sub(used(&part.package)))
+            };
+            lease.parts.iter().map(open).collect()
+        };
+        held.values().flat_map(of_lease).collect()
     }
 
     /// What is left: in the documents, less what was charged here and is not booked yet.
@@ -429,6 +455,7 @@ impl LocalPool {
                 unit_worth: terms.unit_worth,
                 granted: part.granted.get(),
                 left: AtomicU64::new(part.granted.get()),
+                charged: AtomicU64::new(0),
                 used: AtomicU64::new(0),
                 given: AtomicU64::new(0),
             };

@@ -300,6 +300,18 @@ async fn what_the_list_of_models_names_can_be_called() {
         let seen = seller.requests().pop().unwrap();
         assert_eq!((seen.head.target(), seen.text()), (target, body));
     }
+    let list = async |key: &str, path: &str| {
+        let answer = world.call(&Request::get(path).bearer(key)).await.expect(200).json();
+        let pair = |model: &Value| format!("{} {}", model["id"].as_str().unwrap(), model["owned_by"].as_str().unwrap());
+        answer["data"].as_array().unwrap().iter().map(pair).collect::<Vec<_>>()
+    };
+    assert_eq!(list(&buyer.key, "/v1/models").await, ["any-1 any", "small chat", "taken chat"], "each name once");
+    assert_eq!(list(&buyer.key, "/v1/infers/taken/v1/models").await, ["taken shadowed"], "by its own path");
+    let shown = world.call(&Request::get("/v1/models/taken").bearer(&buyer.key)).await.expect(200).json();
+    assert_eq!(shown["owned_by"], "chat", "{shown}");
+    let (_, other) = world.admin.add_key(&buyer.account, &json!({ "products": ["any"] })).await;
+    assert_eq!(list(&other, "/v1/models").await, ["any-1 any"], "`taken` would reach a product that it does not open");
+    world.call(&completion("/v1/x", &other, r#"{"model":"taken"}"#)).await.expect(403);
     let answer = world.call(&completion("/v1/x", &buyer.key, r#"{"model":"other"}"#)).await.expect(404);
     assert!(answer.message().contains("sold are any-1, small, taken;"), "{}", answer.message());
 }

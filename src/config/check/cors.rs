@@ -4,12 +4,10 @@ use http::uri::{Authority, Scheme, Uri};
 use http::{HeaderName, Method};
 
 use super::{Cx, period};
+use crate::config::bounds::CORS_ENTRIES_MAX;
 use crate::config::raw::{RawCors, defaults};
 use crate::config::read::{At, Given};
 use crate::config::{CorsRule, Methods, Origins};
-
-/// Most entries of each list.
-const ENTRIES_MAX: usize = 100;
 
 pub(super) fn rule(raw: RawCors, cx: Cx<'_>) -> Option<CorsRule> {
     let origins = entries(raw.origins, "*", origin, cx);
@@ -38,10 +36,7 @@ fn entries<T>(
     cx: Cx<'_>,
 ) -> Option<Option<Vec<T>>> {
     let Some(At { place, value }) = given.optional()? else { return Some(None) };
-    if value.len() > ENTRIES_MAX {
-        cx.report.note(place, format!("{} entries; at most {ENTRIES_MAX} are kept", value.len()));
-        return None;
-    }
+    cx.at_most(CORS_ENTRIES_MAX, value.len(), "entries", place)?;
     if !all.is_empty() && value.iter().any(|entry| entry.value().is_some_and(|at| at.value == all)) {
         if value.len() > 1 {
             cx.report.note(place, format!("`{all}` stands for all; write it alone, or take it out"));

@@ -4,18 +4,12 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::Cx;
 use crate::config::Credentials;
+use crate::config::bounds::{FORMER_KEYS_MAX, KEY_BYTES_MIN, PARAMETER_BYTES_MAX};
 use crate::config::problem::PlaceId;
 use crate::config::raw::{RawCredentials, RawFallback, RawKind, RawScheme, RawSecrets};
 use crate::config::read::{At, Given};
 use crate::config::scalar::Secret;
 use crate::domain::credential::{Scheme, SignatureRule};
-
-/// Shortest key of the gateway's own, in bytes.
-const KEY_BYTES_MIN: usize = 16;
-/// Most keys that have sealed before.
-const FORMER_KEYS_MAX: usize = 16;
-/// The longest name of a query parameter, in bytes.
-const PARAMETER_BYTES_MAX: usize = 64;
 
 /// The key of the hashes, and those that seal.
 pub(super) fn secrets(
@@ -48,10 +42,7 @@ type Former = Option<(PlaceId, Vec<SecretString>)>;
 
 fn former_keys(given: Given<Vec<Given<Secret>>>, cx: Cx<'_>) -> Option<Former> {
     let Some(At { place, value }) = given.optional()? else { return Some(None) };
-    if value.len() > FORMER_KEYS_MAX {
-        cx.report.note(place, format!("{} keys; at most {FORMER_KEYS_MAX} are kept", value.len()));
-        return None;
-    }
+    cx.at_most(FORMER_KEYS_MAX, value.len(), "keys", place)?;
     let keys: Vec<Option<SecretString>> = value
         .into_iter()
         .map(|given| match given {
@@ -67,7 +58,7 @@ fn long_enough(at: At<Secret>, cx: Cx<'_>) -> Option<SecretString> {
     let secret = cx.secret(at.place, at.value)?;
     let bytes = secret.expose_secret().len();
     if bytes < KEY_BYTES_MIN {
-        cx.report.note(at.place, format!("the key has {bytes} bytes; at least {KEY_BYTES_MIN} are needed"));
+        cx.report.note(at.place, format!("the key has {bytes} bytes; write at least {KEY_BYTES_MIN}"));
         return None;
     }
     Some(secret)

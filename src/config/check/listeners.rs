@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 
 use super::Cx;
+use crate::config::bounds::CERTIFICATES_MAX;
 use crate::config::certificate::{CertificateFault, CertificateFiles};
 use crate::config::load::Purpose;
 use crate::config::problem::PlaceId;
@@ -12,9 +13,6 @@ use crate::config::raw::{RawCertificate, RawListeners, defaults};
 use crate::config::read::{At, Given};
 use crate::config::scalar::Listen;
 use crate::config::{Listener, ServerTls};
-
-/// Most certificates of one listener: each is looked at in a handshake.
-const CERTIFICATES_MAX: usize = 64;
 
 /// The data and the admin listener.
 pub(super) fn listeners(given: Given<RawListeners>, root: PlaceId, cx: Cx<'_>) -> Option<(Listener, Listener)> {

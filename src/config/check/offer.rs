@@ -7,6 +7,7 @@ use jiff::tz::TimeZone;
 
 use super::Cx;
 use super::product::Sold;
+use crate::config::bounds::{OFFERS_MAX, RULES_MAX};
 use crate::config::raw::{RawBillable, RawOffer};
 use crate::config::read::{At, Given};
 use crate::config::scalar::Zone;
@@ -17,12 +18,6 @@ use crate::domain::billable::{BillableStatuses, DatedRule};
 use crate::domain::id::{OfferId, ProductId};
 use crate::domain::offer::Offer;
 
-/// Most calls of one package.
-const CALLS_MAX: u64 = 1_000_000_000_000;
-/// Most offers of a gateway.
-const OFFERS_MAX: usize = 10_000;
-/// Most dated rules of an offer.
-const RULES_MAX: usize = 100;
 /// Most product ids that a wrong one is compared with.
 const COMPARED_MAX: usize = 100;
 /// Most product ids that a message lists.
@@ -32,10 +27,7 @@ type Offers = BTreeMap<OfferId, Arc<Offer>>;
 
 pub(super) fn offers(given: Given<Vec<Given<RawOffer>>>, sold: &[Sold], cx: Cx<'_>) -> Option<Offers> {
     let Some(at) = given.optional()? else { return Some(Offers::new()) };
-    if at.value.len() > OFFERS_MAX {
-        cx.report.note(at.place, format!("{} offers; a gateway has at most {OFFERS_MAX}", at.value.len()));
-        return None;
-    }
+    cx.at_most(OFFERS_MAX, at.value.len(), "offers", at.place)?;
     let known = Known::new(sold);
     let mut lines: HashMap<OfferId, usize> = HashMap::new();
     let mut offers = Some(Offers::new());
@@ -66,7 +58,7 @@ fn offer(at: At<RawOffer>, known: &Known<'_>, cx: Cx<'_>) -> (Option<At<OfferId>
     let product = product.and_then(|at| product_of(at, known, cx));
     let for_apps = product.as_ref().and_then(|id| known.for_apps(id));
     let kind = raw.kind.required("kind", place, "per_call", cx.report); // one so far: nothing else to decide
-    let calls = raw.calls.required("calls", place, "100", cx.report).and_then(|at| cx.within(at, 1..=CALLS_MAX));
+    let calls = raw.calls.required("calls", place, "100", cx.report).map(|at| at.value.0);
     let validity = raw.validity.required("validity", place, "30d", cx.report);
     let price = raw.price.optional();
     let zone = raw.time_zone.or(Zone(TimeZone::UTC));
@@ -143,10 +135,7 @@ fn billable(given: Given<Vec<Given<RawBillable>>>, cx: Cx<'_>) -> Option<Billabl
         cx.report.note(place, "no rule; write one, as in `[{ statuses: success }]`, or take `billable` out");
         return None;
     }
-    if raw.len() > RULES_MAX {
-        cx.report.note(place, format!("{} rules; an offer has at most {RULES_MAX}", raw.len()));
-        return None;
-    }
+    cx.at_most(RULES_MAX, raw.len(), "rules", place)?;
     let mut rules: Vec<DatedRule> = Vec::new();
     let mut complete = true;
     for given in raw {

@@ -5,24 +5,16 @@ use std::collections::BTreeMap;
 
 use super::{Cx, cors, credentials, headers, limits, upstream};
 use crate::config::address::{host_name, plain_path, web_url};
+use crate::config::bounds::{DEPLOYMENT_BYTES_MAX, MODEL_BYTES_MAX, MODELS_MAX, PRODUCTS_MAX};
 use crate::config::problem::PlaceId;
 use crate::config::raw::{RawAccess, RawBreakRule, RawDurability, RawKind, RawMeter, RawProduct, defaults};
 use crate::config::read::{At, Given};
+use crate::config::scalar::Size;
 use crate::config::{Access, BreakRule, Durability, Meter, Product, ProductKind};
 use crate::domain::id::ProductId;
 
-/// Most products of a gateway.
-const PRODUCTS_MAX: usize = 10_000;
-/// Most model names of a product.
-const MODELS_MAX: usize = 1000;
-/// The longest model name, in bytes.
-const MODEL_BYTES_MAX: usize = 256;
 /// What the gateway answers itself on every host: receipts.
 const OWN: &str = "/.well-known/tollgate";
-/// The longest deployment name, in bytes.
-const DEPLOYMENT_BYTES_MAX: usize = 64;
-/// The largest request body that a product may hold in memory, in bytes.
-const BODY_MAX_MAX: u64 = 1 << 30;
 
 /// What the file says about one product. Parts that were wrong are `None`, so that the others can still be compared.
 pub(super) struct Sold {
@@ -56,8 +48,7 @@ pub(super) fn products(given: Given<Vec<Given<RawProduct>>>, root: PlaceId, cx: 
     if raw.is_empty() {
         cx.report.note(place, WHY);
     }
-    if raw.len() > PRODUCTS_MAX {
-        cx.report.note(place, format!("{} products; a gateway sells at most {PRODUCTS_MAX}", raw.len()));
+    if cx.at_most(PRODUCTS_MAX, raw.len(), "products", place).is_none() {
         return Vec::new();
     }
     let broken = || Sold { id: None, route: None, meter: None, body_max: None, product: None };
@@ -98,13 +89,13 @@ fn product(at: At<RawProduct>, cx: Cx<'_>) -> Sold {
     let upstream = upstream.and_then(|at| upstream::upstream(at, cx));
     let timeouts = raw.timeouts.section(place).and_then(|at| upstream::timeouts(at.value, cx));
     let body_place = raw.body_max.value().map_or(place, |at| at.place);
-    let body_max = cx.size(raw.body_max, defaults::BODY_MAX, 1..=BODY_MAX_MAX);
+    let body_max = raw.body_max.or(Size(defaults::BODY_MAX)).map(|size| size.0);
     let on_seller_break = raw.on_seller_break.optional().map(|given| given.map(|at| break_rule(at.value)));
     let durability = raw.durability.or(RawDurability::Os).map(|durability| match durability {
         RawDurability::Os => Durability::Os,
         RawDurability::Disk => Durability::Disk,
     });
-    let limits = limits::limits(raw.limits, place, cx);
+    let limits = limits::limits(raw.limits, place);
     let end_user_header = cx.text(raw.end_user_header, headers::end_user);
     let more_headers = response_headers(raw.response_headers, cx);
     let cors = raw.cors.section(place).and_then(|at| cors::rule(at.value, cx));
@@ -197,10 +188,7 @@ type Models = (BTreeMap<String, String>, BTreeMap<String, PlaceId>);
 
 fn models(given: Given<BTreeMap<String, Given<Option<String>>>>, cx: Cx<'_>) -> Option<Models> {
     let Some(At { place, value: raw }) = given.optional()? else { return Some(Models::default()) };
-    if raw.len() > MODELS_MAX {
-        cx.report.note(place, format!("{} model names; a product has at most {MODELS_MAX}", raw.len()));
-        return None;
-    }
+    cx.at_most(MODELS_MAX, raw.len(), "model names", place)?;
     let mut complete = true;
     let (mut names, mut places) = Models::default();
     for (name, given) in raw {

@@ -2,12 +2,10 @@
 
 use super::Cx;
 use crate::config::Proxies;
+use crate::config::bounds::TRUSTED_MAX;
 use crate::config::raw::{RawProxies, RawProxyHeader};
 use crate::config::read::Given;
 use crate::domain::network::{Network, ProxyHeader};
-
-/// Most entries of the list: it is gone through for each call.
-const TRUSTED_MAX: usize = 256;
 
 pub(super) fn proxies(raw: RawProxies, cx: Cx<'_>) -> Option<Proxies> {
     let trusted = trusted(raw.trusted, cx);
@@ -26,10 +24,7 @@ pub(super) fn proxies(raw: RawProxies, cx: Cx<'_>) -> Option<Proxies> {
 
 fn trusted(given: Given<Vec<Given<String>>>, cx: Cx<'_>) -> Option<Vec<Network>> {
     let Some(at) = given.optional()? else { return Some(Vec::new()) };
-    if at.value.len() > TRUSTED_MAX {
-        cx.report.note(at.place, format!("{} entries; at most {TRUSTED_MAX} are kept", at.value.len()));
-        return None;
-    }
+    cx.at_most(TRUSTED_MAX, at.value.len(), "entries", at.place)?;
     let networks: Vec<_> = at.value.into_iter().map(|given| cx.text(given, Network::new)).collect();
     networks.into_iter().map(|network| network.flatten().map(|at| at.value)).collect()
 }

@@ -4,13 +4,11 @@ use secrecy::ExposeSecret;
 
 use super::Cx;
 use crate::config::Receipts;
+use crate::config::bounds::EARLIER_KEYS_MAX;
 use crate::config::raw::{RawEarlierKey, RawReceipts};
 use crate::config::read::{At, Given};
 use crate::domain::id::ID_BYTES_MAX;
 use crate::domain::signing::{PublicKey, SigningKey};
-
-/// Most keys that have signed earlier.
-const EARLIER_MAX: usize = 100;
 
 pub(super) fn receipts(given: Given<RawReceipts>, cx: Cx<'_>) -> Option<Option<Receipts>> {
     let Some(At { place, value: raw }) = given.optional()? else { return Some(None) };
@@ -27,10 +25,7 @@ pub(super) fn receipts(given: Given<RawReceipts>, cx: Cx<'_>) -> Option<Option<R
 
 fn earlier(given: Given<Vec<Given<RawEarlierKey>>>, own: Option<&str>, cx: Cx<'_>) -> Option<Vec<(String, PublicKey)>> {
     let Some(At { place, value: raw }) = given.optional()? else { return Some(Vec::new()) };
-    if raw.len() > EARLIER_MAX {
-        cx.report.note(place, format!("{} keys; keep at most {EARLIER_MAX}", raw.len()));
-        return None;
-    }
+    cx.at_most(EARLIER_KEYS_MAX, raw.len(), "keys", place)?;
     let mut keys: Vec<(String, PublicKey)> = Vec::new();
     let mut complete = true;
     for given in raw {

@@ -3,26 +3,20 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
 
-use super::{Cx, period};
+use super::Cx;
 use crate::config::address::host_name;
+use crate::config::bounds::{URLS_MAX, USERNAME_BYTES_MAX};
 use crate::config::problem::PlaceId;
 use crate::config::raw::{RawRedis, RawRedisTls, RawSentinel, RawStore, defaults};
 use crate::config::read::{At, Given};
-use crate::config::scalar::Secret;
+use crate::config::scalar::{Period, Secret};
 use crate::config::store::{ClientCertificate, HostPort, Login, Redis, RedisAddress, RedisServers, RedisTls, Store};
 use crate::domain::id::ID_BYTES_MAX;
 
-/// Most Sentinels or nodes that are named.
-const URLS_MAX: usize = 64;
-/// The longest name of an ACL user, in bytes.
-const USERNAME_BYTES_MAX: usize = 128;
-/// Longest and shortest wait for a command.
-const TIMEOUT: std::ops::RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(10);
 /// What a URL looks like.
 const RIGHT: &str = "write `redis://host:port/database`, `rediss://host:port/database` or `unix:/path/to/socket`";
 /// The port of a URL that names none, and of a Sentinel's.
@@ -54,12 +48,7 @@ fn redis(at: At<RawRedis>, cx: Cx<'_>) -> Option<Redis> {
     let urls = urls(raw.url, raw.urls, (place, with_sentinel), cx);
     let prefix = cx.text(raw.prefix, prefix);
     let login = login(raw.username, raw.password, cx);
-    let timeout_place = raw.timeout.value().map(|at| at.place);
-    let timeout = period(raw.timeout, defaults::REDIS_TIMEOUT);
-    if let Some(place) = timeout_place.filter(|_| timeout.is_some_and(|timeout| !TIMEOUT.contains(&timeout))) {
-        cx.report.note(place, "a command waits at least `10ms` and at most `10s`; write a time between them");
-        return None;
-    }
+    let timeout = raw.timeout.or(Period(defaults::REDIS_TIMEOUT)).map(|period| period.0);
     let durable = raw.durable.or(false);
     let tls_given = raw.tls.optional();
     let servers = match (sentinel?, cluster?, urls) {

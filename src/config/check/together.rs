@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 
 use super::product::{Route, Sold};
-use super::size_text;
 use crate::config::ProductKind;
 use crate::config::address::overlap;
 use crate::config::problem::{PlaceId, Report};
+use crate::config::scalar::size_text;
 
 /// Where products of kind `llm` are found; `/v1/infers/…` lies below it.
 const LLM_PATH: &str = "/v1";

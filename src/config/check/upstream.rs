@@ -15,16 +15,13 @@ use secrecy::ExposeSecret;
 
 use super::{Cx, headers, period};
 use crate::config::address::BaseUrl;
+use crate::config::bounds::HEADERS_MAX;
 use crate::config::problem::PlaceId;
 use crate::config::raw::{RawTimeouts, RawUpstream, defaults};
 use crate::config::read::{At, Given};
-use crate::config::scalar::Secret;
+use crate::config::scalar::{Count, Secret};
 use crate::config::{Timeouts, Upstream, UpstreamTls};
 
-/// Most idle connections kept per core.
-const IDLE_CONNECTIONS_MAX: u64 = 65_536;
-/// Most headers added to a request: half of what a request may have at all.
-const HEADERS_MAX: usize = 50;
 /// The largest file of certificate authorities, in bytes.
 const CA_FILE_BYTES_MAX: u64 = 4 << 20;
 
@@ -37,7 +34,7 @@ pub(super) fn upstream(at: At<RawUpstream>, cx: Cx<'_>) -> Option<Arc<Upstream>>
         None => Some(None),
     });
     let headers = added_headers(raw.headers, matches!(api_key, Some(Some(_))), cx);
-    let idle = cx.count(raw.idle_connections, defaults::IDLE_CONNECTIONS, 1..=IDLE_CONNECTIONS_MAX);
+    let idle = raw.idle_connections.or(Count(defaults::IDLE_CONNECTIONS)).map(|count| count.0);
     let ca_file = raw.ca_file.optional().and_then(|given| match given {
         Some(at) => ca_file(at, url.as_ref(), cx).map(Some),
         None => Some(None),
@@ -73,10 +70,7 @@ type Headers = Vec<(HeaderName, HeaderValue)>;
 
 fn added_headers(given: Given<BTreeMap<String, Given<Secret>>>, has_key: bool, cx: Cx<'_>) -> Option<Headers> {
     let Some(At { place, value: raw }) = given.optional()? else { return Some(Vec::new()) };
-    if raw.len() > HEADERS_MAX {
-        cx.report.note(place, format!("{} headers; at most {HEADERS_MAX} can be added", raw.len()));
-        return None;
-    }
+    cx.at_most(HEADERS_MAX, raw.len(), "headers", place)?;
     let mut headers: Option<Headers> = Some(Vec::new());
     for (name, given) in raw {
         let Given::Value(At { place, value }) = given else {

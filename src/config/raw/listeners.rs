@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::config::bounds::CERTIFICATES_MAX;
+use crate::config::pattern;
 use crate::config::read::Given;
 use crate::config::scalar::Listen;
 
@@ -59,6 +61,7 @@ fn or_address(schema: &mut schemars::Schema) {
 #[schemars(extend("required" = ["certificates"]))]
 pub(in crate::config) struct RawServerTls {
     /// 1 to 64 certificates. Shown is the first that is made out to the name the client asks for, else the first.
+    #[schemars(extend("minItems" = 1, "maxItems" = CERTIFICATES_MAX))]
     pub(in crate::config) certificates: Given<Vec<Given<RawCertificate>>>,
 }
 
@@ -68,8 +71,10 @@ pub(in crate::config) struct RawServerTls {
 #[schemars(extend("required" = ["certificates"]))]
 pub(in crate::config) struct RawAdminTls {
     /// 1 to 64 certificates. Shown is the first that is made out to the name the client asks for, else the first.
+    #[schemars(extend("minItems" = 1, "maxItems" = CERTIFICATES_MAX))]
     pub(in crate::config) certificates: Given<Vec<Given<RawCertificate>>>,
     /// PEM file with authorities: a client needs a certificate of one of them, beside the token. Default: none is asked for.
+    #[schemars(transform = pattern::path)]
     pub(in crate::config) client_ca_file: Given<String>,
 }
 
@@ -79,7 +84,9 @@ pub(in crate::config) struct RawAdminTls {
 #[schemars(extend("required" = ["cert_file", "key_file"]))]
 pub(in crate::config) struct RawCertificate {
     /// PEM file with the certificate, then those that lead from it to the authority.
+    #[schemars(transform = pattern::path)]
     pub(in crate::config) cert_file: Given<String>,
     /// PEM file with its key; it must be the owner's alone (chmod 600).
+    #[schemars(transform = pattern::path)]
     pub(in crate::config) key_file: Given<String>,
 }

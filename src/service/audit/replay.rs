@@ -117,10 +117,14 @@ pub struct Balance {
 }
 
 impl Balance {
-    /// Whether the books, if they were asked, say the same.
-    pub fn agrees(&self, asked: bool) -> bool {
+    /// Whether the books say the same; `None` if they were not asked, so that nothing was compared. A package of which
+    /// nobody knows a purchase agrees with nothing.
+    pub fn agrees(&self, asked: bool) -> Option<bool> {
         let own = BookedBalance { bought: self.bought, used: self.used, remaining: self.remaining };
-        self.terms != Terms::Unknown && self.booked.map_or(!asked, |booked| booked == own)
+        match self.terms {
+            Terms::Unknown => Some(false),
+            Terms::Command | Terms::Books => asked.then_some(self.booked == Some(own)),
+        }
     }
 }
 

@@ -357,7 +357,7 @@ fn an_operators_decision_explains_what_no_journal_charges() {
     world.command("decide-again", decision(1, false));
     assert_eq!((world.audit().differences, world.audit().holdings), (vec![], vec![]));
     let balance = &world.replay()[0];
-    assert_eq!((balance.used, balance.decided, balance.agrees(true)), (6, 2, true));
+    assert_eq!((balance.used, balance.decided, balance.agrees(true)), (6, 2, Some(true)));
     world
         .records
         .retain(|(_, record)| !matches!(record, Record::Command(command) if command.command.as_str() == "decide"));
@@ -401,7 +401,7 @@ fn replay_folds_each_command_and_call_once() {
     let balances = world.replay();
     let briefs: Vec<_> = balances.iter().map(brief).collect();
     assert_eq!(briefs, [("p", Terms::Command, 10, 3, 7), ("q", Terms::Command, 5, 0, 5)]);
-    assert!(balances.iter().all(|balance| balance.agrees(true) && !balance.ended));
+    assert!(balances.iter().all(|balance| balance.agrees(true) == Some(true) && !balance.ended));
     assert_eq!(balances[0].booked, Some(BookedBalance { bought: 10, used: 3, remaining: 7 }));
     assert_eq!((balances[0].calls, balances[0].valid_until), (3, Some("2026-03-31T23:59:59Z".parse().unwrap())));
 }
@@ -410,14 +410,14 @@ fn replay_folds_each_command_and_call_once() {
 fn replay_says_where_the_books_differ_and_where_it_knows_no_terms() {
     let mut world = World::new();
     world.call(1, 4, Some(true));
-    assert!(!world.replay()[0].agrees(true));
+    assert_eq!(world.replay()[0].agrees(true), Some(false));
     world.records.remove(0);
     assert_eq!(brief(&world.replay()[0]), ("p", Terms::Books, 10, 4, 6), "older than the records: as it was bought");
     let mut alone = Replay::default();
     world.read(&mut |item| alone.take(item));
     let balances = alone.balances(None, now());
     assert_eq!(brief(&balances[0]), ("p", Terms::Unknown, 0, 4, 0));
-    assert!(!balances[0].agrees(false));
+    assert_eq!(balances[0].agrees(false), Some(false));
 }
 
 #[test]
@@ -428,5 +428,14 @@ fn replay_lets_an_expired_package_end_with_nothing_left() {
     let last: Timestamp = "2026-03-31T23:59:59Z".parse().unwrap();
     let after = last.checked_add(jiff::SignedDuration::from_secs(1)).unwrap();
     let balance = replay.balances(Some(&world.books()), after).remove(0);
-    assert_eq!((balance.used, balance.remaining, balance.ended, balance.agrees(true)), (3, 0, true, true));
+    assert_eq!((balance.used, balance.remaining, balance.ended, balance.agrees(true)), (3, 0, true, Some(true)));
+}
+
+#[test]
+fn replay_without_the_books_compares_nothing() {
+    let world = World::new();
+    let mut replay = Replay::default();
+    world.read(&mut |item| replay.take(item));
+    let balance = replay.balances(None, now()).remove(0);
+    assert_eq!((brief(&balance), balance.agrees(false)), (("p", Terms::Command, 10, 3, 7), None));
 }

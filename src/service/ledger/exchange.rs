@@ -224,7 +224,7 @@ impl Ledger {
         self.note_suspense(&pool.account, &pool.product, suspense.get());
         let looked = (memory.looked_at >= Some(asked)).then_some(next.time_high);
         acknowledge(pool, reports, next, looked);
-        pool.accept(granted, reports, standing(next, reports, memory, next.time_high));
+        pool.accept(granted, reports, standing(next, pool, reports, memory));
         dry
     }
 
@@ -418,15 +418,19 @@ fn want(pool: &LocalPool, memory: &mut Memory, now: Instant) -> Want {
     Want { now: Units::new(waiting), rate: Units::new(u64::try_from(per_second).unwrap_or(u64::MAX)) }
 }
 
-/// How a pool stands after a commit. `base` does not move when use is booked: the documents lose what `booked` gains.
-fn standing(document: &Pool, reports: &[LeaseReport], memory: &mut Memory, now: Timestamp) -> Standing {
+/// How a pool stands after a commit. `base` does not move when use is booked: the documents lose what `booked` gains. The
+/// pool counts all that is charged against it, also to calls whose package has ended meanwhile: that much it gains.
+fn standing(document: &Pool, pool: &LocalPool, reports: &[LeaseReport], memory: &mut Memory) -> Standing {
+    let now = document.time_high;
     let used = |report: &LeaseReport| report.parts.iter().map(|part| part.used.get()).sum::<u64>();
     let open = |report: &&LeaseReport| report.parts.iter().any(|part| !part.outstanding().is_zero());
     let in_open: u64 = reports.iter().filter(open).map(used).sum();
     let closed: u64 = reports.iter().map(used).sum::<u64>().saturating_sub(in_open);
     memory.booked = memory.booked.saturating_add(closed);
     let booked = memory.booked.saturating_add(in_open);
-    let base = document.remaining(now).get().saturating_add(booked);
+    let open = pool.open_charges(reports);
+    let past_end = document.past_end(open.iter().map(|(id, units)| (id, *units)), now);
+    let base = document.remaining(now).get().saturating_add(booked).saturating_add(past_end.get());
     let expires = document.next_expiry(now).map(|expires| expires.to_string().into());
     Standing { base: i64::try_from(base).unwrap_or(i64::MAX), expires }
 }

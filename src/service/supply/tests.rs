@@ -142,8 +142,15 @@ fn what_a_failed_exchange_was_to_report_is_still_news() {
 fn what_is_left_counts_charges_before_they_are_booked() {
     let pool = pool();
     grant(&pool, 1, 8, soon());
-    assert_eq!(pool.charge(), 99);
-    assert_eq!(pool.charge(), 98);
-    pool.uncharge();
-    assert_eq!(pool.remaining(), 99);
+    let (one, _) = pool.take(Instant::now()).unwrap();
+    let (other, _) = pool.take(Instant::now()).unwrap();
+    assert_eq!(pool.charge(&one), 99);
+    assert_eq!(pool.charge(&other), 98);
+    let open = |reports: &[LeaseReport]| pool.open_charges(reports).remove(0).1.get();
+    assert_eq!(open(&pool.reports()), 2);
+    pool.uncharge(&other);
+    assert_eq!((pool.remaining(), open(&pool.reports())), (99, 1));
+    let before = pool.reports();
+    pool.settle(&one);
+    assert_eq!((open(&before), open(&pool.reports())), (1, 0), "beyond what that report says");
 }

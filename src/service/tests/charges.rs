@@ -4,6 +4,7 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use futures_util::FutureExt;
+use jiff::{SignedDuration, Timestamp};
 
 use super::*;
 use crate::ports::BoxFuture;
@@ -171,4 +172,34 @@ async fn room_in_the_journal_comes_before_a_call_and_is_given_back_however_it_en
     gateway.meter.end(taken_back, Ending::SellerBroke, false, SystemClock.now());
     assert_eq!(gateway.sell_out().await, 3, "and one is refused");
     assert_eq!(journal.reserved.load(Ordering::Relaxed), 0);
+}
+
+/// The time of day, so many seconds ahead.
+#[derive(Default)]
+struct Ahead(AtomicI64);
+
+impl Clock for Ahead {
+    fn now(&self) -> Timestamp {
+        SystemClock.now() + SignedDuration::from_secs(self.0.load(Ordering::Relaxed))
+    }
+}
+
+#[tokio::test]
+async fn an_open_call_of_a_package_that_is_over_takes_nothing_from_the_next_one() {
+    let clock = Arc::new(Ahead::default());
+    let world = World { store: Arc::new(MemoryStore::new(clock.clone())) };
+    let gateway = world.gateway("gw-1").await;
+    gateway.buy(4).await;
+    let stream = gateway.open_call().await.unwrap();
+    assert_eq!(stream.charged().unwrap().remaining, 3);
+
+    clock.0.store(11 * 24 * 60 * 60, Ordering::Relaxed);
+    gateway.buy_more("order-2", 10).await;
+    let next = gateway.open_call().await.unwrap();
+    assert_eq!(next.charged().unwrap().remaining, 9, "the stream's unit is the first package's");
+    gateway.end(stream);
+    gateway.end(next);
+    eventually("the report", || !gateway.pool().has_news(Instant::now())).await;
+    assert_eq!(gateway.pool().remaining(), 9);
+    gateway.stop().await;
 }
