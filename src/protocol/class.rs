@@ -6,6 +6,7 @@ const TOKEN: u8 = 1 << 1;
 const TARGET: u8 = 1 << 2;
 const HOST: u8 = 1 << 3;
 const PLAIN_NAME: u8 = 1 << 4;
+const TOKEN68: u8 = 1 << 5;
 
 static CLASSES: [u8; 256] = classes();
 
@@ -34,6 +35,10 @@ const fn classes() -> [u8; 256] {
         }
         if matches!(byte, b'-' | b'.' | b'_' | b'~') {
             bits |= HOST;
+        }
+        // RFC 9110 section 11.2, without what it may end in.
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'+' | b'/') {
+            bits |= TOKEN68;
         }
         // The engine's own parser knows no `"`, `<`, `>` or backtick in a target: refused here, so
         // that the refusal is ours. A fragment (`#`) never travels.
@@ -67,6 +72,12 @@ pub(super) fn is_plain_name(byte: u8) -> bool {
 #[inline]
 pub(super) fn is_token(byte: u8) -> bool {
     has(byte, TOKEN)
+}
+
+/// Whether the byte may stand in a credential of the form token68, before the `=` that it may end in.
+#[inline]
+pub(super) fn is_token68(byte: u8) -> bool {
+    has(byte, TOKEN68)
 }
 
 /// Whether the byte may stand in a request target.

@@ -7,6 +7,7 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName};
 
 use super::app_text::{AppTextFault, is_code};
+use super::class;
 use super::signature::ALGORITHM;
 use super::signature::canonical::percent_decoded;
 use crate::domain::credential::Scheme;
@@ -229,8 +230,7 @@ fn unknown_scheme<'a>(scheme: &'a [u8], after: &[u8]) -> CredentialFault<'a> {
 /// RFC 9110 section 11.2: letters, digits and `-._~+/`, then any number of `=`.
 fn is_token68(text: &str) -> bool {
     let body = text.trim_end_matches('=');
-    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'+' | b'/');
-    !body.is_empty() && body.bytes().all(fits)
+    !body.is_empty() && body.bytes().all(class::is_token68)
 }
 
 #[cfg(test)]
