@@ -238,7 +238,7 @@ fn charge(journal: &dyn Journal, call: u64, number: u64) {
         attempts: 1,
         facts: CallFacts::default(),
     };
-    journal.stage(&Record::Charge(charge)).unwrap();
+    journal.stage(charge.lend()).unwrap();
     journal.append_soon(&Record::End(CallEnd { call, ending: Ending::Complete, billed: true, at: now }));
 }
 

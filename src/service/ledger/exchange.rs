@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use http::HeaderValue;
 use jiff::Timestamp;
 
 use super::{Entry, Known, Ledger, Memory};
@@ -427,6 +428,6 @@ fn standing(document: &Pool, reports: &[LeaseReport], memory: &mut Memory, now: 
     memory.booked = memory.booked.saturating_add(closed);
     let booked = memory.booked.saturating_add(in_open);
     let base = document.remaining(now).get().saturating_add(booked);
-    let expires = document.next_expiry(now).map(|expires| expires.to_string().into());
+    let expires = document.next_expiry(now).and_then(|expires| HeaderValue::try_from(expires.to_string()).ok());
     Standing { base: i64::try_from(base).unwrap_or(i64::MAX), expires }
 }
