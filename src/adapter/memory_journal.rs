@@ -9,7 +9,7 @@ use crate::domain::id::Incarnation;
 use crate::domain::usage::LentCharge;
 use crate::ports::BoxFuture;
 use crate::ports::gateways::Servers;
-use crate::ports::journal::{Damage, EarlierRun, EarlierRuns, Journal, JournalError, Position, Record};
+use crate::ports::journal::{CallEnd, Damage, EarlierRun, EarlierRuns, Journal, JournalError, Position, Record};
 
 #[derive(Debug, Default)]
 struct Kept {
@@ -140,8 +140,8 @@ impl Journal for MemoryWriter {
         Ok(Position(u64::try_from(written).unwrap_or(u64::MAX)))
     }
 
-    fn append_soon(&self, record: &Record) {
-        let _ = self.append(record); // never fails
+    fn end(&self, end: CallEnd) {
+        let _ = self.append(&Record::End(end)); // never fails
     }
 
     fn on_disk(&self, _: Position) -> BoxFuture<'_, Result<(), JournalError>> {

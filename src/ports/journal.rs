@@ -137,9 +137,9 @@ pub trait Journal: Send + Sync {
     /// that was staged since the last `write`: none of them will come.
     fn write(&self) -> Result<Position, JournalError>;
 
-    /// Writes a record with the next `append` or within a twentieth of a second. For what only explains: the end of a call
-    /// that counts anyway.
-    fn append_soon(&self, record: &Record);
+    /// Writes the end of a call that counts anyway, with the next `append` or within a twentieth of a second: it only
+    /// explains. Ends the call's reservation.
+    fn end(&self, end: CallEnd);
 
     /// Waits until everything up to a position survives the loss of power.
     fn on_disk(&self, position: Position) -> BoxFuture<'_, Result<(), JournalError>>;

@@ -235,7 +235,7 @@ async fn admit(call: &mut Call, sold: &Sold) -> Result<Option<OpenCall>, Rejecti
         ledger.introduce(&pool, *read);
     }
     let refused = |error| Rejection::quota(&error, &sold.product.id, sold.product.buy_url.as_deref());
-    call.core.meter.admit(&pool, call.waited).await.map(Some).map_err(refused)
+    call.core.meter.admit(pool, call.waited).await.map(Some).map_err(refused)
 }
 
 /// The target at the seller.
@@ -277,14 +277,14 @@ async fn answer(
     if head.status.is_client_error() || head.status.is_server_error() {
         head.headers.insert("x-tollgate-error-source", HeaderValue::from_static("seller"));
     }
-    if let Some(metered) = &metered {
-        show_left(&metered.left, &mut head.headers);
-    }
+    let charged = metered.and_then(|Metered { charged, left }| {
+        show_left(left, &mut head.headers);
+        charged
+    });
     limits::show(call, &mut head.headers);
     dress(call, &mut head.headers);
     call.status = Some(head.status.as_u16());
     call.head_at = Some(Instant::now());
-    let charged = metered.and_then(|metered| metered.charged);
     let awaited = charged.filter(|_| sold.product.durability == Durability::Disk);
     let on_disk = awaited.map(|charged| call.core.meter.on_disk(charged));
     if first.is_none() && incoming.is_end_stream() {
@@ -307,11 +307,11 @@ async fn answer(
 }
 
 /// Shows what is left of what was bought.
-fn show_left(left: &Left, head: &mut HeaderMap) {
+fn show_left(left: Left, head: &mut HeaderMap) {
     head.insert(REMAINING, HeaderValue::from(left.units));
     head.insert(UNIT, HeaderValue::from_static("calls"));
-    if let Some(expires) = &left.expires {
-        head.insert(PACKAGE_EXPIRES, expires.clone());
+    if let Some(expires) = left.expires {
+        head.insert(PACKAGE_EXPIRES, expires);
     }
 }
 

@@ -132,21 +132,21 @@ impl Meter {
 
     /// Sets one unit aside. Waits only if this gateway has none at hand, and for what is left of a call's patience that
     /// has `waited` for the store already.
-    pub async fn admit(&self, pool: &Arc<LocalPool>, waited: Duration) -> Result<OpenCall, AdmitError> {
+    pub async fn admit(&self, pool: Arc<LocalPool>, waited: Duration) -> Result<OpenCall, AdmitError> {
         // Room for the charge first: what cannot be written down must not be forwarded.
         let room = Room::reserve(&*self.journal).map_err(|_| AdmitError::Journal)?;
-        let hold = match self.take(pool) {
+        let hold = match self.take(&pool) {
             Some(hold) => hold,
             None => {
                 // Boxed, as it is rare: warm calls keep no room for it.
                 let left = self.patience.saturating_sub(waited);
-                let answer = Box::pin(tokio::time::timeout(left, self.wait(pool))).await;
+                let answer = Box::pin(tokio::time::timeout(left, self.wait(&pool))).await;
                 answer.unwrap_or(Err(AdmitError::Unavailable))?
             }
         };
         room.keep();
         self.unanswered.update(|calls| calls.saturating_add(1));
-        Ok(OpenCall { pool: Arc::clone(pool), hold, answered: false, charged: None, budget: None })
+        Ok(OpenCall { pool, hold, answered: false, charged: None, budget: None })
     }
 
     fn take(&self, pool: &LocalPool) -> Option<Hold> {
@@ -249,10 +249,10 @@ impl Meter {
     /// Ends a call. A charge stands unless `billed` is false; a call that was never charged costs nothing.
     pub fn end(&self, mut call: OpenCall, ending: Ending, billed: bool, at: Timestamp) {
         let Some(Charged { call: number, units, .. }) = call.charged else { return self.give_back(call) };
-        let end = Record::End(CallEnd { call: number, ending, billed, at });
+        let end = CallEnd { call: number, ending, billed, at };
         if billed {
             // If this record is lost the call counts all the same: only the explanation is missing.
-            self.journal.append_soon(&end);
+            self.journal.end(end);
             match &mut call.budget {
                 Some(budget) => {
                     let worth = call.hold.unit_worth().times(units.get());
@@ -261,10 +261,9 @@ impl Meter {
                 }
                 None => call.pool.settle(&call.hold),
             }
-            self.journal.release();
             return;
         }
-        if let Err(error) = self.journal.append(&end) {
+        if let Err(error) = self.journal.append(&Record::End(end)) {
             tracing::error!(%error, "a charge was taken back, but the journal does not say so");
         }
         call.pool.uncharge();

@@ -17,7 +17,7 @@ use super::frame::{self, FRAME_BYTES_MAX, FileId, HEADER_BYTES, RECORD_BYTES_MAX
 use super::synced::{Synced, closed};
 use crate::domain::usage::LentCharge;
 use crate::ports::BoxFuture;
-use crate::ports::journal::{CALL_BYTES_MAX, ChargeRecord, Journal, JournalError, Position, Record};
+use crate::ports::journal::{CALL_BYTES_MAX, CallEnd, ChargeRecord, Journal, JournalError, Position, Record};
 
 /// Records that nobody waits for are written after this time.
 const SOON: Duration = Duration::from_millis(50);
@@ -43,7 +43,7 @@ pub struct JournalStats {
     pub files: u64,
     /// Bytes of earlier runs that were no valid records.
     pub damaged_bytes: u64,
-    /// Records of `append_soon` that could not be kept because the disk failed for too long.
+    /// Ends of calls that could not be kept because the disk failed for too long.
     pub dropped_records: u64,
     /// Whether a writer waits for the disk to have room again.
     pub full: bool,
@@ -419,6 +419,10 @@ impl State {
     fn refusal(&self) -> JournalError {
         self.trouble.clone().unwrap_or(JournalError::Full)
     }
+
+    fn release(&mut self) {
+        self.reserved = self.reserved.saturating_sub(1); // below zero only by a caller's mistake
+    }
 }
 
 impl Journal for Writer {
@@ -439,8 +443,7 @@ impl Journal for Writer {
     }
 
     fn release(&self) {
-        let mut state = self.lock();
-        state.reserved = state.reserved.saturating_sub(1); // below zero only by a caller's mistake
+        self.lock().release();
     }
 
     fn append(&self, record: &Record) -> Result<Position, JournalError> {
@@ -477,11 +480,12 @@ impl Journal for Writer {
         }
     }
 
-    fn append_soon(&self, record: &Record) {
+    fn end(&self, end: CallEnd) {
         let mut state = self.lock();
-        if self.keep(&mut state, record).is_err() {
+        if self.keep(&mut state, &Record::End(end)).is_err() {
             state.dropped += 1;
         }
+        state.release();
     }
 
     fn on_disk(&self, position: Position) -> BoxFuture<'_, Result<(), JournalError>> {

@@ -8,7 +8,7 @@ use futures_util::FutureExt;
 use super::*;
 use crate::domain::usage::LentCharge;
 use crate::ports::BoxFuture;
-use crate::ports::journal::{Journal, JournalError, Position, Record};
+use crate::ports::journal::{CallEnd, Journal, JournalError, Position, Record};
 
 /// A journal whose disk can be full or broken. Counts what is reserved and not released, and how often it is written.
 struct Watched {
@@ -49,8 +49,9 @@ impl Journal for Watched {
         self.journal.write()
     }
 
-    fn append_soon(&self, record: &Record) {
-        self.journal.append_soon(record);
+    fn end(&self, end: CallEnd) {
+        self.reserved.fetch_sub(1, Ordering::Relaxed);
+        self.journal.end(end);
     }
 
     fn on_disk(&self, position: Position) -> BoxFuture<'_, Result<(), JournalError>> {

@@ -203,7 +203,7 @@ impl Gateway {
 
     /// Admits a call that is not charged yet.
     async fn admit(&self) -> Result<OpenCall, AdmitError> {
-        self.meter.admit(&self.pool(), Duration::ZERO).await
+        self.meter.admit(self.pool(), Duration::ZERO).await
     }
 
     /// Admits a call and charges it; it stays open.
