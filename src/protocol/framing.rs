@@ -1,5 +1,5 @@
-//! Follows a request body's framing over whatever reads it arrives in, so that the gate knows where
-//! the next head begins. The body's bytes are neither kept nor changed; memory is constant.
+//! Follows a body's framing over whatever reads it arrives in: of a request, so that the gate knows where the next head
+//! begins; of a seller's answer, to find the data in it. The bytes are neither kept nor changed; memory is constant.
 
 use super::class;
 use super::head::{Framing, LENGTH_MAX};
@@ -7,14 +7,22 @@ use super::head::{Framing, LENGTH_MAX};
 /// Most digits of a chunk's size: a 64-bit number in hexadecimal.
 pub const SIZE_DIGITS_MAX: u32 = 16;
 
-/// Most bytes of chunk extensions in one body. Nobody uses them; half of what the engine takes.
+/// Most bytes of chunk extensions in one request's body. Nobody uses them; half of what the engine takes.
 pub const EXTENSION_BYTES_MAX: u32 = 8 * 1024;
+
+/// The same in one chunk of an answer: some storage signs each chunk of a long answer there.
+pub const ANSWER_EXTENSION_BYTES_MAX: u32 = 16 * 1024;
 
 /// Largest trailer section, in bytes, without the empty line that closes it.
 pub const TRAILER_BYTES_MAX: u32 = 8 * 1024;
 
 /// Most trailer lines.
 pub const TRAILER_FIELDS_MAX: u32 = 32;
+
+/// The same of an answer, whose trailers end at the gateway.
+pub const ANSWER_TRAILER_BYTES_MAX: u32 = 64 * 1024;
+/// The same.
+pub const ANSWER_TRAILER_FIELDS_MAX: u32 = 100;
 
 /// How far a body got with the bytes it was fed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +45,7 @@ pub enum FramingFault {
     /// An empty extension, or a byte in it that is not visible ASCII, a space or a tab.
     #[error("a chunk extension is malformed; send chunks without extensions")]
     Extension,
-    /// More than [`EXTENSION_BYTES_MAX`] in one body.
+    /// More than [`EXTENSION_BYTES_MAX`] in one body, or [`ANSWER_EXTENSION_BYTES_MAX`] in one chunk of an answer.
     #[error("the chunk extensions are too long; send chunks without extensions")]
     ExtensionsTooLong,
     /// A line or a chunk's data that does not end with exactly one CRLF.
@@ -49,7 +57,7 @@ pub enum FramingFault {
     /// A trailer that frames, routes or authenticates.
     #[error("a trailer holds a field that belongs into the head; send it there or not at all")]
     TrailerForbidden,
-    /// More than [`TRAILER_BYTES_MAX`] or [`TRAILER_FIELDS_MAX`].
+    /// More than [`TRAILER_BYTES_MAX`] or [`TRAILER_FIELDS_MAX`], or an answer's bounds.
     #[error("the trailers are too large; send fewer")]
     TrailersTooLarge,
 }
@@ -58,6 +66,8 @@ pub enum FramingFault {
 #[derive(Clone, Debug)]
 pub struct BodyFollower {
     state: State,
+    /// Whether it is a seller's: what cannot mislead anyone is taken as it comes there, for we cut the body anew.
+    answer: bool,
     extension_bytes: u32,
     trailers: Trailers,
 }
@@ -103,6 +113,7 @@ enum TrailerState {
 /// What is counted and kept of a trailer section.
 #[derive(Clone, Debug, Default)]
 struct Trailers {
+    answer: bool,
     bytes: u32,
     fields: u32,
     name: [u8; class::NAME_KEPT_BYTES],
@@ -117,7 +128,18 @@ impl BodyFollower {
             Framing::Length(length) => State::Length(length),
             Framing::Chunked => State::Size { size: 0, digits: 0 },
         };
-        Self { state, extension_bytes: 0, trailers: Trailers::default() }
+        Self { state, answer: false, extension_bytes: 0, trailers: Trailers::default() }
+    }
+
+    /// Follows the body of a seller's answer.
+    pub fn of_answer(framing: Framing) -> Self {
+        let trailers = Trailers { answer: true, ..Trailers::default() };
+        Self { answer: true, trailers, ..Self::new(framing) }
+    }
+
+    /// How many bytes of data are still to come, if that is known.
+    pub fn left(&self) -> Option<u64> {
+        if let State::Length(left) = self.state { Some(left) } else { matches!(self.state, State::Done).then_some(0) }
     }
 
     /// Takes the next bytes of the connection, as many of them as belong to this body.
@@ -125,17 +147,27 @@ impl BodyFollower {
     /// # Errors
     /// The first [`FramingFault`]; it is the same however the bytes were cut.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<Fed, FramingFault> {
+        self.feed_into(bytes, |_| ())
+    }
+
+    /// The same; hands the data among them over.
+    ///
+    /// # Errors
+    /// As [`BodyFollower::feed`].
+    pub fn feed_into(&mut self, bytes: &[u8], mut data: impl FnMut(&[u8])) -> Result<Fed, FramingFault> {
         let mut rest = bytes;
         loop {
             match self.state {
                 State::Done => break,
                 State::Faulted(fault) => return Err(fault),
                 State::Length(left) => {
-                    let left = skip(&mut rest, left);
+                    let (here, left) = take(&mut rest, left);
+                    data(here);
                     self.state = if left == 0 { State::Done } else { State::Length(left) };
                 }
                 State::Data(left) => {
-                    let left = skip(&mut rest, left);
+                    let (here, left) = take(&mut rest, left);
+                    data(here);
                     self.state = if left == 0 { State::DataReturn } else { State::Data(left) };
                 }
                 State::Size { .. }
@@ -161,13 +193,22 @@ impl BodyFollower {
     /// Takes one byte of the chunks' own lines, or of the trailers.
     fn step(&mut self, byte: u8) -> Result<State, FramingFault> {
         match self.state {
+            // Some servers fill the line up to a fixed width.
+            State::Size { size, digits: 1.. } if self.answer && matches!(byte, b' ' | b'\t') => {
+                Ok(State::Extension { size, empty: false })
+            }
             State::Size { size, digits } => size_step(size, digits, byte),
             State::Extension { size, empty } => self.extension_step(size, empty, byte),
             State::SizeLineFeed { size: 0 } => line_feed(byte, State::Trailers(TrailerState::LineStart)),
             State::SizeLineFeed { size } => line_feed(byte, State::Data(size)),
             State::DataReturn if byte == b'\r' => Ok(State::DataLineFeed),
             State::DataReturn => Err(FramingFault::LineEnd),
-            State::DataLineFeed => line_feed(byte, State::Size { size: 0, digits: 0 }),
+            State::DataLineFeed => {
+                if self.answer {
+                    self.extension_bytes = 0;
+                }
+                line_feed(byte, State::Size { size: 0, digits: 0 })
+            }
             State::Trailers(state) => self.trailers.step(state, byte),
             state @ (State::Length(_) | State::Data(_) | State::Done | State::Faulted(_)) => Ok(state),
         }
@@ -175,11 +216,11 @@ impl BodyFollower {
 
     fn extension_step(&mut self, size: u64, empty: bool, byte: u8) -> Result<State, FramingFault> {
         match byte {
-            b'\r' if empty => Err(FramingFault::Extension),
+            b'\r' if empty && !self.answer => Err(FramingFault::Extension),
             b'\r' => Ok(State::SizeLineFeed { size }),
             b' '..=b'~' | b'\t' => {
                 self.extension_bytes += 1;
-                if self.extension_bytes > EXTENSION_BYTES_MAX {
+                if self.extension_bytes > if self.answer { ANSWER_EXTENSION_BYTES_MAX } else { EXTENSION_BYTES_MAX } {
                     return Err(FramingFault::ExtensionsTooLong);
                 }
                 Ok(State::Extension { size, empty: false })
@@ -189,11 +230,12 @@ impl BodyFollower {
     }
 }
 
-/// Skips what is there of the `left` bytes; returns how many are still to come.
-fn skip(rest: &mut &[u8], left: u64) -> u64 {
-    let here = usize::try_from(left).unwrap_or(usize::MAX).min(rest.len());
-    *rest = rest.get(here..).unwrap_or_default();
-    left - here as u64
+/// Takes what is there of the `left` bytes; tells how many are still to come.
+fn take<'a>(rest: &mut &'a [u8], left: u64) -> (&'a [u8], u64) {
+    let count = usize::try_from(left).unwrap_or(usize::MAX).min(rest.len());
+    let (here, after) = rest.split_at_checked(count).unwrap_or_default();
+    *rest = after;
+    (here, left - count as u64)
 }
 
 fn line_feed(byte: u8, next: State) -> Result<State, FramingFault> {
@@ -243,7 +285,11 @@ impl Trailers {
             (TrailerState::LineFeed, _) => return Err(FramingFault::LineEnd),
         };
         self.bytes += 1;
-        if self.bytes > TRAILER_BYTES_MAX || self.fields > TRAILER_FIELDS_MAX {
+        let (bytes_max, fields_max) = match self.answer {
+            true => (ANSWER_TRAILER_BYTES_MAX, ANSWER_TRAILER_FIELDS_MAX),
+            false => (TRAILER_BYTES_MAX, TRAILER_FIELDS_MAX),
+        };
+        if self.bytes > bytes_max || self.fields > fields_max {
             return Err(FramingFault::TrailersTooLarge);
         }
         Ok(State::Trailers(next))
@@ -262,6 +308,9 @@ impl Trailers {
     }
 
     fn judge_name(&self) -> Result<(), FramingFault> {
+        if self.answer {
+            return Ok(()); // it goes no further
+        }
         check_trailer(self.name.get(..self.name_bytes).unwrap_or(&self.name))
     }
 }
@@ -381,6 +430,60 @@ mod tests {
             check(Framing::Chunked, text.as_bytes(), Ok(Fed { consumed: text.len(), done: false }));
         }
         check(Framing::Chunked, b"7fffffffffffffff\r\nabc", Ok(Fed { consumed: 21, done: false }));
+    }
+
+    /// Feeds an answer's bytes cut in two at every place; returns its data, what was consumed and whether it ended.
+    fn data_of(framing: Framing, bytes: &[u8]) -> Result<(String, usize, bool), FramingFault> {
+        let read = |cut: usize| {
+            let (mut follower, mut data, mut consumed, mut done) =
+                (BodyFollower::of_answer(framing), Vec::new(), 0, false);
+            let (first, second) = bytes.split_at(cut);
+            for piece in [first, second] {
+                let fed = follower.feed_into(piece, |part| data.extend_from_slice(part))?;
+                (consumed, done) = (consumed + fed.consumed, fed.done);
+            }
+            Ok((String::from_utf8(data).unwrap(), consumed, done))
+        };
+        let whole = read(bytes.len());
+        (0..bytes.len()).for_each(|cut| assert_eq!(read(cut), whole, "cut at {cut}"));
+        whole
+    }
+
+    #[test]
+    fn the_data_of_answers_and_what_sellers_may_do_besides() {
+        for (text, data, after) in [
+            ("3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n", "abcde", ""),
+            ("3\r\nabc\r\n0\r\n\r\nHTTP/1.1 200", "abc", "HTTP/1.1 200"),
+            ("3   \r\nabc\r\n0\t\r\n\r\n", "abc", ""),
+            ("3;\r\nabc\r\n0;a=b\r\n\r\n", "abc", ""),
+            ("3\r\nabc\r\n0\r\nHost: x\r\nSet-Cookie: a\r\n\r\n", "abc", ""),
+        ] {
+            let consumed = text.len() - after.len();
+            assert_eq!(data_of(Framing::Chunked, text.as_bytes()), Ok((data.into(), consumed, true)), "{text:?}");
+        }
+        assert_eq!(data_of(Framing::Length(3), b"abcd"), Ok(("abc".into(), 3, true)));
+        assert_eq!(data_of(Framing::Length(5), b"abcd"), Ok(("abcd".into(), 4, false)));
+        for (text, fault) in [
+            (" 3\r\n", F::Size),
+            ("3 \nabc", F::Extension),
+            ("3\nabc", F::LineEnd),
+            ("3\r\nabcd", F::LineEnd),
+            ("x\r\n", F::Size),
+            ("0\r\nno colon\r\n", F::Trailer),
+        ] {
+            assert_eq!(data_of(Framing::Chunked, text.as_bytes()), Err(fault), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_answers_extensions_are_bounded_by_the_chunk() {
+        let chunk = |bytes: u32| format!("1;{}\r\nx\r\n", "e".repeat(bytes as usize));
+        let follow = |text: &str| BodyFollower::of_answer(Framing::Chunked).feed(text.as_bytes()).map(|fed| fed.done);
+        assert_eq!(follow(&format!("{}0\r\n\r\n", chunk(ANSWER_EXTENSION_BYTES_MAX).repeat(3))), Ok(true));
+        assert_eq!(follow(&chunk(ANSWER_EXTENSION_BYTES_MAX + 1)), Err(F::ExtensionsTooLong));
+        let trailers = |fields: u32| format!("0\r\n{}\r\n", "x: y\r\n".repeat(fields as usize));
+        assert_eq!(follow(&trailers(ANSWER_TRAILER_FIELDS_MAX)), Ok(true));
+        assert_eq!(follow(&trailers(ANSWER_TRAILER_FIELDS_MAX + 1)), Err(F::TrailersTooLarge));
     }
 
     #[test]

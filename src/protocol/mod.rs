@@ -3,6 +3,7 @@
 //! No I/O, no async, no clock and no rule of metering live here. Every parser meets hostile input:
 //! it neither panics nor holds more than its named bounds, however the bytes are cut.
 
+pub mod answer;
 pub mod api_key;
 pub mod app_text;
 pub mod chat;

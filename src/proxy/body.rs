@@ -1,6 +1,5 @@
 //! The answer's body on its way to the buyer: a seller's, byte for byte and unbuffered, or our own few words.
 
-use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -8,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use super::context::{CallGuard, StreamState};
-use super::seller::{Link, Seller};
+use super::link::{BrokeOff, SellerBody};
+use super::seller::Seller;
 use crate::domain::usage::Ending;
 use crate::ports::BoxFuture;
 use crate::ports::journal::JournalError;
@@ -56,7 +55,7 @@ impl Body for AnswerBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Own(bytes) => bytes.is_none(),
-            Self::Sellers(tap) => tap.first.is_none() && tap.last.is_none() && tap.incoming.is_end_stream(),
+            Self::Sellers(tap) => tap.is_end(),
         }
     }
 
@@ -69,51 +68,12 @@ impl Body for AnswerBody {
     }
 }
 
-/// What a seller's body began with, if that came together with its head: both leave with one write then, which brings
-/// the first event of a stream to its reader a write earlier.
-#[derive(Debug, Default)]
-pub struct FirstFrame(Option<Option<hyper::Result<Frame<Bytes>>>>);
-
-impl FirstFrame {
-    /// Asks for it, and takes it if it is there.
-    pub async fn ask(&mut self, incoming: &mut Incoming) {
-        if self.is_none() && !incoming.is_end_stream() {
-            self.0 = poll_fn(|cx| match Pin::new(&mut *incoming).poll_frame(cx) {
-                Poll::Ready(frame) => Poll::Ready(Some(frame)),
-                Poll::Pending => Poll::Ready(None),
-            })
-            .await;
-        }
-    }
-
-    /// Gives the seller's connection one turn to hand over what it has read.
-    pub async fn wait_a_turn(&mut self, incoming: &mut Incoming) {
-        self.ask(incoming).await;
-        if self.is_none() && !incoming.is_end_stream() {
-            tokio::task::yield_now().await;
-            self.ask(incoming).await;
-        }
-    }
-
-    fn data_bytes(&self) -> u64 {
-        let Some(Some(Ok(frame))) = &self.0 else { return 0 };
-        frame.data_ref().map_or(0, |data| u64::try_from(data.len()).unwrap_or(u64::MAX))
-    }
-
-    /// Whether nothing has come.
-    pub fn is_none(&self) -> bool {
-        self.0.is_none()
-    }
-}
-
 /// A seller's body, and the call that it answers.
 pub struct Tap {
-    incoming: Incoming,
-    first: FirstFrame,
+    /// With its connection; as long as the answer is not whole.
+    seller: Option<SellerBody>,
     guard: CallGuard,
-    /// The connection, as long as the answer is not whole.
-    link: Option<Link>,
-    /// Who keeps it then, if it may be kept.
+    /// Who keeps the connection then, if it may be kept.
     keeper: Option<Rc<Seller>>,
     idle_timeout: Duration,
     ends_by: Instant,
@@ -130,14 +90,10 @@ pub struct Tap {
 /// What a tap is made of.
 pub struct TapParts {
     /// The seller's body.
-    pub incoming: Incoming,
-    /// What was taken of it already.
-    pub first: FirstFrame,
+    pub seller: SellerBody,
     /// The call.
     pub guard: CallGuard,
-    /// The connection that it comes on.
-    pub link: Link,
-    /// Who keeps that afterwards, if it may be kept.
+    /// Who keeps the body's connection afterwards, if it may be kept.
     pub keeper: Option<Rc<Seller>>,
     /// Between two parts of the body.
     pub idle_timeout: Duration,
@@ -152,7 +108,7 @@ pub struct TapParts {
 impl Tap {
     /// Begins to hand on.
     pub fn new(parts: TapParts) -> Self {
-        let TapParts { incoming, first, mut guard, link, keeper, idle_timeout, ends_by, streamed, on_disk } = parts;
+        let TapParts { seller, mut guard, keeper, idle_timeout, ends_by, streamed, on_disk } = parts;
         if let Some(call) = guard.call() {
             call.stream = streamed.then_some(StreamState::Silent);
             call.conn.set_call_deadline(ends_by);
@@ -160,10 +116,8 @@ impl Tap {
         }
         let events = streamed.then(SseScanner::default);
         Self {
-            incoming,
-            first,
+            seller: Some(seller),
             guard,
-            link: Some(link),
             keeper,
             idle_timeout,
             ends_by,
@@ -176,11 +130,13 @@ impl Tap {
     }
 
     fn size_hint(&self) -> SizeHint {
-        let rest = self.incoming.size_hint();
-        match (rest.exact(), self.first.data_bytes()) {
-            (Some(rest), first) => SizeHint::with_exact(rest.saturating_add(first)),
-            (None, _) => rest,
-        }
+        let left = self.seller.as_ref().map_or(Some(0), SellerBody::left);
+        left.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+
+    /// Whether nothing more will come.
+    fn is_end(&self) -> bool {
+        self.last.is_none() && self.seller.as_ref().is_none_or(SellerBody::is_end)
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
@@ -202,25 +158,22 @@ impl Tap {
                 self.complete();
                 return Poll::Ready((!last.is_empty()).then_some(Ok(Frame::data(last))));
             }
-            let next = match self.first.0.take() {
-                Some(first) => Poll::Ready(first),
-                None => Pin::new(&mut self.incoming).poll_frame(cx),
-            };
+            let Some(seller) = &mut self.seller else { return Poll::Ready(None) }; // ended with its last bytes
+            let next = seller.poll_part(cx);
+            let ended = seller.is_end();
             match next {
                 Poll::Pending if self.expired(cx) => return Poll::Ready(Some(self.broken(Ending::TimedOut))),
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(Some(Err(_))) => {
+                Poll::Ready(Some(Err(BrokeOff))) => {
                     // The engine drops what it has not written yet when a body breaks, so it gets a turn to write it.
                     self.broke = true;
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }
-                Poll::Ready(None) if self.guard.call().is_none() => return Poll::Ready(None), // ended with its last bytes
                 Poll::Ready(None) => self.last = Some(Bytes::new()),
-                Poll::Ready(Some(Ok(frame))) => {
-                    let Ok(data) = frame.into_data() else { continue }; // trailers end here
+                Poll::Ready(Some(Ok(data))) => {
                     self.note(&data);
-                    if !self.incoming.is_end_stream() {
+                    if !ended {
                         return Poll::Ready(Some(Ok(Frame::data(data))));
                     }
                     // The engine may not ask again after these bytes: the call ends with them.
@@ -260,21 +213,26 @@ impl Tap {
     }
 
     fn complete(&mut self) {
-        if let Some(mut link) = self.link.take() {
-            match self.keeper.take() {
-                Some(keeper) => keeper.keep(link),
-                None => link.end(),
-            }
+        if let Some(seller) = self.seller.take() {
+            end(seller, self.keeper.take());
         }
         self.guard.finish(Ending::Complete);
     }
 
     fn broken(&mut self, ending: Ending) -> Result<Frame<Bytes>, Broken> {
-        self.link = None;
+        self.seller = None;
         if let Some(call) = self.guard.call() {
             call.conn.break_answer();
         }
         self.guard.finish(ending);
         Err(Broken)
+    }
+}
+
+/// A seller's answer is whole: its connection is kept, if it may be.
+pub fn end(answered: SellerBody, keeper: Option<Rc<Seller>>) {
+    match keeper {
+        Some(keeper) => keeper.keep(answered),
+        None => drop(answered.end()),
     }
 }

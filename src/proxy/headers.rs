@@ -1,16 +1,19 @@
 //! Which headers travel. Hop-by-hop headers end here, the buyer's credentials never reach a seller, and only what a
 //! product's rule names comes back.
 
+use bytes::Bytes;
 use http::response::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, header};
-use http_body::Body;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use hyper::ext::ReasonPhrase;
 
 use super::catalog::Sold;
 use super::request_body::RequestBody;
+use crate::protocol::answer::{AnswerHead, connection_options};
+use crate::protocol::head::Framing;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
 /// Headers of one hop (RFC 9110 section 7.6.1).
 fn of_one_hop(name: &str) -> bool {
     matches!(
@@ -42,67 +45,121 @@ pub fn connection_names(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     values.flat_map(|value| value.split(',')).map(str::trim)
 }
 
-/// Removes the headers that `ends` names, and those that `Connection` does. Most heads have few of them: one pass over
-/// what is there costs less than asking for each that could be.
-fn end_hop(headers: &mut HeaderMap, ends: impl Fn(&HeaderName, &HeaderValue) -> bool) {
-    if headers.contains_key(header::CONNECTION) {
-        let named: Vec<HeaderName> = connection_names(headers).filter_map(|name| name.parse().ok()).collect();
-        for name in named {
-            headers.remove(name);
-        }
-    }
-    let ended: Vec<HeaderName> =
-        headers.iter().filter(|(name, value)| ends(name, value)).map(|(name, _)| name.clone()).collect();
-    for name in ended {
-        headers.remove(name);
-    }
+/// Room for the head of most requests, in bytes.
+const REQUEST_HEAD_BYTES: usize = 1_024;
+/// Headers that answers get from us, at most.
+const OWN_HEADERS: usize = 10;
+
+/// A buyer's head on its way to a seller.
+pub struct ToSeller<'a> {
+    /// As the buyer asked.
+    pub method: &'a Method,
+    /// Path and query at the seller.
+    pub target: &'a str,
+    /// The buyer's.
+    pub headers: &'a HeaderMap,
+    /// The buyer's address.
+    pub client: &'a HeaderValue,
+    /// Of this call.
+    pub request_id: &'a HeaderValue,
+    /// How the body goes.
+    pub framing: Framing,
 }
 
-/// Makes a buyer's headers a request to a seller: the buyer's credentials out, the seller's in.
-pub fn to_seller(headers: &mut HeaderMap, sold: &Sold, client: &HeaderValue, request_id: &HeaderValue) {
-    end_hop(headers, |name, _| {
-        // The engine writes the length from the body that is sent; `frame` writes that of an empty one.
-        *name == header::CONTENT_LENGTH || of_one_hop(name.as_str()) || buyers_own(name.as_str())
-    });
-    headers.insert(header::HOST, sold.host.clone());
-    headers.insert(X_REQUEST_ID, request_id.clone());
-    headers.insert(X_FORWARDED_FOR, client.clone());
-    if sold.llm {
+impl ToSeller<'_> {
+    /// Writes the head: the buyer's credentials out, the seller's in.
+    pub fn write(&self, sold: &Sold) -> Vec<u8> {
+        let mut head = Vec::with_capacity(REQUEST_HEAD_BYTES);
+        for part in [self.method.as_str(), " ", self.target, " HTTP/1.1\r\n"] {
+            head.extend_from_slice(part.as_bytes());
+        }
+        let sellers = &sold.product.upstream.headers;
+        let is_sellers = |name: &HeaderName| sellers.iter().any(|(sellers, _)| sellers == name);
         // The gateway must be able to read an event stream to know whether it began.
-        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    }
-    for (name, value) in &sold.product.upstream.headers {
-        headers.insert(name.clone(), value.clone());
-    }
-}
-
-/// Whether a buyer's head says how its body ends: then it has one, be it an empty one.
-pub fn announces_body(headers: &HeaderMap) -> bool {
-    headers.contains_key(header::CONTENT_LENGTH) || headers.contains_key(header::TRANSFER_ENCODING)
-}
-
-/// Says how the body goes to the seller where the engine would not of its own accord: without a length it sends GET and
-/// HEAD without their body, as if they were whole; and of an empty body it says nothing, though a buyer did, and sellers
-/// may want to hear it (RFC 9110 section 8.6).
-pub fn frame(request: &mut Request<RequestBody>, announced: bool) {
-    match request.body().size_hint().exact() {
-        None => {
-            request.headers_mut().insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        let identity = HeaderValue::from_static("identity");
+        let encoding = sold.llm.then_some((&header::ACCEPT_ENCODING, &identity));
+        let own = [(&header::HOST, &sold.host), (&X_REQUEST_ID, self.request_id), (&X_FORWARDED_FOR, self.client)];
+        for (name, value) in own.into_iter().chain(encoding).filter(|(name, _)| !is_sellers(name)) {
+            write_field(&mut head, name, value);
         }
-        Some(0) if announced => {
-            request.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+        for (name, value) in sellers {
+            write_field(&mut head, name, value);
         }
-        Some(_) => {}
+        let mut named = Vec::new();
+        if self.headers.contains_key(header::CONNECTION) {
+            named.extend(connection_names(self.headers).filter(|name| !name.eq_ignore_ascii_case("keep-alive")));
+        }
+        for (name, value) in self.headers {
+            let text = name.as_str();
+            let ends = matches!(text, "host" | "content-length" | "x-request-id")
+                || (sold.llm && text == "accept-encoding")
+                || of_one_hop(text)
+                || buyers_own(text)
+                || named.iter().any(|named| named.eq_ignore_ascii_case(text))
+                || is_sellers(name);
+            if !ends {
+                write_field(&mut head, name, value);
+            }
+        }
+        match self.framing {
+            Framing::None => {}
+            Framing::Length(length) => {
+                head.extend_from_slice(b"content-length: ");
+                head.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
+                head.extend_from_slice(b"\r\n");
+            }
+            Framing::Chunked => head.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+        }
+        head.extend_from_slice(b"\r\n");
+        head
     }
 }
 
-/// Leaves of a seller's head what may reach the buyer. A header or a reason that holds what the seller was called with goes.
-pub fn to_buyer(head: &mut Parts, sold: &Sold) {
-    let (rule, secrets) = (&sold.product.response_headers, &sold.secrets);
-    end_hop(&mut head.headers, |name, value| {
-        of_one_hop(name.as_str()) || !rule.allows(name) || secrets.stand_in(value.as_bytes())
-    });
-    if head.extensions.get::<ReasonPhrase>().is_some_and(|reason| secrets.stand_in(reason.as_bytes())) {
-        head.extensions.remove::<ReasonPhrase>();
+fn write_field(head: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
+    for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+        head.extend_from_slice(part);
     }
+}
+
+/// How a body goes to the seller. Of an empty body a seller hears if the buyer's head said so (RFC 9110 section 8.6).
+pub fn framing(asked: &HeaderMap, body: &RequestBody) -> Framing {
+    let announced = || asked.contains_key(header::CONTENT_LENGTH) || asked.contains_key(header::TRANSFER_ENCODING);
+    match body.left() {
+        None => Framing::Chunked,
+        Some(0) if !announced() => Framing::None,
+        Some(length) => Framing::Length(length),
+    }
+}
+
+/// Of a seller's head what may reach the buyer. A header or a reason that holds what the seller was called with does not.
+/// `bytes` are those that the head was read from. `None`: its status is none.
+pub fn to_buyer(head: &AnswerHead<'_>, bytes: &Bytes, sold: &Sold) -> Option<Parts> {
+    let (mut parts, ()) = Response::new(()).into_parts();
+    parts.status = StatusCode::from_u16(head.status).ok()?;
+    if parts.status.canonical_reason() != Some(head.reason)
+        && !sold.secrets.stand_in(head.reason.as_bytes())
+        && let Ok(reason) = ReasonPhrase::try_from(head.reason.as_bytes())
+    {
+        parts.extensions.insert(reason);
+    }
+    parts.headers = HeaderMap::with_capacity(head.fields.len().saturating_add(OWN_HEADERS));
+    let mut telling = Vec::new();
+    for field in head.fields {
+        let name = HeaderName::from_bytes(field.name.as_bytes());
+        let value = HeaderValue::from_maybe_shared(bytes.slice_ref(field.value));
+        let (Ok(name), Ok(value)) = (name, value) else { continue }; // the parser lets no others through
+        let ends = of_one_hop(name.as_str())
+            || !sold.product.response_headers.allows(&name)
+            || (head.names_fields
+                && connection_options(head.fields).any(|named| named.eq_ignore_ascii_case(name.as_str().as_bytes())));
+        if sold.secrets.stand_in(field.value) {
+            telling.push(name);
+        } else if !ends {
+            parts.headers.append(name, value);
+        }
+    }
+    for name in telling {
+        parts.headers.remove(name); // one value of several would say something else
+    }
+    Some(parts)
 }

@@ -23,8 +23,8 @@ use tokio::sync::watch;
 use super::client_body::ClientBody;
 use super::conn::Conn;
 use super::joined;
+use super::link::PART_BYTES_MAX;
 use super::phases;
-use super::seller::BUFFER_BYTES_MAX;
 use super::server::Core;
 use crate::protocol::frames::{FrameFollower, PREFACE};
 use crate::protocol::head::{HeadFault, check_decoded_head};
@@ -36,7 +36,7 @@ const STREAM_WINDOW_BYTES: u32 = 128 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 256 * 1024;
 /// What the streams of a connection share out among them: how much of their answers is read from sellers at once, in
 /// bytes. A stream whose client takes nothing holds up to three parts.
-const PARTS_BYTES: usize = BUFFER_BYTES_MAX;
+const PARTS_BYTES: usize = PART_BYTES_MAX;
 /// The smallest part: a little less than what the engine makes room for at first, so that it makes no more.
 const PART_BYTES_MIN: usize = 8 * 1024 - 1;
 /// What one stream may hold of its answer on its way to the socket, in bytes, before a part is added.

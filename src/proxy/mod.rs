@@ -18,6 +18,7 @@ pub mod http2;
 pub mod identify;
 pub mod joined;
 pub mod limits;
+pub mod link;
 pub mod models;
 pub mod patience;
 pub mod phases;

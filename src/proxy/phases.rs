@@ -7,29 +7,32 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::header::{self, HeaderName};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body;
-use hyper::body::Incoming;
 
 use super::arrival::{arrive, body_max, read_body};
-use super::body::{AnswerBody, FirstFrame, Tap, TapParts};
+use super::body::{self, AnswerBody, Tap, TapParts};
 use super::catalog::Sold;
 use super::client::named_by_header;
 use super::client_body::ClientBody;
 use super::conn::Conn;
 use super::context::{Call, CallGuard};
-use super::forward::{Outgoing, exchange};
+use super::forward::{self, exchange};
+use super::headers::ToSeller;
 use super::identify::{accept_once, check_payload, identify, served_nothing};
+use super::link::{Outgoing, SellerBody};
 use super::rejection::{Code, Rejection, Shape};
+use super::request_body::RequestBody;
 use super::route::{self, Route};
-use super::seller::{Link, Seller};
+use super::seller::Seller;
 use super::server::Core;
 use super::words::texts;
 use super::{cors, headers, limits, models, receipts, sellers_head};
 use crate::config::{Durability, Meter};
 use crate::domain::usage::Ending;
 use crate::protocol::credential::without_parameter;
-use crate::protocol::head::HeadFault;
+use crate::protocol::head::{Framing, HeadFault};
 use crate::protocol::language::Language;
 use crate::protocol::request_id::valid_request_id;
 use crate::service::meter::{Answered, Metered, OpenCall};
@@ -175,24 +178,34 @@ async fn serve_checked(guard: &mut CallGuard, request: Request<ClientBody>) -> R
     }
     let body = read_body(call, (&shelf, sold), &parts, incoming, pending).await?;
     let sold = call.sold.clone().ok_or_else(gone)?;
-    let target = seller_uri(&sold, &path)?;
+    let target = sellers_target(&sold, &path)?;
     accept_once(call, Some(&sold)).await?;
     if let Err(refused) = let_in(call, &sold).await {
         served_nothing(call).await;
         return Err(refused);
     }
     let seller = call.core.seller(&sold);
-    let mut request = Request::new(body.body);
-    *request.method_mut() = parts.method;
-    *request.uri_mut() = target;
-    *request.headers_mut() = parts.headers;
-    let announced = headers::announces_body(request.headers());
-    headers::to_seller(request.headers_mut(), &sold, &call.client().text, &call.request_id);
-    headers::frame(&mut request, announced);
-    let streamed_up = body.upload.is_some();
-    let (response, link) = exchange(call, &seller, Outgoing { request, upload: body.upload }).await?;
-    let keeper = (!streamed_up).then_some(seller);
-    answer(guard, response, (link, keeper), &sold).await
+    let outgoing = outgoing(call, &sold, (&parts, &target), body.body);
+    let keeper = body.upload.is_none().then(|| Rc::clone(&seller));
+    let request = forward::Request { outgoing, idempotent: parts.method.is_idempotent(), upload: body.upload };
+    drop(parts);
+    let answered = exchange(call, &seller, request).await?;
+    answer(guard, answered, keeper, &sold).await
+}
+
+/// The request as the seller gets it.
+fn outgoing(call: &Call, sold: &Sold, (asked, target): (&Parts, &str), body: RequestBody) -> Outgoing {
+    let framing = headers::framing(&asked.headers, &body);
+    let head = ToSeller {
+        method: &asked.method,
+        target,
+        headers: &asked.headers,
+        client: &call.client().text,
+        request_id: &call.request_id,
+        framing,
+    };
+    let is_head = asked.method == Method::HEAD;
+    Outgoing { head: head.write(sold).into(), body, chunked: framing == Framing::Chunked, is_head }
 }
 
 /// Asks for quota, then the limits: that may wait for the store, and whoever waits there for nothing must keep nobody
@@ -239,7 +252,7 @@ async fn admit(call: &mut Call, sold: &Sold) -> Result<Option<OpenCall>, Rejecti
 }
 
 /// The target at the seller.
-fn seller_uri(sold: &Sold, path: &str) -> Result<Uri, Rejection> {
+fn sellers_target(sold: &Sold, path: &str) -> Result<String, Rejection> {
     let base = sold.product.upstream.base_path.as_str();
     // The AppCode stays here, whether it was used or not.
     let own = sold.product.app_code_query.as_deref();
@@ -249,28 +262,24 @@ fn seller_uri(sold: &Sold, path: &str) -> Result<Uri, Rejection> {
         ("", path) if path.starts_with('?') => ["/", path].concat(),
         (base, path) => [base, path].concat(),
     };
-    Uri::try_from(target).map_err(|_| Rejection::new(Code::InvalidRequest, &texts::PATH_CHARACTERS))
+    // It is written as it is.
+    let plain = target.starts_with('/') && target.bytes().all(|byte| byte > b' ' && byte != 0x7f);
+    if plain { Ok(target) } else { Err(Rejection::new(Code::InvalidRequest, &texts::PATH_CHARACTERS)) }
 }
 
 /// The seller has answered: charges the call, then lets the head go.
 async fn answer(
     guard: &mut CallGuard,
-    response: Response<Incoming>,
-    (mut link, keeper): (Link, Option<Rc<Seller>>),
+    (mut head, mut body): (http::response::Parts, SellerBody),
+    keeper: Option<Rc<Seller>>,
     sold: &Sold,
 ) -> Result<Response<AnswerBody>, Rejection> {
     let Some(call) = guard.call() else { return Err(gone()) };
-    let (mut head, mut incoming) = response.into_parts();
-    sellers_head::check(call, sold, &head)?;
+    sellers_head::check(call, sold, head.status)?;
     let kind = head.headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
     let streamed = kind.get(..17).is_some_and(|kind| kind.eq_ignore_ascii_case(b"text/event-stream"));
-    // Asked for now, so that it has come when the charge is written.
-    let mut first = FirstFrame::default();
-    first.ask(&mut incoming).await;
     let metered = charge(call, head.status, streamed).await?;
-    first.wait_a_turn(&mut incoming).await;
-    head.version = Version::HTTP_11; // ours: a seller's older one is its own affair
-    headers::to_buyer(&mut head, sold);
+    body.look().await;
     if head.status == StatusCode::NO_CONTENT {
         head.headers.remove(header::CONTENT_LENGTH);
     }
@@ -287,22 +296,18 @@ async fn answer(
     call.head_at = Some(Instant::now());
     let awaited = charged.filter(|_| sold.product.durability == Durability::Disk);
     let on_disk = awaited.map(|charged| call.core.meter.on_disk(charged));
-    if first.is_none() && incoming.is_end_stream() {
+    if body.is_end() {
         if let Some(on_disk) = on_disk {
             // Without a body the head is the answer's end. A disk that fails changes nothing for the buyer, as in `Tap`.
             let _ = on_disk.await;
         }
-        match keeper {
-            Some(keeper) => keeper.keep(link),
-            None => link.end(),
-        }
+        body::end(body, keeper);
         return Ok(Response::from_parts(head, AnswerBody::empty()));
     }
     let ends_by = call.started + sold.product.timeouts.total;
     let call = std::mem::replace(guard, CallGuard::empty());
     let idle_timeout = sold.product.timeouts.idle;
-    let tap =
-        Tap::new(TapParts { incoming, first, guard: call, link, keeper, idle_timeout, ends_by, streamed, on_disk });
+    let tap = Tap::new(TapParts { seller: body, guard: call, keeper, idle_timeout, ends_by, streamed, on_disk });
     Ok(Response::from_parts(head, AnswerBody::Sellers(Box::new(tap))))
 }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::HeaderMap;
-use http_body::{Body, Frame, SizeHint};
+use http_body::{Body, Frame};
 
 use super::client_body::ClientBody;
 use super::conn::Conn;
@@ -129,17 +129,15 @@ impl RequestBody {
     }
 }
 
-impl Body for RequestBody {
-    type Data = Bytes;
-    type Error = UploadBroken;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadBroken>>> {
-        match &mut *self {
-            Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Pieces(pieces) => Poll::Ready(pieces.next().map(|piece| Ok(Frame::data(piece)))),
+impl RequestBody {
+    /// Its next part.
+    pub fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, UploadBroken>>> {
+        match self {
+            Self::Whole(bytes) => Poll::Ready(bytes.take().map(Ok)),
+            Self::Pieces(pieces) => Poll::Ready(pieces.next().map(Ok)),
             Self::Spooled(reader) => reader.poll(cx).map(|part| {
                 part.map(|part| {
-                    part.map(Frame::data).map_err(|error| {
+                    part.map_err(|error| {
                         tracing::error!(%error, "a body that was put into a file cannot be read back");
                         UploadBroken
                     })
@@ -149,28 +147,29 @@ impl Body for RequestBody {
         }
     }
 
-    fn is_end_stream(&self) -> bool {
+    /// Whether no part is left.
+    pub fn is_end(&self) -> bool {
         match self {
-            Self::Whole(bytes) => bytes.is_none(),
-            Self::Pieces(pieces) => pieces.left() == 0,
-            Self::Spooled(reader) => reader.left() == 0,
             Self::Streamed(upload) => upload.incoming.is_end_stream(),
+            Self::Whole(_) | Self::Pieces(_) | Self::Spooled(_) => self.left() == Some(0),
         }
     }
 
-    fn size_hint(&self) -> SizeHint {
+    /// How many bytes are left, if that is known.
+    pub fn left(&self) -> Option<u64> {
         match self {
-            Self::Whole(None) => SizeHint::with_exact(0),
-            Self::Whole(Some(bytes)) => SizeHint::with_exact(u64::try_from(bytes.len()).unwrap_or(u64::MAX)),
-            Self::Pieces(pieces) => SizeHint::with_exact(pieces.left()),
-            Self::Spooled(reader) => SizeHint::with_exact(reader.left()),
-            Self::Streamed(upload) => upload.incoming.size_hint(),
+            Self::Whole(bytes) => {
+                Some(bytes.as_ref().map_or(0, |bytes| u64::try_from(bytes.len()).unwrap_or(u64::MAX)))
+            }
+            Self::Pieces(pieces) => Some(pieces.left()),
+            Self::Spooled(reader) => Some(reader.left()),
+            Self::Streamed(upload) => upload.incoming.size_hint().exact(),
         }
     }
 }
 
 impl Upload {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadBroken>>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, UploadBroken>>> {
         loop {
             let Poll::Ready(next) = Pin::new(&mut self.incoming).poll_frame(cx) else {
                 if !self.waiting {
@@ -187,15 +186,18 @@ impl Upload {
             match next {
                 Some(Ok(frame)) => {
                     self.patience.came(frame.data_ref().map_or(0, Bytes::len), now);
-                    if frame.is_data() {
-                        if self.incoming.is_end_stream() {
-                            self.state.set(UploadState::Done); // the engine need not ask for more
+                    match frame.into_data() {
+                        Ok(part) => {
+                            if self.incoming.is_end_stream() {
+                                self.state.set(UploadState::Done); // it is not asked for more
+                            }
+                            return Poll::Ready(Some(Ok(part)));
                         }
-                        return Poll::Ready(Some(Ok(frame)));
-                    }
-                    if !end_trailers(&self.conn, &frame) {
-                        self.state.set(UploadState::Broken);
-                        return Poll::Ready(Some(Err(UploadBroken)));
+                        Err(frame) if end_trailers(&self.conn, &frame) => {}
+                        Err(_) => {
+                            self.state.set(UploadState::Broken);
+                            return Poll::Ready(Some(Err(UploadBroken)));
+                        }
                     }
                 }
                 Some(Err(_)) => {

@@ -1,5 +1,6 @@
 //! The socket under a connection, whatever is spoken over it.
 
+use std::fmt::Debug;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
@@ -9,7 +10,7 @@ use tokio::net::TcpStream;
 use crate::tls::TlsStream;
 
 /// What lies over one TCP connection.
-pub trait Socket: AsyncRead + AsyncWrite + Unpin {
+pub trait Socket: AsyncRead + AsyncWrite + Unpin + Debug {
     /// That connection.
     fn tcp(&self) -> &TcpStream;
 

@@ -144,7 +144,8 @@ async fn a_slow_reader_holds_the_seller_back_and_little_memory() {
     assert!(grown < 2 << 20, "the gateway's memory grew by {grown} bytes");
     // Once the client reads, everything flows again.
     let wanted = (sent / piece.len()) * (64 << 10);
-    assert_eq!(client.chunked(wanted).await, vec![b'x'; wanted]);
+    let read = client.chunked(wanted).await; // with the beginning of the piece that was held back
+    assert!(read.len() >= wanted && read.iter().all(|byte| *byte == b'x'), "{} of {wanted}", read.len());
 }
 
 #[tokio::test]
