@@ -94,7 +94,6 @@ pub(crate) async fn prepare(place: &Place, plan: &Plan) -> u64 {
             charge(&**charges, calls, calls % plan.pools);
         }
         charges.write().unwrap();
-        (0..BATCH).for_each(|_| charges.release());
     }
     calls
 }
@@ -238,8 +237,8 @@ fn charge(journal: &dyn Journal, call: u64, number: u64) {
         attempts: 1,
         facts: CallFacts::default(),
     };
-    journal.stage(&Record::Charge(charge)).unwrap();
-    journal.append_soon(&Record::End(CallEnd { call, ending: Ending::Complete, billed: true, at: now }));
+    journal.stage(charge.lend()).unwrap();
+    journal.end(CallEnd { call, ending: Ending::Complete, billed: true, at: now });
 }
 
 /// A part of a lease of which some is used.

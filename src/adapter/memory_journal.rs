@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use jiff::Timestamp;
 
 use crate::domain::id::Incarnation;
+use crate::domain::usage::LentCharge;
 use crate::ports::BoxFuture;
 use crate::ports::gateways::Servers;
-use crate::ports::journal::{Damage, EarlierRun, EarlierRuns, Journal, JournalError, Position, Record};
+use crate::ports::journal::{CallEnd, Damage, EarlierRun, EarlierRuns, Journal, JournalError, Position, Record};
 
 #[derive(Debug, Default)]
 struct Kept {
@@ -129,8 +130,8 @@ impl Journal for MemoryWriter {
         Ok(Position(u64::try_from(kept.records.len()).unwrap_or(u64::MAX)))
     }
 
-    fn stage(&self, record: &Record) -> Result<(), JournalError> {
-        self.append(record).map(drop)
+    fn stage(&self, charge: LentCharge<'_>) -> Result<(), JournalError> {
+        self.append(&Record::Charge(charge.into())).map(drop)
     }
 
     fn write(&self) -> Result<Position, JournalError> {
@@ -139,8 +140,8 @@ impl Journal for MemoryWriter {
         Ok(Position(u64::try_from(written).unwrap_or(u64::MAX)))
     }
 
-    fn append_soon(&self, record: &Record) {
-        let _ = self.append(record); // never fails
+    fn end(&self, end: CallEnd) {
+        let _ = self.append(&Record::End(end)); // never fails
     }
 
     fn on_disk(&self, _: Position) -> BoxFuture<'_, Result<(), JournalError>> {

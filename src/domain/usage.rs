@@ -83,7 +83,7 @@ pub struct ChargePart {
 }
 
 /// What is known of a call when its billable head is about to go to the client; written down before it does.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Charge {
     /// Numbers the calls of one core of one incarnation.
     pub call: u64,
@@ -108,6 +108,71 @@ pub struct Charge {
     pub attempts: u8,
     /// What else is known of it.
     pub facts: CallFacts,
+}
+
+/// A [`Charge`] as it is written: of what its call has, so that nothing is copied before.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct LentCharge<'a> {
+    /// As in [`Charge`], like all that follow.
+    pub call: u64,
+    /// The client's or ours.
+    pub request_id: &'a str,
+    /// When the call's head was read.
+    #[serde(with = "super::moment")]
+    pub arrived: Timestamp,
+    /// Who pays.
+    pub account: &'a AccountId,
+    /// With what.
+    pub caller: Option<&'a CallerRef>,
+    /// What was called.
+    pub product: &'a ProductId,
+    /// Which packages pay.
+    pub parts: &'a [ChargePart],
+    /// The seller's status.
+    pub status: u16,
+    /// Whether the answer is an event stream.
+    pub streamed: bool,
+    /// How many times the request was sent.
+    pub attempts: u8,
+    /// What else is known of it.
+    pub facts: &'a CallFacts,
+}
+
+impl Charge {
+    /// The charge, to be written.
+    pub fn lend(&self) -> LentCharge<'_> {
+        LentCharge {
+            call: self.call,
+            request_id: &self.request_id,
+            arrived: self.arrived,
+            account: &self.account,
+            caller: self.caller.as_ref(),
+            product: &self.product,
+            parts: &self.parts,
+            status: self.status,
+            streamed: self.streamed,
+            attempts: self.attempts,
+            facts: &self.facts,
+        }
+    }
+}
+
+impl From<LentCharge<'_>> for Charge {
+    fn from(lent: LentCharge<'_>) -> Self {
+        Self {
+            call: lent.call,
+            request_id: lent.request_id.to_owned(),
+            arrived: lent.arrived,
+            account: lent.account.clone(),
+            caller: lent.caller.cloned(),
+            product: lent.product.clone(),
+            parts: lent.parts.to_vec(),
+            status: lent.status,
+            streamed: lent.streamed,
+            attempts: lent.attempts,
+            facts: lent.facts.clone(),
+        }
+    }
 }
 
 /// Whether the number of units is certain. A certain one is no zero in the journal, see [`CallFacts`].

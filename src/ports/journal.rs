@@ -9,7 +9,7 @@ use super::BoxFuture;
 use super::gateways::Servers;
 use crate::domain::id::{AccountId, CommandId, Incarnation, ProductId};
 use crate::domain::lease::LeasePart;
-use crate::domain::usage::{Charge, Ending, PackageTerms};
+use crate::domain::usage::{Charge, Ending, LentCharge, PackageTerms};
 use stored::Stored;
 
 /// Bytes that one call may need in the journal, for its charge and its end.
@@ -100,6 +100,10 @@ pub enum Record {
     Refused(CommandRefused),
 }
 
+/// A charge in the form of its [`Record`].
+#[derive(Debug, Clone, Copy)]
+pub struct ChargeRecord<'a>(pub LentCharge<'a>);
+
 /// Where a record ends in its writer's file sequence; grows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position(pub u64);
@@ -126,16 +130,16 @@ pub trait Journal: Send + Sync {
     /// Writes a record: it survives the death of this process when this returns.
     fn append(&self, record: &Record) -> Result<Position, JournalError>;
 
-    /// Takes a record that the next [`Journal::write`] writes together with its like: one write for many calls.
-    fn stage(&self, record: &Record) -> Result<(), JournalError>;
+    /// Takes a charge that the next [`Journal::write`] writes together with its like: one write for many calls.
+    fn stage(&self, charge: LentCharge<'_>) -> Result<(), JournalError>;
 
     /// Writes what was staged: it survives the death of this process when this returns. An error concerns every record
     /// that was staged since the last `write`: none of them will come.
     fn write(&self) -> Result<Position, JournalError>;
 
-    /// Writes a record with the next `append` or within a twentieth of a second. For what only explains: the end of a call
-    /// that counts anyway.
-    fn append_soon(&self, record: &Record);
+    /// Writes the end of a call that counts anyway, with the next `append` or within a twentieth of a second: it only
+    /// explains. Ends the call's reservation.
+    fn end(&self, end: CallEnd);
 
     /// Waits until everything up to a position survives the loss of power.
     fn on_disk(&self, position: Position) -> BoxFuture<'_, Result<(), JournalError>>;

@@ -14,7 +14,7 @@ use rustls::{ClientConfig, RootCertStore};
 use super::cors::Cors;
 use super::secrets::Secrets;
 use crate::config::{Catalog, Product, ProductKind, UpstreamTls};
-use crate::domain::limit::Level;
+use crate::domain::limit::{EachLimits, Level};
 use crate::service::limits::{Limited, Limiter, Whose};
 use crate::telemetry::metrics::{Metrics, ProductMetrics};
 
@@ -35,6 +35,8 @@ pub struct Sold {
     pub secrets: Secrets,
     /// Whether it is an LLM product.
     pub llm: bool,
+    /// What it sets for each account, key and app, if it does.
+    pub each: Option<EachLimits>,
     /// How many calls it gets in all, if that is limited.
     pub limited: Option<Limited>,
     /// How the seller's certificate is checked, if TLS is spoken.
@@ -96,6 +98,7 @@ impl Shelf {
                 host: HeaderValue::from_str(upstream.authority.as_str()).map_err(|error| fault(error.to_string()))?,
                 secrets: Secrets::of(&upstream.headers),
                 llm,
+                each: (!product.each.is_none()).then_some(product.each),
                 limited: limiter.limited(Level::Product, product.limits, || Whose::Product(product.id.clone())),
                 tls: upstream.tls.as_ref().map(client_tls).transpose().map_err(fault)?,
             }));

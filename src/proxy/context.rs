@@ -163,6 +163,7 @@ impl Call {
     /// The end of every call: its quota is settled, its line written, its counters moved.
     pub fn finish(mut self: Box<Self>, ending: Ending) {
         let billed = self.billed(ending);
+        let duration = self.started.elapsed();
         let mut units = 0;
         if let Some(open) = self.open.take() {
             let charged = open.charged().map_or(0, |charged| charged.units.get());
@@ -171,9 +172,10 @@ impl Call {
                 let counter = if billed { &sold.metrics.charged } else { &sold.metrics.voided };
                 counter.inc_by(charged);
             }
-            self.core.meter.end(open, ending, billed, self.core.shared.clock.now());
+            // By the stopwatch: the clock on the wall may have been set meanwhile.
+            let ended = self.arrived.checked_add(duration).unwrap_or(self.arrived);
+            self.core.meter.end(open, ending, billed, ended);
         }
-        let duration = self.started.elapsed();
         if let Some(sold) = &self.sold {
             // A client that left before any answer is counted under nginx's number for it.
             sold.metrics.calls(self.status.unwrap_or(499)).inc();

@@ -90,7 +90,8 @@ fn over_budget(call: &mut Call, over: &OverBudget) -> Rejection {
 fn pass_limits(call: &mut Call, sold: &Sold) -> Result<(), Rejection> {
     let shared = &call.core.shared;
     let caller = call.caller.as_deref();
-    let at = caller.and_then(|caller| caller.limits_at(&sold.product.id, &sold.product.each, &shared.limiter));
+    let each = caller.zip(sold.each.as_ref());
+    let at = each.map(|(caller, each)| caller.limits_at(&sold.product.id, each, &shared.limiter));
     let [account, own] = caller.map(|caller| caller.limits().each_ref().map(Option::as_ref)).unwrap_or_default();
     let [account_at, own_at] = at.as_ref().map(|at| at.limited.each_ref().map(Option::as_ref)).unwrap_or_default();
     let met = [sold.limited.as_ref(), account, account_at, own, own_at];

@@ -35,7 +35,8 @@ use crate::protocol::credential::without_parameter;
 use crate::protocol::head::{Framing, HeadFault};
 use crate::protocol::language::Language;
 use crate::protocol::request_id::valid_request_id;
-use crate::service::meter::{Answered, Charged, OpenCall};
+use crate::service::meter::{Answered, Metered, OpenCall};
+use crate::service::supply::Left;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The same, where Anthropic's SDKs look.
@@ -247,7 +248,7 @@ async fn admit(call: &mut Call, sold: &Sold) -> Result<Option<OpenCall>, Rejecti
         ledger.introduce(&pool, *read);
     }
     let refused = |error| Rejection::quota(&error, &sold.product.id, sold.product.buy_url.as_deref());
-    call.core.meter.admit(&pool, call.waited).await.map(Some).map_err(refused)
+    call.core.meter.admit(pool, call.waited).await.map(Some).map_err(refused)
 }
 
 /// The target at the seller.
@@ -285,14 +286,14 @@ async fn answer(
     if head.status.is_client_error() || head.status.is_server_error() {
         head.headers.insert("x-tollgate-error-source", HeaderValue::from_static("seller"));
     }
-    if let Some(metered) = &metered {
-        metered.show(&mut head.headers);
-    }
+    let charged = metered.and_then(|Metered { charged, left }| {
+        show_left(left, &mut head.headers);
+        charged
+    });
     limits::show(call, &mut head.headers);
     dress(call, &mut head.headers);
     call.status = Some(head.status.as_u16());
     call.head_at = Some(Instant::now());
-    let charged = metered.and_then(|metered| metered.charged);
     let awaited = charged.filter(|_| sold.product.durability == Durability::Disk);
     let on_disk = awaited.map(|charged| call.core.meter.on_disk(charged));
     if body.is_end() {
@@ -310,21 +311,12 @@ async fn answer(
     Ok(Response::from_parts(head, AnswerBody::Sellers(Box::new(tap))))
 }
 
-/// What metering makes of an answer.
-struct Metered {
-    charged: Option<Charged>,
-    remaining: u64,
-    expires: Option<HeaderValue>,
-}
-
-impl Metered {
-    /// Shows what is left.
-    fn show(&self, head: &mut HeaderMap) {
-        head.insert(REMAINING, HeaderValue::from(self.remaining));
-        head.insert(UNIT, HeaderValue::from_static("calls"));
-        if let Some(expires) = &self.expires {
-            head.insert(PACKAGE_EXPIRES, expires.clone());
-        }
+/// Shows what is left of what was bought.
+fn show_left(left: Left, head: &mut HeaderMap) {
+    head.insert(REMAINING, HeaderValue::from(left.units));
+    head.insert(UNIT, HeaderValue::from_static("calls"));
+    if let Some(expires) = left.expires {
+        head.insert(PACKAGE_EXPIRES, expires);
     }
 }
 
@@ -341,28 +333,22 @@ async fn charge(call: &mut Call, status: StatusCode, streamed: bool) -> Result<O
     let answered = Answered {
         request_id: request_id.to_str().unwrap_or_default(),
         arrived: *arrived,
-        caller: caller.as_ref().map(|caller| caller.reference.clone()),
+        caller: caller.as_ref().map(|caller| &caller.reference),
         status: status.as_u16(),
         streamed,
         attempts: *attempts,
         facts,
     };
-    let charged = core.meter.charge(open, answered).await;
-    let expires = open.pool().expires().and_then(|expires| HeaderValue::from_str(&expires).ok());
-    let remaining = open.pool().remaining();
-    if let Ok(Some(charged)) = charged {
-        return Ok(Some(Metered { charged: Some(charged), remaining: charged.remaining, expires }));
-    }
-    if let Some(open) = quota.take() {
+    let metered = core.meter.charge(open, answered).await;
+    if !matches!(metered, Ok(Metered { charged: Some(_), .. }))
+        && let Some(open) = quota.take()
+    {
         core.meter.give_back(open);
     }
-    match charged {
-        Ok(_) => Ok(Some(Metered { charged: None, remaining, expires })),
-        Err(error) => {
-            tracing::error!(request_id = call.request_id(), %error, "a seller's answer was withheld, for it could not be counted");
-            Err(Rejection::new(Code::MeteringUnavailable, &texts::ANSWER_WITHHELD))
-        }
-    }
+    metered.map(Some).map_err(|error| {
+        tracing::error!(request_id = call.request_id(), %error, "a seller's answer was withheld, for it could not be counted");
+        Rejection::new(Code::MeteringUnavailable, &texts::ANSWER_WITHHELD)
+    })
 }
 
 /// What every answer carries.

@@ -414,10 +414,6 @@ async fn run_core(
         let core = Rc::clone(&core);
         async move { core.read_unread().await }
     });
-    let charging = tokio::task::spawn_local({
-        let core = Rc::clone(&core);
-        async move { core.meter.write_charges().await }
-    });
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -441,7 +437,6 @@ async fn run_core(
     streams.shutdown().await;
     sweeping.abort();
     reading.abort();
-    charging.abort();
     let cut_off = std::mem::take(&mut *core.abandoned.borrow_mut());
     cut_off.into_iter().for_each(|call| call.finish(Ending::Interrupted));
     if let Some(access) = &core.access {

@@ -1,21 +1,22 @@
 //! One call's quota, from admission to its end: set aside, charged when the seller's status is billable, or given back.
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::sync::{Arc, OnceLock};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use tokio::sync::Notify;
 
 use super::budgets::KeyHold;
 use super::ledger::Ledger;
-use super::supply::{Dry, Hold, LocalPool};
+use super::supply::{Dry, Hold, Left, LocalPool};
 use crate::domain::amount::Units;
 use crate::domain::billable;
 use crate::domain::budget::Used;
 use crate::domain::money::Money;
 use crate::domain::pool::Shortage;
-use crate::domain::usage::{CallFacts, CallerRef, Charge, ChargePart, Ending, UnitClass};
+use crate::domain::usage::{CallFacts, CallerRef, ChargePart, Ending, LentCharge, UnitClass};
 use crate::ports::BoxFuture;
 use crate::ports::journal::{CallEnd, Journal, JournalError, Position, Record};
 
@@ -40,32 +41,15 @@ pub struct Meter {
     /// One call waits at most this long for the store in all.
     patience: Duration,
     calls: Cell<u64>,
-    /// The charges that the next write takes.
-    batch: RefCell<Arc<Batch>>,
-    /// Charges in this turn of the event loop.
-    in_turn: Cell<u32>,
-    /// Whether the last turn that had any had one only: there is no company to wait for then.
-    alone: Cell<bool>,
-    any_charged: Notify,
+    /// Calls that are admitted and whose sellers have not answered: those that may want to be charged in this turn of the
+    /// event loop.
+    unanswered: Cell<usize>,
+    /// Of the charges that wait to be written.
+    batch: RefCell<Option<Arc<Batch>>>,
 }
 
-/// Charges that go to the journal with one write: those of one turn of the core's event loop.
-#[derive(Debug, Default)]
-struct Batch {
-    result: OnceLock<Result<Position, JournalError>>,
-    written: Notify,
-}
-
-impl Batch {
-    async fn written(&self) -> Result<Position, JournalError> {
-        let written = self.written.notified(); // before the look: what comes after it is not missed
-        if let Some(result) = self.result.get() {
-            return result.clone();
-        }
-        written.await;
-        self.result.get().cloned().unwrap_or_else(|| Err(JournalError::Io("the journal is closed".to_owned())))
-    }
-}
+/// What became of the charges that went to the journal with one write. Whoever comes first writes.
+type Batch = OnceLock<Result<Position, JournalError>>;
 
 /// What is known of a call when its seller has answered.
 #[derive(Debug)]
@@ -75,7 +59,7 @@ pub struct Answered<'a> {
     /// When the call came.
     pub arrived: Timestamp,
     /// With what it was made.
-    pub caller: Option<CallerRef>,
+    pub caller: Option<&'a CallerRef>,
     /// The seller's status.
     pub status: u16,
     /// Whether an event stream follows.
@@ -92,6 +76,7 @@ pub struct Answered<'a> {
 pub struct OpenCall {
     pool: Arc<LocalPool>,
     hold: Hold,
+    answered: bool,
     charged: Option<Charged>,
     /// The unit of its key's budget.
     budget: Option<KeyHold>,
@@ -103,41 +88,65 @@ pub struct Charged {
     call: u64,
     /// How much.
     pub units: Units,
-    /// What the account has left of the product.
-    pub remaining: u64,
     /// Where the charge stands in the journal; `None` until it is written.
     position: Option<Position>,
+}
+
+/// Room in the journal for a call that is not admitted yet: given back if it never is, or hangs up meanwhile.
+struct Room<'a>(Option<&'a dyn Journal>);
+
+impl<'a> Room<'a> {
+    fn reserve(journal: &'a dyn Journal) -> Result<Self, JournalError> {
+        journal.reserve().map(|()| Self(Some(journal)))
+    }
+
+    /// The call is admitted: its end gives it back.
+    fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        if let Some(journal) = self.0 {
+            journal.release();
+        }
+    }
+}
+
+/// What metering makes of an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Metered {
+    /// `None`: the status is not billable.
+    pub charged: Option<Charged>,
+    /// What the account has left of the product.
+    pub left: Left,
 }
 
 impl Meter {
     /// A meter that writes to this core's journal, for calls that wait at most for `patience` in all for the store.
     pub fn new(ledger: Arc<Ledger>, journal: Arc<dyn Journal>, patience: Duration) -> Self {
-        let (batch, in_turn) = (RefCell::default(), Cell::default());
-        let (alone, any_charged) = (Cell::default(), Notify::new());
-        Self { ledger, journal, patience, calls: Cell::new(0), batch, in_turn, alone, any_charged }
+        let (calls, unanswered, batch) = (Cell::default(), Cell::default(), RefCell::default());
+        Self { ledger, journal, patience, calls, unanswered, batch }
     }
 
     /// Sets one unit aside. Waits only if this gateway has none at hand, and for what is left of a call's patience that
     /// has `waited` for the store already.
-    pub async fn admit(&self, pool: &Arc<LocalPool>, waited: Duration) -> Result<OpenCall, AdmitError> {
+    pub async fn admit(&self, pool: Arc<LocalPool>, waited: Duration) -> Result<OpenCall, AdmitError> {
         // Room for the charge first: what cannot be written down must not be forwarded.
-        self.journal.reserve().map_err(|_| AdmitError::Journal)?;
-        let taken = match self.take(pool) {
-            Some(hold) => Ok(hold),
+        let room = Room::reserve(&*self.journal).map_err(|_| AdmitError::Journal)?;
+        let hold = match self.take(&pool) {
+            Some(hold) => hold,
             None => {
                 // Boxed, as it is rare: warm calls keep no room for it.
                 let left = self.patience.saturating_sub(waited);
-                let answer = Box::pin(tokio::time::timeout(left, self.wait(pool))).await;
-                answer.unwrap_or(Err(AdmitError::Unavailable))
+                let answer = Box::pin(tokio::time::timeout(left, self.wait(&pool))).await;
+                answer.unwrap_or(Err(AdmitError::Unavailable))?
             }
         };
-        match taken {
-            Ok(hold) => Ok(OpenCall { pool: Arc::clone(pool), hold, charged: None, budget: None }),
-            Err(error) => {
-                self.journal.release();
-                Err(error)
-            }
-        }
+        room.keep();
+        self.unanswered.update(|calls| calls.saturating_add(1));
+        Ok(OpenCall { pool, hold, answered: false, charged: None, budget: None })
     }
 
     fn take(&self, pool: &LocalPool) -> Option<Hold> {
@@ -170,82 +179,80 @@ impl Meter {
     }
 
     /// The seller has answered: charges the call if its package's terms say so. The charge is in the journal when this
-    /// returns; only then may the head go to the client. `None`: the status is not billable. If it is dropped before, the
-    /// call is charged all the same, until its end says otherwise.
-    pub async fn charge(&self, call: &mut OpenCall, answered: Answered<'_>) -> Result<Option<Charged>, JournalError> {
-        let Some(part) = call.hold.part() else { return Ok(None) };
-        let units = billable::charge(&part.billable, answered.arrived, Some(answered.status));
-        if units.is_zero() {
-            return Ok(None);
-        }
+    /// returns; only then may the head go to the client. If it is dropped before, the call is charged all the same, until
+    /// its end says otherwise.
+    pub async fn charge(&self, call: &mut OpenCall, answered: Answered<'_>) -> Result<Metered, JournalError> {
+        self.note_answer(call);
+        let billable = call
+            .hold
+            .part()
+            .map(|part| (part, billable::charge(&part.billable, answered.arrived, Some(answered.status))));
+        let Some((part, units)) = billable.filter(|(_, units)| !units.is_zero()) else {
+            return Ok(Metered { charged: None, left: call.pool.left() });
+        };
         let number = self.calls.get().wrapping_add(1);
         self.calls.set(number);
-        self.journal.stage(&Record::Charge(Charge {
+        let (lease, package) = (call.hold.lease(), part.package.clone());
+        self.journal.stage(LentCharge {
             call: number,
-            request_id: answered.request_id.to_owned(),
+            request_id: answered.request_id,
             arrived: answered.arrived,
-            account: call.pool.account.clone(),
+            account: &call.pool.account,
             caller: answered.caller,
-            product: call.pool.product.clone(),
-            parts: vec![ChargePart {
-                lease: call.hold.lease(),
-                package: part.package.clone(),
-                class: UnitClass::Calls,
-                units,
-            }],
+            product: &call.pool.product,
+            parts: &[ChargePart { lease, package, class: UnitClass::Calls, units }],
             status: answered.status,
             streamed: answered.streamed,
             attempts: answered.attempts,
-            facts: answered.facts,
-        }))?;
-        let mut charged = Charged { call: number, units, remaining: call.pool.charge(&call.hold), position: None };
-        call.charged = Some(charged);
+            facts: &answered.facts,
+        })?;
+        let left = call.pool.charge(&call.hold);
+        let charged = call.charged.insert(Charged { call: number, units, position: None });
         match self.written().await {
-            Ok(position) => charged.position = Some(position),
+            Ok(position) => {
+                charged.position = Some(position);
+                Ok(Metered { charged: Some(*charged), left })
+            }
             Err(error) => {
                 call.pool.uncharge(&call.hold);
                 call.charged = None;
-                return Err(error);
+                Err(error)
             }
         }
-        call.charged = Some(charged);
-        Ok(Some(charged))
     }
 
-    /// Writes the charge that was staged last: at once while charges come one by one, else with its like.
+    fn note_answer(&self, call: &mut OpenCall) {
+        if !std::mem::replace(&mut call.answered, true) {
+            self.unanswered.update(|calls| calls.saturating_sub(1)); // below zero never: each call is counted once
+        }
+    }
+
+    /// Writes the charge that was staged last: at once if no other call waits for its seller, else with those of all
+    /// calls whose sellers answer in this turn of the core's event loop, as a write for each took a twentieth of a core
+    /// under load.
     async fn written(&self) -> Result<Position, JournalError> {
-        let before = self.in_turn.get();
-        self.in_turn.set(before.saturating_add(1));
-        self.any_charged.notify_one();
-        if before == 0 && self.alone.get() {
+        let alone = self.unanswered.get() == 0;
+        if alone && self.batch.borrow().is_none() {
             return self.journal.write();
         }
-        let batch = Arc::clone(&self.batch.borrow());
-        batch.written().await
-    }
-
-    /// Writes charges, until it is dropped: those of all calls whose sellers have answered in one turn of the core's
-    /// event loop with one write, as a write for each took a twentieth of a core under load. Each core runs it once.
-    pub async fn write_charges(&self) {
-        loop {
-            self.any_charged.notified().await;
-            let charges = self.in_turn.take();
-            let written_at_once = u32::from(self.alone.replace(charges == 1));
-            if charges > written_at_once {
-                let batch = self.batch.take();
-                let _ = batch.result.set(self.journal.write()); // fails never: each batch is written once
-                batch.written.notify_waiters();
-            }
+        let batch = Arc::clone(self.batch.borrow_mut().get_or_insert_default());
+        if !alone {
+            others_first().await;
         }
+        let write = || {
+            self.batch.take(); // what is staged from now on is another's
+            self.journal.write()
+        };
+        batch.get_or_init(write).clone()
     }
 
     /// Ends a call. A charge stands unless `billed` is false; a call that was never charged costs nothing.
     pub fn end(&self, mut call: OpenCall, ending: Ending, billed: bool, at: Timestamp) {
         let Some(Charged { call: number, units, .. }) = call.charged else { return self.give_back(call) };
-        let end = Record::End(CallEnd { call: number, ending, billed, at });
+        let end = CallEnd { call: number, ending, billed, at };
         if billed {
             // If this record is lost the call counts all the same: only the explanation is missing.
-            self.journal.append_soon(&end);
+            self.journal.end(end);
             match &mut call.budget {
                 Some(budget) => {
                     let worth = call.hold.unit_worth().times(units.get());
@@ -254,10 +261,9 @@ impl Meter {
                 }
                 None => call.pool.settle(&call.hold),
             }
-            self.journal.release();
             return;
         }
-        if let Err(error) = self.journal.append(&end) {
+        if let Err(error) = self.journal.append(&Record::End(end)) {
             tracing::error!(%error, "a charge was taken back, but the journal does not say so");
         }
         call.pool.uncharge(&call.hold);
@@ -265,7 +271,8 @@ impl Meter {
     }
 
     /// Ends a call that costs nothing.
-    pub fn give_back(&self, call: OpenCall) {
+    pub fn give_back(&self, mut call: OpenCall) {
+        self.note_answer(&mut call);
         call.pool.give_back(&call.hold);
         self.journal.release();
     }
@@ -280,6 +287,19 @@ impl Meter {
             }
         })
     }
+}
+
+/// Lets the tasks go first that are due on this core, without a look at what has come for others as `yield_now` has it.
+async fn others_first() {
+    let mut waited = false;
+    let once = poll_fn(|context| {
+        if std::mem::replace(&mut waited, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    });
+    once.await;
 }
 
 impl OpenCall {

@@ -7,6 +7,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use http::HeaderValue;
 use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
@@ -168,8 +169,17 @@ pub enum Dry {
 pub struct Standing {
     /// What is left in the documents, plus what this gateway has reported used.
     pub base: i64,
-    /// The last second of the package that is drawn next, as text.
-    pub expires: Option<Arc<str>>,
+    /// The last second of the package that is drawn next, as answers show it.
+    pub expires: Option<HeaderValue>,
+}
+
+/// What is left of a pool, as answers show it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Left {
+    /// Units.
+    pub units: u64,
+    /// The last second of the package that is drawn next.
+    pub expires: Option<HeaderValue>,
 }
 
 /// One account's pool for one product.
@@ -284,12 +294,12 @@ impl LocalPool {
     }
 
     /// Counts a unit's charge; returns what is left after it.
-    pub fn charge(&self, hold: &Hold) -> u64 {
+    pub fn charge(&self, hold: &Hold) -> Left {
         if let Some(part) = hold.part() {
             part.charged.fetch_add(1, Ordering::AcqRel);
         }
         self.charged.fetch_add(1, Ordering::AcqRel);
-        self.remaining()
+        self.left()
     }
 
     /// Takes a unit's charge back.
@@ -319,14 +329,19 @@ impl LocalPool {
     }
 
     /// What is left: in the documents, less what was charged here and is not booked yet.
-    pub fn remaining(&self) -> u64 {
-        let left = self.standing.load().base.saturating_sub(self.charged.load(Ordering::Acquire));
-        u64::try_from(left).unwrap_or(0)
+    pub fn left(&self) -> Left {
+        let standing = self.standing.load();
+        Left { units: self.remaining_of(&standing), expires: standing.expires.clone() }
     }
 
-    /// The last second of the package that is drawn next, as text.
-    pub fn expires(&self) -> Option<Arc<str>> {
-        self.standing.load().expires.clone()
+    /// The units alone.
+    pub fn remaining(&self) -> u64 {
+        self.remaining_of(&self.standing.load())
+    }
+
+    fn remaining_of(&self, standing: &Standing) -> u64 {
+        let left = standing.base.saturating_sub(self.charged.load(Ordering::Acquire));
+        u64::try_from(left).unwrap_or(0)
     }
 
     /// Why there is nothing, if the last answer said so a moment ago.

@@ -3,6 +3,8 @@
 //! A frame is the payload's length (u32, little endian), a CRC-32 over length and payload, and the payload: the record
 //! in postcard's encoding. A length of zero never occurs, so zeros are never a frame.
 
+use serde::Serialize;
+
 use crate::ports::journal::Record;
 
 /// The largest payload. Only a grant with hundreds of parts comes near.
@@ -19,15 +21,18 @@ pub(super) const FORMAT_VERSION: u16 = 4;
 const MAGIC: [u8; 8] = *b"tollgate";
 
 /// Writes a frame at the start of a buffer and returns its length; `None` if the record is too large.
-pub(super) fn encode(record: &Record, buffer: &mut [u8]) -> Option<usize> {
+pub(super) fn encode(record: &impl Serialize, buffer: &mut [u8]) -> Option<usize> {
     let (head, rest) = buffer.split_first_chunk_mut::<FRAME_HEAD>()?;
     let room = rest.len().min(RECORD_BYTES_MAX);
-    let payload = postcard::to_slice(record, rest.get_mut(..room)?).ok()?;
-    let length = u32::try_from(payload.len()).ok()?.to_le_bytes();
+    let size = postcard::to_slice(record, rest.get_mut(..room)?).ok()?.len();
+    let length = u32::try_from(size).ok()?.to_le_bytes();
     let (first, second) = head.split_at_mut(length.len());
     first.copy_from_slice(&length);
-    second.copy_from_slice(&checksum(length, payload).to_le_bytes());
-    Some(FRAME_HEAD + payload.len())
+    // Until the checksum over both is known, the length stands in its place, right before the payload: one pass over them.
+    second.copy_from_slice(&length);
+    let checksum = crc32fast::hash(buffer.get(length.len()..FRAME_HEAD + size)?);
+    buffer.get_mut(length.len()..FRAME_HEAD)?.copy_from_slice(&checksum.to_le_bytes());
+    Some(FRAME_HEAD + size)
 }
 
 /// Reads the frame at the start of some bytes: the record and the frame's length. `None`: there is no valid frame.

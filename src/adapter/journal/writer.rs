@@ -8,14 +8,16 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use serde::Serialize;
 use tokio::sync::watch;
 
 use super::alarm::Alarm;
 use super::disk::Disk;
 use super::frame::{self, FRAME_BYTES_MAX, FileId, HEADER_BYTES, RECORD_BYTES_MAX};
 use super::synced::{Synced, closed};
+use crate::domain::usage::LentCharge;
 use crate::ports::BoxFuture;
-use crate::ports::journal::{CALL_BYTES_MAX, Journal, JournalError, Position, Record};
+use crate::ports::journal::{CALL_BYTES_MAX, CallEnd, ChargeRecord, Journal, JournalError, Position, Record};
 
 /// Records that nobody waits for are written after this time.
 const SOON: Duration = Duration::from_millis(50);
@@ -41,7 +43,7 @@ pub struct JournalStats {
     pub files: u64,
     /// Bytes of earlier runs that were no valid records.
     pub damaged_bytes: u64,
-    /// Records of `append_soon` that could not be kept because the disk failed for too long.
+    /// Ends of calls that could not be kept because the disk failed for too long.
     pub dropped_records: u64,
     /// Whether a writer waits for the disk to have room again.
     pub full: bool,
@@ -292,7 +294,6 @@ impl Writer {
                 state.written += bytes.len() as u64;
                 state.pending = 0;
                 state.staged = 0;
-                state.flush_due = None;
                 if state.sync_due.is_none() {
                     self.wake(&mut state.sync_due, SYNC_EVERY);
                 }
@@ -325,6 +326,17 @@ impl Writer {
 
     /// Encodes a record behind the waiting ones and sees to it that it fits into the current file.
     fn place(&self, state: &mut State, record: &Record) -> Result<usize, JournalError> {
+        let others = match record {
+            Record::Charge(_) | Record::End(_) => 0,
+            Record::Grant(_) | Record::Ask(_) | Record::Close | Record::Command(_) | Record::Refused(_) => {
+                (state.reserved + 1) * CALL_BYTES
+            }
+        };
+        self.place_beside(state, record, others)
+    }
+
+    /// The same, with so many bytes that must be left for `others`.
+    fn place_beside(&self, state: &mut State, record: &impl Serialize, others: u64) -> Result<usize, JournalError> {
         if state.closed {
             return Err(closed());
         }
@@ -335,12 +347,6 @@ impl Writer {
         let size = bytes as u64;
         let rest = self.rest(state);
         let room = if size <= rest { self.room(state) } else { self.next_bytes(state) };
-        let others = match record {
-            Record::Charge(_) | Record::End(_) => 0,
-            Record::Grant(_) | Record::Ask(_) | Record::Close | Record::Command(_) | Record::Refused(_) => {
-                (state.reserved + 1) * CALL_BYTES
-            }
-        };
         if size + others > room {
             return Err(state.refusal());
         }
@@ -413,6 +419,10 @@ impl State {
     fn refusal(&self) -> JournalError {
         self.trouble.clone().unwrap_or(JournalError::Full)
     }
+
+    fn release(&mut self) {
+        self.reserved = self.reserved.saturating_sub(1); // below zero only by a caller's mistake
+    }
 }
 
 impl Journal for Writer {
@@ -433,8 +443,7 @@ impl Journal for Writer {
     }
 
     fn release(&self) {
-        let mut state = self.lock();
-        state.reserved = state.reserved.saturating_sub(1); // below zero only by a caller's mistake
+        self.lock().release();
     }
 
     fn append(&self, record: &Record) -> Result<Position, JournalError> {
@@ -449,9 +458,12 @@ impl Journal for Writer {
         Ok(Position(state.written))
     }
 
-    fn stage(&self, record: &Record) -> Result<(), JournalError> {
+    fn stage(&self, charge: LentCharge<'_>) -> Result<(), JournalError> {
         let mut state = self.lock();
-        state.pending += self.place(&mut state, record)?;
+        if state.lost.is_some() {
+            return Ok(()); // the next `write` says that those are lost which it was asked for: this one among them
+        }
+        state.pending += self.place_beside(&mut state, &ChargeRecord(charge), 0)?;
         state.staged += 1;
         if state.pending >= PENDING_BYTES_FLUSH {
             let _ = self.write_pending(&mut state); // `lost` keeps the failure for `write`
@@ -468,11 +480,12 @@ impl Journal for Writer {
         }
     }
 
-    fn append_soon(&self, record: &Record) {
+    fn end(&self, end: CallEnd) {
         let mut state = self.lock();
-        if self.keep(&mut state, record).is_err() {
+        if self.keep(&mut state, &Record::End(end)).is_err() {
             state.dropped += 1;
         }
+        state.release();
     }
 
     fn on_disk(&self, position: Position) -> BoxFuture<'_, Result<(), JournalError>> {

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::{Ask, CallEnd, CommandRefused, Grant, JournalledCommand, Record};
+use super::{Ask, CallEnd, ChargeRecord, CommandRefused, Grant, JournalledCommand, Record};
 use crate::domain::allocation::Allocation;
 use crate::domain::amount::Units;
 use crate::domain::billable::BillableStatuses;
@@ -27,16 +27,23 @@ pub(super) enum Stored {
     Grant(Grant),
 }
 
+const NAME: &str = "Stored";
+
+impl Serialize for ChargeRecord<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_newtype_variant(NAME, 8, "Charge", &self.0)
+    }
+}
+
 impl Serialize for Record {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        const NAME: &str = "Stored";
         match self {
             Self::End(end) => to.serialize_newtype_variant(NAME, 2, "End", end),
             Self::Close => to.serialize_unit_variant(NAME, 3, "Close"),
             Self::Ask(ask) => to.serialize_newtype_variant(NAME, 4, "Ask", ask),
             Self::Command(command) => to.serialize_newtype_variant(NAME, 5, "Command", command),
             Self::Refused(refused) => to.serialize_newtype_variant(NAME, 6, "Refused", refused),
-            Self::Charge(charge) => to.serialize_newtype_variant(NAME, 8, "Charge", charge),
+            Self::Charge(charge) => ChargeRecord(charge.lend()).serialize(to),
             Self::Grant(grant) => to.serialize_newtype_variant(NAME, 9, "Grant", grant),
         }
     }

@@ -190,14 +190,11 @@ impl Caller {
         }
     }
 
-    /// What a product sets for each caller, as far as this one has no limits of its own; `None`: nothing.
-    pub fn limits_at(&self, product: &ProductId, each: &EachLimits, limiter: &Limiter) -> Option<Arc<LimitedAt>> {
-        if each.is_none() {
-            return None;
-        }
+    /// What a product sets for each caller, as far as this one has no limits of its own.
+    pub fn limits_at(&self, product: &ProductId, each: &EachLimits, limiter: &Limiter) -> Arc<LimitedAt> {
         let same = |at: &&Arc<LimitedAt>| at.product == *product && at.each == *each;
         let known = self.limited_at.read().unwrap_or_else(PoisonError::into_inner).iter().find(same).cloned();
-        if known.is_some() {
+        if let Some(known) = known {
             return known;
         }
         let [account, own] = &self.limits;
@@ -208,7 +205,7 @@ impl Caller {
         let mut known = self.limited_at.write().unwrap_or_else(PoisonError::into_inner);
         known.retain(|at| at.product != *product); // one per product: bounded by the catalogue
         known.push(Arc::clone(&at));
-        Some(at)
+        at
     }
 
     /// The caller's pool for a product.

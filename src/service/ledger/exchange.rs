@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use http::HeaderValue;
 use jiff::Timestamp;
 
 use super::{Entry, Known, Ledger, Memory};
@@ -431,6 +432,6 @@ fn standing(document: &Pool, pool: &LocalPool, reports: &[LeaseReport], memory: 
     let open = pool.open_charges(reports);
     let past_end = document.past_end(open.iter().map(|(id, units)| (id, *units)), now);
     let base = document.remaining(now).get().saturating_add(booked).saturating_add(past_end.get());
-    let expires = document.next_expiry(now).map(|expires| expires.to_string().into());
+    let expires = document.next_expiry(now).and_then(|expires| HeaderValue::try_from(expires.to_string()).ok());
     Standing { base: i64::try_from(base).unwrap_or(i64::MAX), expires }
 }

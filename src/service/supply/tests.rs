@@ -144,8 +144,8 @@ fn what_is_left_counts_charges_before_they_are_booked() {
     grant(&pool, 1, 8, soon());
     let (one, _) = pool.take(Instant::now()).unwrap();
     let (other, _) = pool.take(Instant::now()).unwrap();
-    assert_eq!(pool.charge(&one), 99);
-    assert_eq!(pool.charge(&other), 98);
+    assert_eq!(pool.charge(&one).units, 99);
+    assert_eq!(pool.charge(&other).units, 98);
     let open = |reports: &[LeaseReport]| pool.open_charges(reports).remove(0).1.get();
     assert_eq!(open(&pool.reports()), 2);
     pool.uncharge(&other);

@@ -7,8 +7,9 @@ use futures_util::FutureExt;
 use jiff::{SignedDuration, Timestamp};
 
 use super::*;
+use crate::domain::usage::LentCharge;
 use crate::ports::BoxFuture;
-use crate::ports::journal::{Journal, JournalError, Position, Record};
+use crate::ports::journal::{CallEnd, Journal, JournalError, Position, Record};
 
 /// A journal whose disk can be full or broken. Counts what is reserved and not released, and how often it is written.
 struct Watched {
@@ -37,8 +38,8 @@ impl Journal for Watched {
         self.journal.append(record)
     }
 
-    fn stage(&self, record: &Record) -> Result<(), JournalError> {
-        self.journal.stage(record)
+    fn stage(&self, charge: LentCharge<'_>) -> Result<(), JournalError> {
+        self.journal.stage(charge)
     }
 
     fn write(&self) -> Result<Position, JournalError> {
@@ -49,8 +50,9 @@ impl Journal for Watched {
         self.journal.write()
     }
 
-    fn append_soon(&self, record: &Record) {
-        self.journal.append_soon(record);
+    fn end(&self, end: CallEnd) {
+        self.reserved.fetch_sub(1, Ordering::Relaxed);
+        self.journal.end(end);
     }
 
     fn on_disk(&self, position: Position) -> BoxFuture<'_, Result<(), JournalError>> {
@@ -70,78 +72,76 @@ async fn watched(world: &World, units: u64) -> (Gateway, Arc<Watched>) {
 }
 
 #[tokio::test]
-async fn a_charge_is_made_when_it_is_written_and_not_before() {
-    let world = World::new();
-    let (gateway, journal) = watched(&world, 10).await;
-    let mut call = gateway.admit().await.unwrap();
-    {
-        let mut charge = pin!(gateway.meter.charge(&mut call, answered()));
-        assert!(charge.as_mut().now_or_never().is_none(), "nothing is written yet");
-        assert_eq!(journal.writes.load(Ordering::Relaxed), 0);
-        let charged = tokio::select! {
-            charged = charge => charged.unwrap(),
-            () = gateway.meter.write_charges() => None, // never ends
-        };
-        assert!(charged.is_some());
-    }
-    assert_eq!(journal.writes.load(Ordering::Relaxed), 1);
-    gateway.end(call);
-}
-
-/// The end of a turn of the event loop.
-fn end_turn(gateway: &Gateway) {
-    assert!(gateway.meter.write_charges().now_or_never().is_none(), "never ends");
-}
-
-/// How the charges of a test go.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Turn {
-    /// The first, and one after a turn with two.
-    Waits,
-    /// One after a turn with one: no other is expected.
-    AtOnce,
-    /// One beside that.
-    WaitsBesideOne,
-}
-
-#[tokio::test]
 async fn a_charge_without_company_is_written_at_once() {
     let world = World::new();
     let (gateway, journal) = watched(&world, 10).await;
-    let mut open = Vec::new();
-    for turn in [Turn::Waits, Turn::AtOnce, Turn::WaitsBesideOne, Turn::Waits] {
-        let mut call = gateway.admit().await.unwrap();
-        {
-            let mut charge = pin!(gateway.meter.charge(&mut call, answered()));
-            let at_once = charge.as_mut().now_or_never();
-            assert_eq!(at_once.is_some(), turn == Turn::AtOnce);
-            if turn != Turn::AtOnce {
-                end_turn(&gateway);
-                assert!(charge.await.unwrap().is_some());
-            }
-        }
-        open.push(call);
-        assert_eq!(journal.writes.load(Ordering::Relaxed), open.len() as u64);
-    }
-    end_turn(&gateway);
-    assert_eq!(journal.writes.load(Ordering::Relaxed), 4, "a turn without waiting charges writes nothing");
-    open.into_iter().for_each(|call| gateway.end(call));
+    // Neither a call that has its answer keeps it waiting, nor one that was given back.
+    let answered_before = gateway.open_call().await.unwrap();
+    gateway.meter.give_back(gateway.admit().await.unwrap());
+    let writes = journal.writes.load(Ordering::Relaxed);
+    let mut call = gateway.admit().await.unwrap();
+    let metered = gateway.meter.charge(&mut call, answered()).now_or_never().unwrap().unwrap();
+    assert!(metered.charged.is_some());
+    assert_eq!(journal.writes.load(Ordering::Relaxed), writes + 1);
+    gateway.end(call);
+    gateway.end(answered_before);
 }
 
 #[tokio::test]
-async fn a_charge_that_cannot_be_written_costs_nothing() {
+async fn the_charges_of_one_turn_are_made_by_one_write_and_not_before() {
     let world = World::new();
     let (gateway, journal) = watched(&world, 10).await;
-    let mut call = gateway.admit().await.unwrap();
+    let _unanswered = gateway.admit().await.unwrap();
+    let mut calls = [gateway.admit().await.unwrap(), gateway.admit().await.unwrap(), gateway.admit().await.unwrap()];
+    {
+        let [first, second, third] = &mut calls;
+        let mut first = Box::pin(gateway.meter.charge(first, answered()));
+        let mut second = pin!(gateway.meter.charge(second, answered()));
+        assert!(first.as_mut().now_or_never().is_none() && second.as_mut().now_or_never().is_none());
+        assert_eq!(journal.writes.load(Ordering::Relaxed), 0, "nothing is written yet");
+        drop(first); // its client has hung up: whoever comes next writes
+        assert!(second.await.unwrap().charged.is_some());
+        assert_eq!(journal.writes.load(Ordering::Relaxed), 1);
+        // The next turn has a write of its own.
+        assert!(gateway.meter.charge(third, answered()).await.unwrap().charged.is_some());
+        assert_eq!(journal.writes.load(Ordering::Relaxed), 2);
+    }
+    assert!(calls.iter().all(|call| call.charged().is_some()));
+    calls.into_iter().for_each(|call| gateway.end(call));
+}
+
+#[tokio::test]
+async fn the_last_answer_that_is_awaited_lets_no_other_wait() {
+    let world = World::new();
+    let (gateway, journal) = watched(&world, 10).await;
+    let [mut first, mut last] = [gateway.admit().await.unwrap(), gateway.admit().await.unwrap()];
+    {
+        let mut charge = pin!(gateway.meter.charge(&mut first, answered()));
+        assert!(charge.as_mut().now_or_never().is_none());
+        assert!(gateway.meter.charge(&mut last, answered()).now_or_never().unwrap().unwrap().charged.is_some());
+        assert!(charge.now_or_never().unwrap().unwrap().charged.is_some());
+    }
+    assert_eq!(journal.writes.load(Ordering::Relaxed), 1);
+    gateway.end(first);
+    gateway.end(last);
+}
+
+#[tokio::test]
+async fn charges_that_cannot_be_written_cost_nothing() {
+    let world = World::new();
+    let (gateway, journal) = watched(&world, 10).await;
+    let [mut first, mut last] = [gateway.admit().await.unwrap(), gateway.admit().await.unwrap()];
     let left = gateway.pool().remaining();
     journal.broken.store(true, Ordering::Relaxed);
-    let charged = tokio::select! {
-        charged = gateway.meter.charge(&mut call, answered()) => charged,
-        () = gateway.meter.write_charges() => Ok(None), // never ends
+    let charges = async {
+        tokio::join!(gateway.meter.charge(&mut first, answered()), gateway.meter.charge(&mut last, answered()))
     };
-    assert_eq!(charged, Err(JournalError::Io("broken".to_owned())));
-    assert_eq!((call.charged(), gateway.pool().remaining()), (None, left));
-    gateway.meter.give_back(call);
+    let broken = || Err(JournalError::Io("broken".to_owned()));
+    assert_eq!(charges.await, (broken(), broken()));
+    for call in [first, last] {
+        assert_eq!((call.charged(), gateway.pool().remaining()), (None, left));
+        gateway.meter.give_back(call);
+    }
     journal.broken.store(false, Ordering::Relaxed);
     assert_eq!(gateway.sell_out().await, 10);
 }
@@ -191,15 +191,23 @@ async fn an_open_call_of_a_package_that_is_over_takes_nothing_from_the_next_one(
     let gateway = world.gateway("gw-1").await;
     gateway.buy(4).await;
     let stream = gateway.open_call().await.unwrap();
-    assert_eq!(stream.charged().unwrap().remaining, 3);
+    assert_eq!(gateway.pool().remaining(), 3);
 
     clock.0.store(11 * 24 * 60 * 60, Ordering::Relaxed);
     gateway.buy_more("order-2", 10).await;
     let next = gateway.open_call().await.unwrap();
-    assert_eq!(next.charged().unwrap().remaining, 9, "the stream's unit is the first package's");
+    assert_eq!(gateway.pool().remaining(), 9, "the stream's unit is the first package's");
     gateway.end(stream);
     gateway.end(next);
     eventually("the report", || !gateway.pool().has_news(Instant::now())).await;
     assert_eq!(gateway.pool().remaining(), 9);
     gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_call_that_hangs_up_while_it_waits_for_quota_gives_its_room_back() {
+    let world = World::new();
+    let (gateway, journal) = watched(&world, 3).await;
+    assert!(gateway.admit().now_or_never().is_none(), "nothing is leased yet");
+    assert_eq!(journal.reserved.load(Ordering::Relaxed), 0);
 }

@@ -142,7 +142,7 @@ async fn the_first_call_of_an_account_waits_twice_for_the_store_and_costs_it_thr
             authenticator.caller(api_key(key), (Timestamp::now(), Duration::ZERO), &RefCell::default()).await.unwrap();
         let pool = found.caller.pool(&chat(), &one.ledger);
         one.ledger.introduce(&pool, *found.read.unwrap());
-        calls.push(one.meter.admit(&pool, Duration::ZERO).await.unwrap());
+        calls.push(one.meter.admit(Arc::clone(&pool), Duration::ZERO).await.unwrap());
     }
     assert_eq!(asked() - before, 2 * ACCOUNTS, "while a call is open nothing is reported");
     for call in calls {
@@ -169,7 +169,7 @@ async fn however_many_pools_have_news_a_call_that_waits_is_served() {
     eventually("the check-in", || one.ledger.is_open()).await;
     let mut calls = Vec::new();
     for account in &accounts {
-        let call = one.meter.admit(&one.ledger.pool(account, &chat()), Duration::ZERO).await.unwrap();
+        let call = one.meter.admit(one.ledger.pool(account, &chat()), Duration::ZERO).await.unwrap();
         calls.push(one.charged(call).await);
     }
     // All are due at once, and their reports hang, as many as may.
@@ -181,7 +181,7 @@ async fn however_many_pools_have_news_a_call_that_waits_is_served() {
         one.end(call);
     }
     eventually("the reports", || store.asked.load(Ordering::Relaxed) > before).await;
-    let call = one.meter.admit(&one.ledger.pool(&waits, &chat()), Duration::ZERO).await;
+    let call = one.meter.admit(one.ledger.pool(&waits, &chat()), Duration::ZERO).await;
     one.meter.give_back(call.unwrap());
 }
 
@@ -195,10 +195,10 @@ async fn what_was_read_for_a_call_and_has_changed_since_is_read_again() {
     let found =
         authenticator.caller(api_key(&key), (Timestamp::now(), Duration::ZERO), &RefCell::default()).await.unwrap();
     let theirs = other.ledger.pool(&id, &chat());
-    let sold = other.meter.admit(&theirs, Duration::ZERO).await.unwrap();
+    let sold = other.meter.admit(Arc::clone(&theirs), Duration::ZERO).await.unwrap();
     let pool = found.caller.pool(&chat(), &one.ledger);
     one.ledger.introduce(&pool, *found.read.unwrap());
-    let call = one.meter.admit(&pool, Duration::ZERO).await.unwrap();
+    let call = one.meter.admit(Arc::clone(&pool), Duration::ZERO).await.unwrap();
     assert_eq!(one.metrics.commits.conflict.get(), 1);
     for (gateway, call) in [(&other, sold), (&one, call)] {
         let call = gateway.charged(call).await;

@@ -203,7 +203,7 @@ impl Gateway {
 
     /// Admits a call that is not charged yet.
     async fn admit(&self) -> Result<OpenCall, AdmitError> {
-        self.meter.admit(&self.pool(), Duration::ZERO).await
+        self.meter.admit(self.pool(), Duration::ZERO).await
     }
 
     /// Admits a call and charges it; it stays open.
@@ -212,11 +212,8 @@ impl Gateway {
     }
 
     async fn charged(&self, mut call: OpenCall) -> OpenCall {
-        let charged = tokio::select! {
-            charged = self.meter.charge(&mut call, answered()) => charged.unwrap(),
-            () = self.meter.write_charges() => None, // never ends
-        };
-        assert!(charged.is_some());
+        let metered = self.meter.charge(&mut call, answered()).await.unwrap();
+        assert!(metered.charged.is_some());
         call
     }
 

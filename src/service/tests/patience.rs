@@ -43,7 +43,7 @@ impl<'a> Patient<'a> {
         if let Some(read) = found.read {
             self.gateway.ledger.introduce(&pool, *read);
         }
-        self.meter.admit(&pool, found.waited).await
+        self.meter.admit(Arc::clone(&pool), found.waited).await
     }
 
     /// The call must be refused, and in time.
@@ -71,7 +71,7 @@ async fn waits_for_the_store_are_added_up() {
     assert!(matches!(also, Err(AuthError::Unavailable(_))));
     let pool = one.ledger.pool(&id, &chat());
     one.ledger.introduce(&pool, *found.read.unwrap());
-    assert!(matches!(patient.meter.admit(&pool, found.waited).await, Err(AdmitError::Unavailable)));
+    assert!(matches!(patient.meter.admit(Arc::clone(&pool), found.waited).await, Err(AdmitError::Unavailable)));
     // What it asked for comes all the same, and serves the next.
     eventually("the lease", || pool.holds_any()).await;
     let call = patient.call(&key).await.unwrap();
@@ -139,7 +139,7 @@ async fn a_call_that_recalls_units_waits_for_their_holder_no_longer_than_its_pat
     let (id, key) = opened(&other, 1).await;
     let pool = other.ledger.pool(&id, &chat());
     let mut sold = Vec::new();
-    while let Ok(call) = other.meter.admit(&pool, Duration::ZERO).await {
+    while let Ok(call) = other.meter.admit(Arc::clone(&pool), Duration::ZERO).await {
         sold.push(call);
     }
     assert_eq!(sold.len(), 1_000);
@@ -163,7 +163,7 @@ async fn the_use_of_a_lease_that_came_too_late_for_its_call_is_reported() {
     // Its first exchange is under way for longer than the ledger takes from one look at its pools to the next.
     world.store.answer_late(Duration::from_millis(600));
     let pool = one.pool();
-    assert!(matches!(patient.meter.admit(&pool, Duration::ZERO).await, Err(AdmitError::Unavailable)));
+    assert!(matches!(patient.meter.admit(Arc::clone(&pool), Duration::ZERO).await, Err(AdmitError::Unavailable)));
     eventually("the lease", || pool.holds_any()).await;
     world.store.answer_late(Duration::ZERO);
     one.call().await.unwrap();

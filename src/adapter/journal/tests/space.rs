@@ -123,7 +123,7 @@ fn check_full_disk(path: &Path, run: Run, set_full: &dyn Fn(bool)) {
     eventually("service", || writer.reserve().is_ok());
     eventually("the all-clear", || !run.stats().full);
     writer.append(&Record::Charge(charge(reserved))).unwrap();
-    writer.append_soon(&Record::End(end(reserved)));
+    writer.end(end(reserved));
     run.finish().unwrap();
 
     let mut expected: Vec<_> = (0..reserved).map(large_call).collect();
@@ -220,14 +220,14 @@ fn a_failed_write_refuses_new_calls_until_a_new_file_works_and_loses_nothing_els
     let (disk, run) = begin_faulty(dir.path());
     let writer = Arc::clone(&run.writers()[0]);
     writer.append(&Record::Charge(charge(1))).unwrap();
-    writer.append_soon(&Record::End(end(1)));
+    writer.end(end(1));
     disk.write_fails.store(true, Ordering::Relaxed);
     for call in [2, 3] {
         // The second finds no file at all.
         assert!(matches!(writer.append(&Record::Charge(charge(call))), Err(JournalError::Io(_))));
         assert!(matches!(writer.reserve(), Err(JournalError::Io(_))));
     }
-    writer.append_soon(&Record::End(end(4)));
+    writer.end(end(4));
     assert!(!run.stats().full, "this is another trouble");
     disk.write_fails.store(false, Ordering::Relaxed);
     eventually("service", || writer.reserve().is_ok());
@@ -246,7 +246,7 @@ fn what_was_staged_is_written_by_one_write_or_never() {
     let (disk, run) = begin_faulty(dir.path());
     let writer = Arc::clone(&run.writers()[0]);
     for call in [1, 2] {
-        writer.stage(&Record::Charge(charge(call))).unwrap();
+        writer.stage(charge(call).lend()).unwrap();
     }
     assert_eq!(run.stats().bytes_written, 0);
     let both = writer.write().unwrap();
@@ -254,17 +254,19 @@ fn what_was_staged_is_written_by_one_write_or_never() {
     assert_eq!(writer.write(), Ok(both), "nothing new");
     disk.write_fails.store(true, Ordering::Relaxed);
     for call in [3, 4] {
-        writer.stage(&Record::Charge(charge(call))).unwrap();
+        writer.stage(charge(call).lend()).unwrap();
     }
     // Another record's write takes the staged ones along: whoever staged them hears of its failure.
     assert!(writer.append(&Record::End(end(1))).is_err());
     disk.write_fails.store(false, Ordering::Relaxed);
-    assert!(matches!(writer.write(), Err(JournalError::Io(_))));
     eventually("service", || writer.reserve().is_ok());
-    writer.stage(&Record::Charge(charge(5))).unwrap();
+    // The next write fails for all who wait for it: what was staged since must not come either.
+    writer.stage(charge(5).lend()).unwrap();
+    assert!(matches!(writer.write(), Err(JournalError::Io(_))));
+    writer.stage(charge(6).lend()).unwrap();
     writer.write().unwrap();
     run.finish().unwrap();
-    let expected: Vec<_> = [1, 2, 5].map(|call| (0, Record::Charge(charge(call)))).into();
+    let expected: Vec<_> = [1, 2, 6].map(|call| (0, Record::Charge(charge(call)))).into();
     assert_eq!(read_only_run(dir.path()).0, expected);
 }
 
@@ -302,7 +304,7 @@ fn an_unwaited_end_without_any_file_is_kept_up_to_a_bound() {
     }
     let mut kept: u64 = 0;
     while run.stats().dropped_records == 0 {
-        writer.append_soon(&Record::End(end(kept)));
+        writer.end(end(kept));
         kept += 1;
     }
     kept -= 1;

@@ -25,8 +25,7 @@ fn records_of_all_writers_come_back_in_order_across_files() {
                     let position = writer.append(&Record::Charge(charge(call))).unwrap();
                     assert!(last < Some(position), "positions grow");
                     last = Some(position);
-                    writer.append_soon(&Record::End(end(call)));
-                    writer.release();
+                    writer.end(end(call));
                 }
             });
         }
@@ -63,7 +62,7 @@ fn a_run_that_ended_in_order_has_no_unused_space() {
 fn what_was_appended_survives_without_an_end_in_order() {
     let dir = tempfile::tempdir().unwrap();
     let run = begin(dir.path());
-    run.writers()[0].append_soon(&Record::End(end(1)));
+    run.writers()[0].end(end(1));
     run.writers()[0].append(&Record::Charge(charge(2))).unwrap();
     drop(run);
     let (records, damage) = read_only_run(dir.path());
@@ -75,7 +74,7 @@ fn what_was_appended_survives_without_an_end_in_order() {
 fn a_record_for_soon_is_written_without_another() {
     let dir = tempfile::tempdir().unwrap();
     let run = begin(dir.path());
-    run.writers()[0].append_soon(&Record::End(end(1)));
+    run.writers()[0].end(end(1));
     eventually("the write", || run.stats().bytes_written > 0);
     drop(run);
     assert_eq!(read_only_run(dir.path()).0, [(0, Record::End(end(1)))]);
