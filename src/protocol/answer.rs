@@ -9,7 +9,7 @@ use httparse::{Header, ParserConfig, Response, Status};
 use super::framing::BodyFollower;
 use super::head::{Framing, LENGTH_MAX};
 
-/// Largest head of an answer, in bytes.
+/// Largest head of an answer, in bytes; interim answers before it count while it is not whole.
 pub const ANSWER_HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Most fields of it.
 pub const ANSWER_FIELDS_MAX: usize = 100;
@@ -85,7 +85,7 @@ pub fn read_answer<'a>(
     let rest = bytes.get(begin..).unwrap_or_default();
     let mut response = Response::new(&mut []);
     let parsed = ParserConfig::default().parse_response_with_uninit_headers(&mut response, rest, room);
-    let Some(length) = whole(parsed, rest)? else { return Ok(None) };
+    let Some(length) = whole(parsed, bytes)? else { return Ok(None) };
     let Response { code, version, reason, headers } = response;
     let (status, reason, fields) = (code.unwrap_or_default(), reason.unwrap_or_default(), &*headers);
     if status < 200 {
@@ -125,7 +125,7 @@ fn skip_interim(bytes: &[u8]) -> Result<Option<usize>, AnswerFault> {
         let mut room = [MaybeUninit::uninit(); ANSWER_FIELDS_MAX];
         let mut response = Response::new(&mut []);
         let parsed = ParserConfig::default().parse_response_with_uninit_headers(&mut response, rest, &mut room);
-        match whole(parsed, rest)? {
+        match whole(parsed, bytes)? {
             None => return Ok(None),
             Some(_) if response.code == Some(101) => return Ok(Some(begin)),
             Some(length) => begin = begin.saturating_add(length),
@@ -133,7 +133,7 @@ fn skip_interim(bytes: &[u8]) -> Result<Option<usize>, AnswerFault> {
     }
 }
 
-/// The length of a head, once it is whole.
+/// The length of a head, once it is whole. `bytes` are all that have come.
 fn whole(parsed: httparse::Result<usize>, bytes: &[u8]) -> Result<Option<usize>, AnswerFault> {
     match parsed.map_err(AnswerFault::Malformed)? {
         Status::Complete(length) if length <= ANSWER_HEAD_BYTES_MAX => Ok(Some(length)),
@@ -300,6 +300,10 @@ mod tests {
         assert!(matches!(read(&filled(ANSWER_HEAD_BYTES_MAX), false), Ok(Some(_))));
         assert_eq!(read(&filled(ANSWER_HEAD_BYTES_MAX + 1), false), Err(F::HeadTooLarge));
         assert_eq!(read(&filled(2 * ANSWER_HEAD_BYTES_MAX)[..ANSWER_HEAD_BYTES_MAX + 1], false), Err(F::HeadTooLarge));
+        let interim = "HTTP/1.1 100 Continue\r\n\r\n";
+        let waited = interim.repeat(ANSWER_HEAD_BYTES_MAX / interim.len());
+        assert_eq!(read(&waited, false), Ok(None));
+        assert_eq!(read(&format!("{waited}{interim}{interim}"), false), Err(F::HeadTooLarge));
         let fields = |count: usize| format!("HTTP/1.1 204 A\r\n{}\r\n", "X: y\r\n".repeat(count));
         assert!(matches!(read(&fields(ANSWER_FIELDS_MAX), false), Ok(Some(_))));
         assert!(matches!(read(&fields(ANSWER_FIELDS_MAX + 1), false), Err(F::Malformed(_))));

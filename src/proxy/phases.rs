@@ -42,6 +42,9 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The same, where Anthropic's SDKs look.
 const REQUEST_ID_ANTHROPIC: HeaderName = HeaderName::from_static("request-id");
 
+/// What the requests of Anthropic's SDKs have.
+const ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-version");
+
 /// An unread body of this size may still be dropped, so that its connection goes on; of a larger one the engine drops
 /// what has come, and closes.
 const DROPPED_BYTES_MAX: u64 = 4 * 1024;
@@ -106,7 +109,7 @@ fn begin(core: Rc<Core>, conn: Rc<Conn>, request: &Request<ClientBody>) -> Call 
         method: request.method().clone(),
         path: request.uri().path().to_owned(),
         origin: cors::origin(head),
-        anthropic: head.contains_key("anthropic-version"),
+        anthropic: head.contains_key(ANTHROPIC_VERSION),
         language: Language::preferred(head.get_all(header::ACCEPT_LANGUAGE).iter().map(HeaderValue::as_bytes)),
         sold: None,
         scheme: None,
