@@ -1,7 +1,12 @@
-//! Wakes the journal's thread at the earliest moment that anyone asked for. With nothing to do it never wakes.
+//! Wakes the journal's thread at the earliest moment that anyone asked for. With nothing to do it soon sleeps until it is
+//! told.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// After its work the sleeper looks once more by itself. While calls come, the next wish is there by then, and no call has
+/// to wake it: on a core that both share, that would be a switch of threads before the call's answer leaves.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// One sleeper, any number of askers.
 #[derive(Default)]
@@ -13,15 +18,26 @@ pub(super) struct Alarm {
 #[derive(Default)]
 struct State {
     due: Option<Instant>,
+    /// When the sleeper looks by itself.
+    looks_at: Option<Instant>,
     stopped: bool,
+}
+
+impl State {
+    /// Takes a wish; returns whether the sleeper must be told.
+    fn take(&mut self, wish: Instant) -> bool {
+        if self.due.is_some_and(|earlier| earlier <= wish) {
+            return false;
+        }
+        self.due = Some(wish);
+        self.looks_at.is_none_or(|looks_at| wish < looks_at)
+    }
 }
 
 impl Alarm {
     /// Asks to be woken by this moment. Cheap when the sleeper wakes no later anyway.
     pub(super) fn set(&self, due: Instant) {
-        let mut state = self.lock();
-        if state.due.is_none_or(|earlier| due < earlier) {
-            state.due = Some(due);
+        if self.lock().take(due) {
             self.rung.notify_one();
         }
     }
@@ -35,17 +51,20 @@ impl Alarm {
     /// Sleeps until the earliest wish, and forgets it; `None` when stopped.
     pub(super) fn wait(&self) -> Option<Instant> {
         let mut state = self.lock();
+        let mut look_again = Some(Instant::now() + LOOK_AGAIN);
         loop {
             if state.stopped {
                 return None;
             }
             let now = Instant::now();
-            state = match state.due {
-                Some(due) if due <= now => {
-                    state.due = None;
-                    return Some(now);
-                }
-                Some(due) => self.rung.wait_timeout(state, due - now).unwrap_or_else(PoisonError::into_inner).0,
+            if state.due.is_some_and(|due| due <= now) {
+                (state.due, state.looks_at) = (None, Some(now)); // it looks before it sleeps
+                return Some(now);
+            }
+            look_again = look_again.filter(|at| *at > now);
+            state.looks_at = state.due.or(look_again);
+            state = match state.looks_at {
+                Some(at) => self.rung.wait_timeout(state, at - now).unwrap_or_else(PoisonError::into_inner).0,
                 None => self.rung.wait(state).unwrap_or_else(PoisonError::into_inner),
             };
         }
@@ -72,6 +91,26 @@ mod tests {
         assert!(alarm.wait().is_some());
         alarm.stop();
         assert_eq!(alarm.wait(), None);
+    }
+
+    #[test]
+    fn the_sleeper_is_told_only_of_what_comes_before_it_looks() {
+        let now = Instant::now();
+        let at = |millis: u64| Some(now + Duration::from_millis(millis));
+        for (due, looks_at, wish, told, then) in [
+            (None, None, 50, true, 50),
+            (None, at(40), 50, false, 50),
+            (None, at(50), 50, false, 50),
+            (None, at(51), 50, true, 50),
+            (at(50), at(50), 60, false, 50),
+            (at(50), at(50), 50, false, 50),
+            (at(50), at(50), 0, true, 0),
+            (at(60), at(40), 50, false, 50),
+        ] {
+            let mut state = State { due, looks_at, stopped: false };
+            let wish = now + Duration::from_millis(wish);
+            assert_eq!((state.take(wish), state.due), (told, at(then)), "{due:?} {looks_at:?} {wish:?}");
+        }
     }
 
     #[test]
