@@ -40,6 +40,21 @@ pub(crate) struct Tally {
     pub(crate) delay: Histogram,
 }
 
+impl Tally {
+    /// This and another's.
+    pub(crate) fn and(mut self, other: Self) -> Self {
+        self.ok += other.ok;
+        self.not_2xx += other.not_2xx;
+        self.broken += other.broken;
+        self.events += other.events;
+        self.elapsed += other.elapsed;
+        self.latency.add(&other.latency);
+        self.first_byte.add(&other.first_byte);
+        self.delay.add(&other.delay);
+        self
+    }
+}
+
 type Shared = Arc<Mutex<Tally>>;
 
 /// An open loop: `total` calls at `rate` a second by so many clients.

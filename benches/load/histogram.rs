@@ -28,6 +28,14 @@ impl Histogram {
         self.total += 1;
     }
 
+    /// Adds another's values.
+    pub(crate) fn add(&mut self, other: &Self) {
+        for (count, more) in self.counts.iter_mut().zip(&other.counts) {
+            *count += more;
+        }
+        self.total += other.total;
+    }
+
     /// The upper bound of the bucket that holds the given share of all values, in microseconds;
     /// not a number when nothing was recorded.
     pub(crate) fn quantile_us(&self, share: f64) -> f64 {

@@ -34,6 +34,10 @@ const CLOSE_MAX: Duration = Duration::from_secs(15);
 /// Time for closed connections to be cleaned up before memory is read.
 const QUIET: Duration = Duration::from_millis(300);
 
+/// A closed loop's targets take turns after this time: a neighbour on the host makes calls up to twice as dear for some
+/// tenths of a second, and that must meet all alike.
+const TURN: Duration = Duration::from_millis(200);
+
 /// Above this many cores of foreign CPU a run is not to be trusted.
 pub(crate) const FOREIGN_MAX: f64 = 0.3;
 
@@ -70,6 +74,20 @@ impl Measure {
         kept.tally.broken += dropped.tally.broken;
         kept.lost += dropped.lost;
         kept
+    }
+
+    /// This and the next turn of one run.
+    fn and(self, next: Self) -> Self {
+        let (first, second) = (self.tally.elapsed.as_secs_f64(), next.tally.elapsed.as_secs_f64());
+        let cores = |one: f64, other: f64| (one * first + other * second) / (first + second);
+        Self {
+            foreign: cores(self.foreign, next.foreign),
+            stolen: cores(self.stolen, next.stolen),
+            tally: self.tally.and(next.tally),
+            cpu: self.cpu + next.cpu,
+            lost: self.lost + next.lost,
+            pss_kib: next.pss_kib,
+        }
     }
 
     pub(crate) fn calls_per_second(&self) -> f64 {
@@ -112,6 +130,10 @@ pub(crate) struct Memory {
     pub(crate) idle_kib: u64,
     pub(crate) warm_kib: u64,
     pub(crate) end_kib: u64,
+}
+
+async fn closed_load(target: &Target, clients: usize, bytes: usize, duration: Duration) -> Result<Load> {
+    target.load(target.call(bytes)?, clients, Pace::Closed { duration, calls_max: u64::MAX }).await
 }
 
 async fn open(target: &Target, request: Arc<[u8]>, plan: Plan) -> Result<Load> {
@@ -171,28 +193,24 @@ impl Session {
 
     /// A closed loop of so many clients, with bodies of this size.
     pub(crate) async fn closed(&self, targets: &[&Target], clients: usize, bytes: usize) -> Result<Vec<Row>> {
-        self.take_turns(targets, async |target| self.closed_load(target, clients, bytes).await).await
-    }
-
-    async fn closed_load(&self, target: &Target, clients: usize, bytes: usize) -> Result<Load> {
-        let pace = Pace::Closed { duration: self.amount.duration, calls_max: u64::MAX };
-        target.load(target.call(bytes)?, clients, pace).await
+        let turns = self.amount.duration.div_duration_f64(TURN).ceil() as usize;
+        self.take_turns(targets, turns, async |target| closed_load(target, clients, bytes, TURN).await).await
     }
 
     pub(crate) async fn rate(&self, targets: &[&Target]) -> Result<Vec<Row>> {
         let plan = self.for_the_duration(RATE);
-        self.take_turns(targets, async |target| open(target, target.call(SMALL_BYTES)?, plan).await).await
+        self.take_turns(targets, 1, async |target| open(target, target.call(SMALL_BYTES)?, plan).await).await
     }
 
     pub(crate) async fn short_streams(&self, targets: &[&Target]) -> Result<Vec<Row>> {
         let plan = self.for_the_duration(SHORT);
         let request = |target: &Target| target.stream(SHORT_EVENTS, SHORT_INTERVAL_US);
-        self.take_turns(targets, async |target| open(target, request(target)?, plan).await).await
+        self.take_turns(targets, 1, async |target| open(target, request(target)?, plan).await).await
     }
 
     pub(crate) async fn steady_streams(&self, targets: &[&Target]) -> Result<Vec<Row>> {
         let events = STEADY_EVENTS_PER_SECOND * self.amount.duration.as_secs();
-        self.take_turns(targets, async |target| self.steady(target, events).await).await
+        self.take_turns(targets, 1, async |target| self.steady(target, events).await).await
     }
 
     async fn steady(&self, target: &Target, events: u64) -> Result<Load> {
@@ -227,23 +245,38 @@ impl Session {
             }
             tokio::time::sleep(SETTLE_POLL).await;
         }
-        let load = self.closed_load(&target, connections, SMALL_BYTES).await?;
+        let load = closed_load(&target, connections, SMALL_BYTES, self.amount.duration).await?;
         let afterwards = self.measure(&[&target], &target, load).await?;
         Ok(Some(Held { kind, lost, before_kib, open_kib, afterwards }))
     }
 
-    async fn take_turns(&self, targets: &[&Target], load: impl AsyncFn(&Target) -> Result<Load>) -> Result<Vec<Row>> {
+    /// Rounds in which each target has so many turns; those of a round are one run of it.
+    async fn take_turns(
+        &self,
+        targets: &[&Target],
+        turns: usize,
+        load: impl AsyncFn(&Target) -> Result<Load>,
+    ) -> Result<Vec<Row>> {
         let empty = |target: &&Target| Row { kind: target.kind, runs: Vec::new() };
         let mut rows: Vec<Row> = targets.iter().map(empty).collect();
         for _ in 0..self.amount.runs {
-            for (target, row) in targets.iter().zip(&mut rows) {
-                let mut run = self.measure(targets, target, load(target).await?).await?;
-                for _ in 0..self.amount.repeats {
-                    if run.foreign > FOREIGN_MAX {
-                        run = run.or_quieter(self.measure(targets, target, load(target).await?).await?);
+            let mut runs: Vec<Option<Measure>> = targets.iter().map(|_| None).collect();
+            for _ in 0..turns {
+                for (target, run) in targets.iter().zip(&mut runs) {
+                    let mut turn = self.measure(targets, target, load(target).await?).await?;
+                    for _ in 0..self.amount.repeats {
+                        if turn.foreign > FOREIGN_MAX {
+                            turn = turn.or_quieter(self.measure(targets, target, load(target).await?).await?);
+                        }
                     }
+                    *run = Some(match run.take() {
+                        Some(earlier) => earlier.and(turn),
+                        None => turn,
+                    });
                 }
-                row.runs.push(run);
+            }
+            for (row, run) in rows.iter_mut().zip(runs) {
+                row.runs.extend(run);
             }
         }
         Ok(rows)
