@@ -49,6 +49,11 @@ impl Tags {
         if bytes > TAGS_BYTES_MAX { Err(TagsFault(format!("these have {bytes} bytes"))) } else { Ok(Self(tags)) }
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -1,5 +1,6 @@
 //! The usage record: the immutable fact that one call was counted, with all that is needed to see why.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -111,7 +112,7 @@ pub struct Charge {
 }
 
 /// A [`Charge`] as it is written: of what its call has, so that nothing is copied before.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct LentCharge<'a> {
     /// As in [`Charge`], like all that follow.
     pub call: u64,
@@ -135,7 +136,7 @@ pub struct LentCharge<'a> {
     /// How many times the request was sent.
     pub attempts: u8,
     /// What else is known of it.
-    pub facts: &'a CallFacts,
+    pub facts: LentFacts<'a>,
 }
 
 impl Charge {
@@ -152,7 +153,7 @@ impl Charge {
             status: self.status,
             streamed: self.streamed,
             attempts: self.attempts,
-            facts: &self.facts,
+            facts: self.facts.lend(),
         }
     }
 }
@@ -170,7 +171,7 @@ impl From<LentCharge<'_>> for Charge {
             status: lent.status,
             streamed: lent.streamed,
             attempts: lent.attempts,
-            facts: lent.facts.clone(),
+            facts: lent.facts.into(),
         }
     }
 }
@@ -185,10 +186,8 @@ pub enum Exactness {
     Exact,
 }
 
-/// What explains a charge but does not decide it. The order is part of the journal's format, and of its safety: a frame
-/// begins with its length, two bytes and two zeros. What clients choose holds no control characters, and the byte behind it
-/// is none that would make one.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+/// What explains a charge but does not decide it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 pub struct CallFacts {
     /// As the seller was asked for it, if that is another name than the buyer's.
     pub sellers_model: Option<Arc<str>>,
@@ -202,22 +201,55 @@ pub struct CallFacts {
     pub exactness: Exactness,
 }
 
+/// [`CallFacts`] as they are written. The order is part of the journal's format, and of its safety: a frame begins with its
+/// length, two bytes and two zeros. What clients choose holds no control characters, and the byte behind it is none that
+/// would make one.
+#[derive(Debug, Clone, Serialize)]
+pub struct LentFacts<'a> {
+    /// As in [`CallFacts`], like all that follow.
+    pub sellers_model: Option<Cow<'a, str>>,
+    /// As the buyer named it.
+    pub model: Option<Cow<'a, str>>,
+    /// To what its calls are allotted.
+    pub allocation: &'a Allocation,
+    /// Whom the buyer's own user is said to be.
+    pub end_user: Option<&'a str>,
+    /// Whether the units are certain.
+    pub exactness: Exactness,
+}
+
 impl CallFacts {
     /// Whether the units are a guess.
     pub fn estimated(&self) -> bool {
         self.exactness == Exactness::Estimated
     }
+
+    /// The facts, to be written.
+    pub fn lend(&self) -> LentFacts<'_> {
+        LentFacts {
+            sellers_model: self.sellers_model.as_deref().map(Cow::Borrowed),
+            model: self.model.as_deref().map(Cow::Borrowed),
+            allocation: &self.allocation,
+            end_user: self.end_user.as_deref(),
+            exactness: self.exactness,
+        }
+    }
 }
 
-/// A client's text as a record keeps it: its beginning, by whole characters, with a blank for each control character. One
-/// that is fine already is not copied.
-pub fn kept(text: &Arc<str>, bytes_max: usize) -> Arc<str> {
-    let fits = text.len() <= bytes_max && !text.bytes().any(|byte| byte.is_ascii_control());
-    if fits { Arc::clone(text) } else { cut(text, bytes_max) }
+impl From<LentFacts<'_>> for CallFacts {
+    fn from(lent: LentFacts<'_>) -> Self {
+        Self {
+            sellers_model: lent.sellers_model.map(Arc::from),
+            model: lent.model.map(Arc::from),
+            allocation: Arc::new(lent.allocation.clone()),
+            end_user: lent.end_user.map(Arc::from),
+            exactness: lent.exactness,
+        }
+    }
 }
 
-/// The same of a text that is copied anyway.
-pub fn cut(text: &str, bytes_max: usize) -> Arc<str> {
+/// A client's text as a record keeps it: its beginning, by whole characters, with a blank for each control character.
+pub fn kept(text: &str, bytes_max: usize) -> Cow<'_, str> {
     let begin = text.get(..text.floor_char_boundary(bytes_max)).unwrap_or_default();
     if begin.bytes().any(|byte| byte.is_ascii_control()) {
         let plain = |letter: char| if letter.is_ascii_control() { ' ' } else { letter };
@@ -413,8 +445,7 @@ mod tests {
             ("", 0, ""),
             ("a\0\n\u{7f}é", 9, "a   é"),
         ] {
-            assert_eq!(&*cut(text, bytes), expected);
-            assert_eq!(&*kept(&text.into(), bytes), expected);
+            assert_eq!(kept(text, bytes), expected);
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::domain::id::{AccountId, CommandId, Incarnation, ProductId};
 use crate::domain::lease::LeasePart;
 use crate::domain::usage::{Charge, Ending, LentCharge, PackageTerms};
 use stored::Stored;
+pub use stored::{CHARGE_FORM, END_FORM};
 
 /// Bytes that one call may need in the journal, for its charge and its end.
 pub const CALL_BYTES_MAX: usize = 2 * 1024;
@@ -99,10 +100,6 @@ pub enum Record {
     /// A command that was written down was not done.
     Refused(CommandRefused),
 }
-
-/// A charge in the form of its [`Record`].
-#[derive(Debug, Clone, Copy)]
-pub struct ChargeRecord<'a>(pub LentCharge<'a>);
 
 /// Where a record ends in its writer's file sequence; grows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -21,7 +21,7 @@ use super::request_body::{RequestBody, UploadState, UploadTimeouts};
 use super::route;
 use super::whole_body::{Hashed, InMemory, Reading};
 use super::words::texts;
-use crate::domain::usage::{END_USER_BYTES_MAX, cut};
+use crate::domain::usage::{END_USER_BYTES_MAX, kept};
 use crate::protocol::chat::{BodyFault, ModelField, begins_like_an_object, read_request, replace_model};
 use crate::protocol::credential::has_parameter;
 use crate::protocol::signature::{BodyHash, SeenBody};
@@ -161,7 +161,7 @@ async fn read_model(
     settle_product(call, &sold, words)?;
     name_end_user(call, &sold, &head.headers);
     let bytes = share.kept_with(bytes);
-    let body = match (&model, call.sellers_model()) {
+    let body = match (&model, sold.sellers_model(call.model.as_deref())) {
         (Some((_, span)), Some(sellers)) => RequestBody::pieces(replace_model(&bytes, span, sellers)),
         (_, _) => RequestBody::whole(bytes),
     };
@@ -195,7 +195,7 @@ fn named_in(body: &[u8]) -> Result<Named, BodyFault> {
 
 /// A tag of the buyer's own user, as a record keeps it.
 fn end_user(text: &str) -> Option<Arc<str>> {
-    (!text.is_empty()).then(|| cut(text, END_USER_BYTES_MAX))
+    (!text.is_empty()).then(|| kept(text, END_USER_BYTES_MAX).into())
 }
 
 /// Notes whom the product's header names.

@@ -43,6 +43,19 @@ pub struct Sold {
     pub tls: Option<Arc<ClientConfig>>,
 }
 
+impl Sold {
+    /// The seller's own name for a model, if it differs from the buyer's.
+    pub fn sellers_model(&self, buyers: Option<&str>) -> Option<&str> {
+        match &self.product.kind {
+            ProductKind::Llm { models, .. } => {
+                let buyers = buyers?;
+                models.get(buyers).map(String::as_str).filter(|sellers| *sellers != buyers)
+            }
+            ProductKind::Http { .. } => None,
+        }
+    }
+}
+
 /// All products, and how calls find them.
 #[derive(Debug)]
 pub struct Shelf {

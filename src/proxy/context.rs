@@ -12,9 +12,9 @@ use super::client::Client;
 use super::conn::Conn;
 use super::rejection::Shape;
 use super::server::Core;
-use crate::config::{BreakRule, ProductKind};
+use crate::config::BreakRule;
 use crate::domain::credential::Scheme;
-use crate::domain::usage::{CallFacts, CallerRef, Ending, Exactness, MODEL_BYTES_MAX, cut, kept};
+use crate::domain::usage::{CallerRef, Ending};
 use crate::protocol::language::Language;
 use crate::service::authenticate::Caller;
 use crate::service::budgets::KeyHold;
@@ -221,30 +221,6 @@ impl Call {
             first_byte_us: micros(first_byte),
             duration_us: micros(duration_us),
         });
-    }
-
-    /// What a usage record says besides.
-    pub fn facts(&self) -> CallFacts {
-        let allocation = self.caller.as_ref().map(|caller| Arc::clone(&caller.allocation)).unwrap_or_default();
-        CallFacts {
-            model: self.model.as_ref().map(|model| kept(model, MODEL_BYTES_MAX)),
-            sellers_model: self.sellers_model().map(|model| cut(model, MODEL_BYTES_MAX)),
-            end_user: self.end_user.clone(),
-            exactness: Exactness::Exact, // a call is one unit: nothing to guess
-            allocation,
-        }
-    }
-
-    /// The seller's own name for the model, if it differs from the buyer's.
-    pub fn sellers_model(&self) -> Option<&str> {
-        let sold = self.sold.as_ref()?;
-        match &sold.product.kind {
-            ProductKind::Llm { models, .. } => {
-                let buyers = self.model.as_deref()?;
-                models.get(buyers).map(String::as_str).filter(|sellers| *sellers != buyers)
-            }
-            ProductKind::Http { .. } => None,
-        }
     }
 }
 

@@ -30,7 +30,7 @@ use super::server::Core;
 use super::words::texts;
 use super::{cors, headers, limits, models, receipts, sellers_head};
 use crate::config::{Durability, Meter};
-use crate::domain::usage::Ending;
+use crate::domain::usage::{Ending, Exactness, LentFacts, MODEL_BYTES_MAX, kept};
 use crate::protocol::credential::without_parameter;
 use crate::protocol::head::{Framing, HeadFault};
 use crate::protocol::language::Language;
@@ -326,21 +326,24 @@ fn show_left(left: Left, head: &mut HeaderMap) {
 /// Writes the charge down, if the status is billable; gives the quota back, if not. From here on the buyer may see the
 /// head. `None`: the call is not metered.
 async fn charge(call: &mut Call, status: StatusCode, streamed: bool) -> Result<Option<Metered>, Rejection> {
-    if call.open.is_none() {
-        return Ok(None);
-    }
-    let facts = call.facts();
-    let Call { core, request_id, arrived, caller, attempts, open: quota, .. } = call;
+    let Call { core, request_id, arrived, caller, attempts, open: quota, sold, model, end_user, .. } = call;
     // It stays with the call while the charge is written: a client that hangs up then does not take it away.
-    let Some(open) = quota else { return Ok(None) };
+    let (Some(open), Some(caller), Some(sold)) = (quota.as_mut(), caller, sold) else { return Ok(None) };
+    let model = model.as_deref();
     let answered = Answered {
         request_id: request_id.to_str().unwrap_or_default(),
         arrived: *arrived,
-        caller: caller.as_ref().map(|caller| &caller.reference),
+        caller: Some(&caller.reference),
         status: status.as_u16(),
         streamed,
         attempts: *attempts,
-        facts,
+        facts: LentFacts {
+            sellers_model: sold.sellers_model(model).map(|model| kept(model, MODEL_BYTES_MAX)),
+            model: model.map(|model| kept(model, MODEL_BYTES_MAX)),
+            allocation: &caller.allocation,
+            end_user: end_user.as_deref(),
+            exactness: Exactness::Exact, // a call is one unit: nothing to guess
+        },
     };
     let metered = core.meter.charge(open, answered).await;
     if !matches!(metered, Ok(Metered { charged: Some(_), .. }))

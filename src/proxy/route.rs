@@ -6,7 +6,7 @@ use super::catalog::{Shelf, Sold};
 use super::rejection::{Code, Rejection};
 use super::words::{Said, texts};
 use crate::config::ProductKind;
-use crate::domain::usage::{MODEL_BYTES_MAX, cut};
+use crate::domain::usage::{MODEL_BYTES_MAX, kept};
 use crate::protocol::request_id::valid_request_id;
 use crate::protocol::target::{
     Target, TargetFault, collapsed, decoded, has_path_prefix, read_target, with_models_slashes,
@@ -238,7 +238,7 @@ pub fn check_unread(sold: &Sold) -> Result<(), Rejection> {
 
 /// A name that a caller sent, as a message repeats it: never at any length.
 pub fn quoted(name: &str) -> Said {
-    format!("{:?}", cut(name, MODEL_BYTES_MAX)).into()
+    format!("{:?}", kept(name, MODEL_BYTES_MAX)).into()
 }
 
 /// The path of a product, as its buyers use it.

@@ -16,7 +16,7 @@ use crate::domain::billable;
 use crate::domain::budget::Used;
 use crate::domain::money::Money;
 use crate::domain::pool::Shortage;
-use crate::domain::usage::{CallFacts, CallerRef, ChargePart, Ending, LentCharge, UnitClass};
+use crate::domain::usage::{CallerRef, ChargePart, Ending, LentCharge, LentFacts, UnitClass};
 use crate::ports::BoxFuture;
 use crate::ports::journal::{CallEnd, Journal, JournalError, Position, Record};
 
@@ -67,7 +67,7 @@ pub struct Answered<'a> {
     /// How often the request was sent.
     pub attempts: u8,
     /// What else the record says.
-    pub facts: CallFacts,
+    pub facts: LentFacts<'a>,
 }
 
 /// A call with quota set aside. It ends in exactly one way: [`Meter::end`] or [`Meter::give_back`].
@@ -204,7 +204,7 @@ impl Meter {
             status: answered.status,
             streamed: answered.streamed,
             attempts: answered.attempts,
-            facts: &answered.facts,
+            facts: answered.facts,
         })?;
         let left = call.pool.charge(&call.hold);
         let charged = call.charged.insert(Charged { call: number, units, position: None });

@@ -3,8 +3,7 @@
 //! A frame is the payload's length (u32, little endian), a CRC-32 over length and payload, and the payload: the record
 //! in postcard's encoding. A length of zero never occurs, so zeros are never a frame.
 
-use serde::Serialize;
-
+use super::payload::Payload;
 use crate::ports::journal::Record;
 
 /// The largest payload. Only a grant with hundreds of parts comes near.
@@ -21,10 +20,10 @@ pub(super) const FORMAT_VERSION: u16 = 4;
 const MAGIC: [u8; 8] = *b"tollgate";
 
 /// Writes a frame at the start of a buffer and returns its length; `None` if the record is too large.
-pub(super) fn encode(record: &impl Serialize, buffer: &mut [u8]) -> Option<usize> {
+pub(super) fn encode(record: &impl Payload, buffer: &mut [u8]) -> Option<usize> {
     let (head, rest) = buffer.split_first_chunk_mut::<FRAME_HEAD>()?;
     let room = rest.len().min(RECORD_BYTES_MAX);
-    let size = postcard::to_slice(record, rest.get_mut(..room)?).ok()?.len();
+    let size = record.write(rest.get_mut(..room)?)?;
     let length = u32::try_from(size).ok()?.to_le_bytes();
     let (first, second) = head.split_at_mut(length.len());
     first.copy_from_slice(&length);

@@ -25,6 +25,7 @@ mod exported;
 mod frame;
 mod index;
 mod on_disk;
+mod payload;
 mod reader;
 mod retention;
 mod run;

@@ -8,16 +8,16 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
 use tokio::sync::watch;
 
 use super::alarm::Alarm;
 use super::disk::Disk;
 use super::frame::{self, FRAME_BYTES_MAX, FileId, HEADER_BYTES, RECORD_BYTES_MAX};
+use super::payload::Payload;
 use super::synced::{Synced, closed};
 use crate::domain::usage::LentCharge;
 use crate::ports::BoxFuture;
-use crate::ports::journal::{CALL_BYTES_MAX, CallEnd, ChargeRecord, Journal, JournalError, Position, Record};
+use crate::ports::journal::{CALL_BYTES_MAX, CallEnd, Journal, JournalError, Position, Record};
 
 /// Records that nobody waits for are written after this time.
 const SOON: Duration = Duration::from_millis(50);
@@ -336,7 +336,7 @@ impl Writer {
     }
 
     /// The same, with so many bytes that must be left for `others`.
-    fn place_beside(&self, state: &mut State, record: &impl Serialize, others: u64) -> Result<usize, JournalError> {
+    fn place_beside(&self, state: &mut State, record: &impl Payload, others: u64) -> Result<usize, JournalError> {
         if state.closed {
             return Err(closed());
         }
@@ -463,7 +463,7 @@ impl Journal for Writer {
         if state.lost.is_some() {
             return Ok(()); // the next `write` says that those are lost which it was asked for: this one among them
         }
-        state.pending += self.place_beside(&mut state, &ChargeRecord(charge), 0)?;
+        state.pending += self.place_beside(&mut state, &charge, 0)?;
         state.staged += 1;
         if state.pending >= PENDING_BYTES_FLUSH {
             let _ = self.write_pending(&mut state); // `lost` keeps the failure for `write`

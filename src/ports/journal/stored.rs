@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::{Ask, CallEnd, ChargeRecord, CommandRefused, Grant, JournalledCommand, Record};
+use super::{Ask, CallEnd, CommandRefused, Grant, JournalledCommand, Record};
 use crate::domain::allocation::Allocation;
 use crate::domain::amount::Units;
 use crate::domain::billable::BillableStatuses;
@@ -28,22 +28,20 @@ pub(super) enum Stored {
 }
 
 const NAME: &str = "Stored";
-
-impl Serialize for ChargeRecord<'_> {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_newtype_variant(NAME, 8, "Charge", &self.0)
-    }
-}
+/// The position of the form of a call's end, among all that were ever written.
+pub const END_FORM: u32 = 2;
+/// The same of a charge.
+pub const CHARGE_FORM: u32 = 8;
 
 impl Serialize for Record {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         match self {
-            Self::End(end) => to.serialize_newtype_variant(NAME, 2, "End", end),
+            Self::End(end) => to.serialize_newtype_variant(NAME, END_FORM, "End", end),
             Self::Close => to.serialize_unit_variant(NAME, 3, "Close"),
             Self::Ask(ask) => to.serialize_newtype_variant(NAME, 4, "Ask", ask),
             Self::Command(command) => to.serialize_newtype_variant(NAME, 5, "Command", command),
             Self::Refused(refused) => to.serialize_newtype_variant(NAME, 6, "Refused", refused),
-            Self::Charge(charge) => ChargeRecord(charge.lend()).serialize(to),
+            Self::Charge(charge) => to.serialize_newtype_variant(NAME, CHARGE_FORM, "Charge", &charge.lend()),
             Self::Grant(grant) => to.serialize_newtype_variant(NAME, 9, "Grant", grant),
         }
     }
