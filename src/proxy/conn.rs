@@ -27,8 +27,8 @@ pub struct Conn {
     pub client: Client,
     /// Whether nobody on the way can read along.
     pub tls: bool,
-    /// Who called last.
-    pub last_caller: Rc<RefCell<Option<LastCaller>>>,
+    /// Who called last; of a stream its connection says it.
+    last_caller: RefCell<Option<LastCaller>>,
     /// From then on the client is asked to come back on a new connection.
     old_at: Option<Instant>,
     /// The connection of which this is a stream.
@@ -93,7 +93,6 @@ impl Conn {
         connection.streams.set(connection.streams.get().saturating_add(1));
         connection.await_stream();
         let mut stream = Self::fresh(connection.client.clone(), connection.tls, connection.idle_timeout);
-        stream.last_caller = Rc::clone(&connection.last_caller);
         stream.connection = Some(Rc::clone(connection));
         Rc::new(stream)
     }
@@ -102,7 +101,7 @@ impl Conn {
         Self {
             client,
             tls,
-            last_caller: Rc::default(),
+            last_caller: RefCell::default(),
             connection: None,
             streams: Cell::new(0),
             pressed: Cell::new(false),
@@ -129,6 +128,11 @@ impl Conn {
             call_expired: Cell::new(false),
             waker: RefCell::new(None),
         }
+    }
+
+    /// Who called last on the connection.
+    pub fn last_caller(&self) -> &RefCell<Option<LastCaller>> {
+        &self.connection.as_deref().unwrap_or(self).last_caller
     }
 
     /// If this is a stream: how many its connection has open.

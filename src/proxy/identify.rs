@@ -165,7 +165,7 @@ fn note(call: &mut Call, Found { caller, read, waited }: Found) -> Result<(), Re
 
 /// Looks a credential up for a call that has `waited` for the store before.
 async fn look_up(call: &Call, credential: &Credential<'_>, waited: Duration) -> Result<Found, AuthError> {
-    let (authenticator, last) = (&call.core.shared.authenticator, &call.conn.last_caller);
+    let (authenticator, last) = (&call.core.shared.authenticator, call.conn.last_caller());
     authenticator.caller(presented(credential, &call.client().text), (call.arrived, waited), last).await
 }
 

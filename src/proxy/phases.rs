@@ -316,7 +316,10 @@ async fn answer(
 
 /// Shows what is left of what was bought.
 fn show_left(left: Left, head: &mut HeaderMap) {
-    head.insert(REMAINING, HeaderValue::from(left.units));
+    // Digits are always a valid value. Not by `HeaderValue::from`, which takes room for more, and twice.
+    if let Ok(units) = HeaderValue::from_str(itoa::Buffer::new().format(left.units)) {
+        head.insert(REMAINING, units);
+    }
     head.insert(UNIT, HeaderValue::from_static("calls"));
     if let Some(expires) = left.expires {
         head.insert(PACKAGE_EXPIRES, expires);
