@@ -168,9 +168,15 @@ fn record_event(tally: &Shared, now: u64, sent: Option<u64>) {
     }
 }
 
-async fn finish(mut tasks: JoinSet<()>, tally: &Shared, start: Instant) -> Result<Tally> {
-    while let Some(task) = tasks.join_next().await {
-        task?;
+/// Waits for all clients, and takes them back.
+async fn finish(
+    mut tasks: JoinSet<Client>,
+    clients: &mut Vec<Client>,
+    tally: &Shared,
+    start: Instant,
+) -> Result<Tally> {
+    while let Some(client) = tasks.join_next().await {
+        clients.push(client?);
     }
     let mut tally = std::mem::take(&mut *lock(tally));
     tally.elapsed = start.elapsed();
@@ -178,23 +184,23 @@ async fn finish(mut tasks: JoinSet<()>, tally: &Shared, start: Instant) -> Resul
 }
 
 impl Load {
-    /// Runs it to its end.
-    pub(crate) async fn run(self) -> Result<Tally> {
+    /// Runs it to its end; it can be run again, on the same connections.
+    pub(crate) async fn run(&mut self) -> Result<Tally> {
         match self.pace {
-            Pace::Closed { duration, calls_max } => closed_loop(self.clients, duration, calls_max).await,
-            Pace::Open(plan) => open_loop(self.clients, plan).await,
+            Pace::Closed { duration, calls_max } => closed_loop(&mut self.clients, duration, calls_max).await,
+            Pace::Open(plan) => open_loop(&mut self.clients, plan).await,
         }
     }
 }
 
 /// Every client calls, one call after the other, until the time is over or `calls_max` were begun.
 /// Calls that were begun are finished, so that every answer the stub gave can be accounted for.
-async fn closed_loop(clients: Vec<Client>, duration: Duration, calls_max: u64) -> Result<Tally> {
+async fn closed_loop(clients: &mut Vec<Client>, duration: Duration, calls_max: u64) -> Result<Tally> {
     let tally = Shared::default();
     let begun = Arc::new(AtomicU64::new(0));
     let mut tasks = JoinSet::new();
     let start = Instant::now();
-    for mut client in clients {
+    for mut client in clients.drain(..) {
         let (tally, begun) = (Arc::clone(&tally), Arc::clone(&begun));
         tasks.spawn(async move {
             let mut now = Instant::now();
@@ -202,14 +208,15 @@ async fn closed_loop(clients: Vec<Client>, duration: Duration, calls_max: u64) -
                 call(&mut client, now, &tally).await;
                 now = Instant::now();
             }
+            client
         });
     }
-    finish(tasks, &tally, start).await
+    finish(tasks, clients, &tally, start).await
 }
 
 /// Makes each call when it falls due, or as soon afterwards as a client is free, and times it from
 /// when it fell due: a target that stalls is charged for the calls that it kept waiting.
-async fn open_loop(clients: Vec<Client>, plan: Plan) -> Result<Tally> {
+async fn open_loop(clients: &mut Vec<Client>, plan: Plan) -> Result<Tally> {
     let count = clients.len();
     let tally = Shared::default();
     let due = Arc::new(Semaphore::new(0));
@@ -217,7 +224,7 @@ async fn open_loop(clients: Vec<Client>, plan: Plan) -> Result<Tally> {
     let mut tasks = JoinSet::new();
     let start = Instant::now();
     let due_time = move |index: usize| start + plan.due(index);
-    for mut client in clients {
+    for mut client in clients.drain(..) {
         let tally = Arc::clone(&tally);
         let (due, next) = (Arc::clone(&due), Arc::clone(&next));
         tasks.spawn(async move {
@@ -225,10 +232,11 @@ async fn open_loop(clients: Vec<Client>, plan: Plan) -> Result<Tally> {
                 permit.forget();
                 let index = next.fetch_add(1, Relaxed);
                 if index >= plan.total {
-                    return;
+                    break;
                 }
                 call(&mut client, due_time(index), &tally).await;
             }
+            client
         });
     }
     // A thread of its own: the runtime's timers are exact to the millisecond only.
@@ -247,7 +255,7 @@ async fn open_loop(clients: Vec<Client>, plan: Plan) -> Result<Tally> {
         due.add_permits(count);
         slack
     });
-    let tally = finish(tasks, &tally, start).await?;
+    let tally = finish(tasks, clients, &tally, start).await?;
     pacer.join().map_err(|_| "the pacer panicked")??;
     Ok(tally)
 }

@@ -245,12 +245,12 @@ impl Session {
             }
             tokio::time::sleep(SETTLE_POLL).await;
         }
-        let load = closed_load(&target, connections, SMALL_BYTES, self.amount.duration).await?;
-        let afterwards = self.measure(&[&target], &target, load).await?;
+        let mut load = closed_load(&target, connections, SMALL_BYTES, self.amount.duration).await?;
+        let afterwards = self.measure(&[&target], &target, &mut load).await?;
         Ok(Some(Held { kind, lost, before_kib, open_kib, afterwards }))
     }
 
-    /// Rounds in which each target has so many turns; those of a round are one run of it.
+    /// Rounds in which each target has so many turns; those of a round are one run of it, on one set of connections.
     async fn take_turns(
         &self,
         targets: &[&Target],
@@ -260,13 +260,17 @@ impl Session {
         let empty = |target: &&Target| Row { kind: target.kind, runs: Vec::new() };
         let mut rows: Vec<Row> = targets.iter().map(empty).collect();
         for _ in 0..self.amount.runs {
-            let mut runs: Vec<Option<Measure>> = targets.iter().map(|_| None).collect();
+            let mut runs: Vec<(Option<Load>, Option<Measure>)> = targets.iter().map(|_| (None, None)).collect();
             for _ in 0..turns {
-                for (target, run) in targets.iter().zip(&mut runs) {
-                    let mut turn = self.measure(targets, target, load(target).await?).await?;
+                for (target, (kept, run)) in targets.iter().zip(&mut runs) {
+                    let load = match kept {
+                        Some(load) => load,
+                        None => kept.insert(load(target).await?),
+                    };
+                    let mut turn = self.measure(targets, target, load).await?;
                     for _ in 0..self.amount.repeats {
                         if turn.foreign > FOREIGN_MAX {
-                            turn = turn.or_quieter(self.measure(targets, target, load(target).await?).await?);
+                            turn = turn.or_quieter(self.measure(targets, target, load).await?);
                         }
                     }
                     *run = Some(match run.take() {
@@ -275,7 +279,7 @@ impl Session {
                     });
                 }
             }
-            for (row, run) in rows.iter_mut().zip(runs) {
+            for (row, (_, run)) in rows.iter_mut().zip(runs) {
                 row.runs.extend(run);
             }
         }
@@ -283,7 +287,7 @@ impl Session {
     }
 
     /// `running` are all targets whose CPU is ours and not foreign.
-    async fn measure(&self, running: &[&Target], target: &Target, load: Load) -> Result<Measure> {
+    async fn measure(&self, running: &[&Target], target: &Target, load: &mut Load) -> Result<Measure> {
         let answered = self.ask(target.upstream, "/stub/count").await?;
         let cores = CoreTimes::read(self.cores)?;
         let (ours, cpu, start) = (self.own_cpu(running)?, target.process.cpu()?, Instant::now());
