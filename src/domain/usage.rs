@@ -112,14 +112,13 @@ pub struct Charge {
 }
 
 /// A [`Charge`] as it is written: of what its call has, so that nothing is copied before.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone)]
 pub struct LentCharge<'a> {
     /// As in [`Charge`], like all that follow.
     pub call: u64,
     /// The client's or ours.
     pub request_id: &'a str,
     /// When the call's head was read.
-    #[serde(with = "super::moment")]
     pub arrived: Timestamp,
     /// Who pays.
     pub account: &'a AccountId,
@@ -204,7 +203,7 @@ pub struct CallFacts {
 /// [`CallFacts`] as they are written. The order is part of the journal's format, and of its safety: a frame begins with its
 /// length, two bytes and two zeros. What clients choose holds no control characters, and the byte behind it is none that
 /// would make one.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone)]
 pub struct LentFacts<'a> {
     /// As in [`CallFacts`], like all that follow.
     pub sellers_model: Option<Cow<'a, str>>,

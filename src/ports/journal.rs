@@ -11,7 +11,7 @@ use crate::domain::id::{AccountId, CommandId, Incarnation, ProductId};
 use crate::domain::lease::LeasePart;
 use crate::domain::usage::{Charge, Ending, LentCharge, PackageTerms};
 use stored::Stored;
-pub use stored::{CHARGE_FORM, END_FORM};
+pub use stored::form;
 
 /// Bytes that one call may need in the journal, for its charge and its end.
 pub const CALL_BYTES_MAX: usize = 2 * 1024;
@@ -35,7 +35,7 @@ pub struct Grant {
 }
 
 /// The end of a charged call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub struct CallEnd {
     /// The charge's `call`.
     pub call: u64,

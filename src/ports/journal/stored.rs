@@ -1,7 +1,7 @@
 //! Records as they stand in files: their positions, and what earlier versions of this program wrote.
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::Deserialize;
 
 use super::{Ask, CallEnd, CommandRefused, Grant, JournalledCommand, Record};
 use crate::domain::allocation::Allocation;
@@ -27,24 +27,22 @@ pub(super) enum Stored {
     Grant(Grant),
 }
 
-const NAME: &str = "Stored";
-/// The position of the form of a call's end, among all that were ever written.
-pub const END_FORM: u32 = 2;
-/// The same of a charge.
-pub const CHARGE_FORM: u32 = 8;
-
-impl Serialize for Record {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::End(end) => to.serialize_newtype_variant(NAME, END_FORM, "End", end),
-            Self::Close => to.serialize_unit_variant(NAME, 3, "Close"),
-            Self::Ask(ask) => to.serialize_newtype_variant(NAME, 4, "Ask", ask),
-            Self::Command(command) => to.serialize_newtype_variant(NAME, 5, "Command", command),
-            Self::Refused(refused) => to.serialize_newtype_variant(NAME, 6, "Refused", refused),
-            Self::Charge(charge) => to.serialize_newtype_variant(NAME, CHARGE_FORM, "Charge", &charge.lend()),
-            Self::Grant(grant) => to.serialize_newtype_variant(NAME, 9, "Grant", grant),
-        }
-    }
+/// Their positions: a record begins with its own.
+pub mod form {
+    /// The end of a call.
+    pub const END: u8 = 2;
+    /// The end of a run.
+    pub const CLOSE: u8 = 3;
+    /// A lease may be asked for.
+    pub const ASK: u8 = 4;
+    /// A command.
+    pub const COMMAND: u8 = 5;
+    /// A command that was not done.
+    pub const REFUSED: u8 = 6;
+    /// A charge.
+    pub const CHARGE: u8 = 8;
+    /// A grant.
+    pub const GRANT: u8 = 9;
 }
 
 impl From<Stored> for Record {
@@ -203,9 +201,8 @@ mod tests {
         // The position of the form, then its fields; the moment is two numbers.
         let bytes = postcard::to_stdvec(&(7_u8, account, product, number, parts, (0_i64, 0_i32), vec![before]));
         assert_eq!(postcard::from_bytes::<Record>(&bytes.unwrap()).unwrap(), Record::Grant(unpriced));
-        let priced = Record::Grant(grant(terms(Money::written("0.05").unwrap())));
-        let bytes = postcard::to_stdvec(&priced).unwrap();
-        assert_eq!(bytes.first(), Some(&9));
-        assert_eq!(postcard::from_bytes::<Record>(&bytes).unwrap(), priced);
+        let priced = grant(terms(Money::written("0.05").unwrap()));
+        let bytes = postcard::to_stdvec(&(form::GRANT, &priced)).unwrap();
+        assert_eq!(postcard::from_bytes::<Record>(&bytes).unwrap(), Record::Grant(priced));
     }
 }
