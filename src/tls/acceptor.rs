@@ -12,6 +12,7 @@ use rustls::server::{ProducesTickets, WebPkiClientVerifier};
 use rustls::{HandshakeKind, ProtocolVersion, RootCertStore, ServerConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
 use super::TlsStream;
@@ -127,7 +128,16 @@ impl Acceptor {
 
     /// Shakes hands with a client, within `limit`. `None`: in vain, and the connection is closed.
     pub async fn accept(&self, stream: TcpStream, limit: Duration) -> Option<TlsStream> {
-        let shaken = tokio::time::timeout(limit, self.shake_hands(stream)).await;
+        let in_time = Instant::now() + limit;
+        let begins = timeout_at(in_time, begins(&stream)).await.unwrap_or(Err(HandshakeFailure::Timeout));
+        if let Err(why) = begins {
+            self.metrics.failed(self.listener, why);
+            if why == HandshakeFailure::NotTls {
+                say_farewell(stream).await; // in its own time: the client has done its part
+            }
+            return None;
+        }
+        let shaken = timeout_at(in_time, self.shake_hands(stream)).await;
         match shaken.unwrap_or(Err(HandshakeFailure::Timeout)) {
             Ok(stream) => {
                 let (_, session) = stream.get_ref();
@@ -144,20 +154,21 @@ impl Acceptor {
     }
 
     async fn shake_hands(&self, stream: TcpStream) -> Result<TlsStream, HandshakeFailure> {
-        let mut first = [0];
-        match stream.peek(&mut first).await {
-            Ok(1) if first != [HANDSHAKE] => {
-                say_farewell(stream).await;
-                return Err(HandshakeFailure::NotTls);
-            }
-            Ok(1) => {}
-            Ok(_) | Err(_) => return Err(HandshakeFailure::Gone),
-        }
         let acceptor = TlsAcceptor::from(self.live.load_full());
         let accept = acceptor.accept_with(stream, |session| session.set_buffer_limit(Some(BUFFER_BYTES_MAX)));
         // What rustls refuses is invalid data to it; all else is the socket's.
         let refused = |error: io::Error| error.kind() == io::ErrorKind::InvalidData;
         accept.await.map_err(|error| if refused(error) { HandshakeFailure::Refused } else { HandshakeFailure::Gone })
+    }
+}
+
+/// Waits for the client's first byte, which tells whether it speaks TLS.
+async fn begins(stream: &TcpStream) -> Result<(), HandshakeFailure> {
+    let mut first = [0];
+    match stream.peek(&mut first).await {
+        Ok(1) if first == [HANDSHAKE] => Ok(()),
+        Ok(1) => Err(HandshakeFailure::NotTls),
+        Ok(_) | Err(_) => Err(HandshakeFailure::Gone),
     }
 }
 
