@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 use super::admin::{Admin, Buyer, TOKEN};
 use super::client::{Answer, Client, Request};
+use super::metrics::Metrics;
 use super::process::{Exit, Gateway, run};
 use super::{keep, until};
 
@@ -155,13 +156,18 @@ impl World {
         until(&format!("{units} units are booked"), settled).await;
     }
 
-    /// Waits until no call is open; then this process must have charged so many units, over all accounts.
-    pub(crate) async fn charged(&self, units: u32) {
+    /// Waits until no call is open: what the last one gave back can be sold again.
+    pub(crate) async fn quiet(&self) -> Metrics {
         let quiet = async || {
             let metrics = self.admin.metrics().await;
             (metrics.sum("tollgate_calls_open", &[]) == 0.0).then_some(metrics)
         };
-        let metrics = until("no call is open", quiet).await;
+        until("no call is open", quiet).await
+    }
+
+    /// Waits until no call is open; then this process must have charged so many units, over all accounts.
+    pub(crate) async fn charged(&self, units: u32) {
+        let metrics = self.quiet().await;
         assert_eq!(metrics.sum("tollgate_units_charged_total", &[]), f64::from(units));
     }
 

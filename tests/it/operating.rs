@@ -296,11 +296,7 @@ async fn metrics_are_clean_and_add_up() {
     world.call(&Request::get("/api/x").bearer(&buyer.key)).await.expect(200);
     world.call(&Request::get("/api/x")).await.expect(401);
     world.call(&Request::get("/nowhere-a-label-could-name")).await.expect(404);
-    let quiet = async || {
-        let metrics = world.admin.metrics().await;
-        (metrics.sum("tollgate_calls_open", &[]) == 0.0).then_some(metrics)
-    };
-    let metrics = until("no call is open", quiet).await;
+    let metrics = world.quiet().await;
     assert_eq!(metrics.faults(), Vec::<String>::new());
     for (name, labels, value) in [
         ("tollgate_calls_total", vec![("product", "chat"), ("class", "2xx")], 1.0),

@@ -111,6 +111,7 @@ async fn a_hang_up_before_the_head_reaches_the_seller_within_100_ms_and_costs_no
         drop(client);
         let (_, at) = exchange.gateway_ends().await;
         assert!(at - left <= CANCEL_MAX, "{:?} after the client left", at - left);
+        world.quiet().await;
     }
     // The only unit is still there to be sold; a seller that breaks off before any event gives it back.
     let (mut client, exchange) = open_stream(&world, &seller, &buyer.key).await;

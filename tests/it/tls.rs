@@ -285,10 +285,7 @@ async fn a_slow_reader_over_tls_holds_little() {
     let mut whole = Vec::new();
     within("the rest of an answer", readers[0].read_buf(&mut whole)).await.unwrap();
     drop(readers);
-    until("all calls have ended", async || {
-        (world.admin.metrics().await.sum("tollgate_calls_open", &[]) == 0.0).then_some(())
-    })
-    .await;
+    world.quiet().await;
 }
 
 /// Puts a folder's first certificate into a configuration, and checks it.
