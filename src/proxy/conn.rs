@@ -404,18 +404,34 @@ fn age(limit: Duration, peer: SocketAddr) -> Duration {
 
 /// The connections of one core.
 #[derive(Debug, Default)]
-pub struct Conns(RefCell<Vec<Weak<Conn>>>);
+pub struct Conns {
+    all: RefCell<Vec<Weak<Conn>>>,
+    draining: Cell<bool>,
+}
 
 impl Conns {
     /// Adds one; it leaves by being dropped.
     pub fn add(&self, conn: &Rc<Conn>) {
-        self.0.borrow_mut().push(Rc::downgrade(conn));
+        self.all.borrow_mut().push(Rc::downgrade(conn));
+    }
+
+    /// From now on no new requests are taken.
+    pub fn drain(&self) {
+        self.draining.set(true);
+        self.all.borrow().iter().filter_map(Weak::upgrade).for_each(|conn| conn.wake());
+    }
+
+    /// Ready when no new requests are taken any more; the connection's task is woken then. A plain cell: every connection
+    /// asks whenever it is polled, and a channel's receiver took a lock for each.
+    pub fn poll_draining(&self, conn: &Conn, cx: &Context<'_>) -> Poll<()> {
+        conn.keep_waker(cx);
+        if self.draining.get() { Poll::Ready(()) } else { Poll::Pending }
     }
 
     /// Ends the connection that has been without a call for longest, in order: its client may open another. Returns
     /// whether there was one.
     pub fn shed(&self) -> bool {
-        let conns = self.0.borrow();
+        let conns = self.all.borrow();
         let waiting = conns.iter().filter_map(Weak::upgrade).filter_map(|conn| Some((conn.waiting_since.get()?, conn)));
         let Some((_, conn)) = waiting.min_by_key(|(since, _)| *since) else { return false };
         conn.waiting_since.set(None); // the next one is another's turn
@@ -427,7 +443,7 @@ impl Conns {
 
     /// Wakes whoever is late.
     pub fn sweep(&self, now: Instant) {
-        self.0.borrow_mut().retain(|conn| {
+        self.all.borrow_mut().retain(|conn| {
             conn.upgrade().is_some_and(|conn| {
                 conn.sweep(now);
                 true

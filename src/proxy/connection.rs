@@ -1,15 +1,16 @@
 //! One client connection: TLS if it is spoken here, then the HTTP engine, until either side ends it.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::task::Poll;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio::sync::watch;
 
 use super::client::{self, HeaderError};
 use super::client_body::ClientBody;
@@ -23,18 +24,15 @@ use super::{http2, phases};
 const BUFFER_BYTES_MAX: usize = 64 * 1024;
 
 /// Serves a connection to its end. `_closed` counts it out.
-pub async fn serve(core: Rc<Core>, accepted: (std::net::TcpStream, SocketAddr), draining: Draining, _closed: Closed) {
+pub async fn serve(core: Rc<Core>, accepted: (std::net::TcpStream, SocketAddr), _closed: Closed) {
     // Boxed: an open stream holds no room for what came before its connection's first request.
-    let begun = Box::pin(begin(Rc::clone(&core), accepted, draining.clone())).await;
+    let begun = Box::pin(begin(Rc::clone(&core), accepted)).await;
     match begun {
-        Some(Begun::Plain(stream, conn)) => serve_http1(core, stream, conn, draining).await,
+        Some(Begun::Plain(stream, conn)) => serve_http1(core, stream, conn).await,
         Some(Begun::Boxed(served)) => served.await,
         None => {}
     }
 }
-
-/// Whether no new requests are taken.
-type Draining = watch::Receiver<bool>;
 
 /// A connection whose protocol is known.
 enum Begun {
@@ -45,11 +43,7 @@ enum Begun {
 }
 
 /// All before the first request: who the client is, TLS, which HTTP it speaks. `None`: it is over.
-async fn begin(
-    core: Rc<Core>,
-    (stream, peer): (std::net::TcpStream, SocketAddr),
-    mut draining: Draining,
-) -> Option<Begun> {
+async fn begin(core: Rc<Core>, (stream, peer): (std::net::TcpStream, SocketAddr)) -> Option<Begun> {
     let mut stream = TcpStream::from_std(stream).ok()?;
     let (limits, tls) = (&core.shared.limits, core.shared.tls.as_ref());
     // From now on it can be ended for the sake of another, whatever it still owes before its first request.
@@ -58,7 +52,7 @@ async fn begin(
     let source = client::source(&mut stream, peer, (&core.shared.proxies, limits.head_timeout));
     let source = tokio::select! {
         source = source => source,
-        _ = draining.wait_for(|draining| *draining) => return None, // nothing has been asked yet
+        () = poll_fn(|cx| core.conns.poll_draining(&conn, cx)) => return None, // nothing has been asked yet
         () = conn.read_expired() => return None,
     };
     match source {
@@ -81,7 +75,7 @@ async fn begin(
             () = conn.read_expired() => return None,
         };
         return Some(if http2 {
-            Begun::Boxed(Box::pin(http2::serve(core, stream, conn, draining)))
+            Begun::Boxed(Box::pin(http2::serve(core, stream, conn)))
         } else {
             Begun::Plain(stream, conn)
         });
@@ -91,18 +85,18 @@ async fn begin(
         () = conn.read_expired() => return None,
     };
     Some(Begun::Boxed(if stream.get_ref().1.alpn_protocol() == Some(http2::NAME) {
-        Box::pin(http2::serve(core, stream, conn, draining))
+        Box::pin(http2::serve(core, stream, conn))
     } else {
-        Box::pin(serve_http1(core, stream, conn, draining))
+        Box::pin(serve_http1(core, stream, conn))
     }))
 }
 
-async fn serve_http1<S: Socket>(core: Rc<Core>, stream: S, conn: Rc<Conn>, mut draining: Draining) {
+async fn serve_http1<S: Socket>(core: Rc<Core>, stream: S, conn: Rc<Conn>) {
     conn.arrived();
     core.shared.metrics.http.http1.inc();
     let gate = Gate::new(stream, Rc::clone(&conn), core.shared.limits.head_timeout, core.shelf().body_max());
     let gate = TokioIo::new(gate);
-    let service = service_fn(move |request| {
+    let service = service_fn(|request| {
         let (core, conn) = (Rc::clone(&core), Rc::clone(&conn));
         let refused = conn.begin_call();
         let request = request.map(ClientBody::of_connection);
@@ -115,10 +109,12 @@ async fn serve_http1<S: Socket>(core: Rc<Core>, stream: S, conn: Rc<Conn>, mut d
     engine.header_read_timeout(None).max_buf_size(BUFFER_BYTES_MAX).half_close(false);
     let mut connection = pin!(engine.serve_connection(gate, service));
     // A client that breaks the protocol or goes away is no event: the call's own line tells how it ended.
-    tokio::select! {
-        biased;
-        _ = &mut connection => return,
-        _ = draining.wait_for(|draining| *draining) => connection.as_mut().graceful_shutdown(),
+    let ended = poll_fn(|cx| match connection.as_mut().poll(cx) {
+        Poll::Ready(_) => Poll::Ready(true),
+        Poll::Pending => core.conns.poll_draining(&conn, cx).map(|()| false),
+    });
+    if !ended.await {
+        connection.as_mut().graceful_shutdown();
+        let _ = connection.await;
     }
-    let _ = connection.await;
 }

@@ -18,7 +18,6 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
 
 use super::client_body::ClientBody;
 use super::conn::Conn;
@@ -79,19 +78,14 @@ pub async fn begins(stream: &TcpStream, limit: Duration) -> bool {
 }
 
 /// Serves a connection to its end.
-pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
-    core: Rc<Core>,
-    stream: S,
-    conn: Rc<Conn>,
-    mut draining: watch::Receiver<bool>,
-) {
+pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(core: Rc<Core>, stream: S, conn: Rc<Conn>) {
     core.shared.metrics.http.http2.inc();
     let now = Instant::now();
     conn.begin_stream_head(now + core.shared.limits.head_timeout); // the preface
     let followed = Followed { stream, core: Rc::clone(&core), conn: Rc::clone(&conn), frames: FrameFollower::new(now) };
     let streams = Streams { core: Rc::clone(&core), next: Rc::default() };
     let service = service_fn({
-        let (conn, next) = (Rc::clone(&conn), Rc::clone(&streams.next));
+        let (core, conn, next) = (Rc::clone(&core), Rc::clone(&conn), Rc::clone(&streams.next));
         move |request| {
             let (core, conn) = (Rc::clone(&core), Conn::stream(&conn));
             core.conns.add(&conn);
@@ -117,7 +111,7 @@ pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
         biased;
         () = late => conn.prolong(Instant::now() + FAREWELL),
         _ = &mut connection => return,
-        _ = draining.wait_for(|draining| *draining) => {}
+        () = poll_fn(|cx| core.conns.poll_draining(&conn, cx)) => {}
         () = aged => {}
     }
     connection.as_mut().graceful_shutdown();

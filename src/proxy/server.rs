@@ -16,7 +16,7 @@ use hyper::body::Incoming;
 use prometheus::IntGauge;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use super::catalog::{Shelf, Sold};
@@ -240,6 +240,7 @@ enum ToCore {
     Connection(std::net::TcpStream, SocketAddr, OwnedSemaphorePermit),
     Shelf(Arc<Shelf>),
     Shed,
+    Drain,
 }
 
 /// The listener's view of a core.
@@ -254,7 +255,6 @@ struct Lane {
 pub struct Server {
     /// Empty once it is drained.
     lanes: Mutex<Vec<Lane>>,
-    draining: watch::Sender<bool>,
     permits: Arc<Semaphore>,
     /// Whose turn it is to end a connection for the sake of another.
     shed_turn: AtomicUsize,
@@ -264,13 +264,12 @@ pub struct Server {
 impl Server {
     /// Starts the cores.
     pub fn start(shared: &Arc<Shared>, own: Vec<OwnParts>, shelf: &Arc<Shelf>) -> io::Result<Self> {
-        let (draining, _) = watch::channel(false);
         let mut lanes = Vec::new();
         for own in own {
             let (to_core, inbox) = mpsc::unbounded_channel(); // bounded by the connection limit
             let open = Arc::new(AtomicUsize::new(0));
             let (shared, shelf) = (Arc::clone(shared), Arc::clone(shelf));
-            let (draining, count) = (draining.subscribe(), Arc::clone(&open));
+            let count = Arc::clone(&open);
             let name = format!("core-{}", own.number);
             let (started, starts) = std::sync::mpsc::sync_channel(1);
             let thread = std::thread::Builder::new().name(name).spawn(move || {
@@ -281,14 +280,14 @@ impl Server {
                     Err(error) => return drop(started.send(Err(error))),
                 };
                 drop(started.send(Ok(()))); // fails only if nobody waits for this core any more
-                runtime.block_on(run_core(Core::new(own, shared, shelf), inbox, draining, count));
+                runtime.block_on(run_core(Core::new(own, shared, shelf), inbox, count));
             })?;
             starts.recv().map_err(io::Error::other)??;
             lanes.push(Lane { to_core, open, thread });
         }
         let permits = Arc::new(Semaphore::new(shared.limits.connections));
         let (metrics, shed_turn) = (shared.metrics.clone(), AtomicUsize::new(0));
-        Ok(Self { lanes: Mutex::new(lanes), draining, permits, shed_turn, metrics })
+        Ok(Self { lanes: Mutex::new(lanes), permits, shed_turn, metrics })
     }
 
     /// Deals connections to the cores until `stop` resolves. Above the connection limit one waits, and the others are
@@ -365,8 +364,10 @@ impl Server {
 
     /// Lets open calls end, until `give_up` resolves at most; then ends the cores. Returns whether every call had ended.
     pub async fn drain(&self, give_up: impl Future<Output = ()>) -> bool {
-        let _ = self.draining.send(true); // fails only if no core is left
         let lanes = std::mem::take(&mut *self.lanes());
+        for lane in &lanes {
+            let _ = lane.to_core.send(ToCore::Drain); // as above
+        }
         let all_closed = || lanes.iter().all(|lane| lane.open.load(Ordering::Acquire) == 0);
         let wait = async {
             while !all_closed() {
@@ -396,12 +397,7 @@ fn is_out_of_files(error: &io::Error) -> bool {
     matches!(known, Some(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE))
 }
 
-async fn run_core(
-    core: Rc<Core>,
-    mut inbox: mpsc::UnboundedReceiver<ToCore>,
-    draining: watch::Receiver<bool>,
-    open: Arc<AtomicUsize>,
-) {
+async fn run_core(core: Rc<Core>, mut inbox: mpsc::UnboundedReceiver<ToCore>, open: Arc<AtomicUsize>) {
     let sweeping = tokio::task::spawn_local({
         let core = Rc::clone(&core);
         async move { core.sweep().await }
@@ -421,9 +417,10 @@ async fn run_core(
                 None => break,
                 Some(ToCore::Shelf(shelf)) => core.stock(shelf),
                 Some(ToCore::Shed) => core.shed(),
+                Some(ToCore::Drain) => core.conns.drain(),
                 Some(ToCore::Connection(stream, peer, permit)) => {
                     let closed = Closed { open: Arc::clone(&open), gauge: core.shared.metrics.connections.clone(), _permit: permit };
-                    connections.spawn_local(connection::serve(Rc::clone(&core), (stream, peer), draining.clone(), closed));
+                    connections.spawn_local(connection::serve(Rc::clone(&core), (stream, peer), closed));
                 }
             },
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
