@@ -214,18 +214,22 @@ fn outgoing(call: &Call, sold: &Sold, (asked, target): (&Parts, &str), body: Req
 /// Asks for quota, then the limits: that may wait for the store, and whoever waits there for nothing must keep nobody
 /// from passing a limit. What is refused has used neither.
 async fn let_in(call: &mut Call, sold: &Sold) -> Result<(), Rejection> {
-    let open = admit(call, sold).await?;
-    let worth = open.as_ref().map(OpenCall::unit_worth);
+    admit(call, sold).await?;
+    let worth = call.open.as_ref().map(OpenCall::unit_worth);
     let passed = limits::pass(call, sold, worth);
-    match (passed, open) {
-        (Ok(()), open) => call.open = open.map(|open| open.within(call.budget.take())),
-        (Err(refused), Some(open)) => {
-            call.core.meter.give_back(open);
-            return Err(refused);
-        }
-        (Err(refused), None) => return Err(refused),
+    if passed.is_err() {
+        give_back(call);
+    } else if let (Some(open), Some(budget)) = (&mut call.open, call.budget.take()) {
+        open.set_budget(budget);
     }
-    Ok(())
+    passed
+}
+
+/// Gives back what was set aside, if anything was.
+fn give_back(call: &mut Call) {
+    if let Some(open) = call.open.take() {
+        call.core.meter.give_back(open);
+    }
 }
 
 /// Refuses a call that has no quota or passes no limit before its client, which waits for a word, sends its body; takes
@@ -233,25 +237,25 @@ async fn let_in(call: &mut Call, sold: &Sold) -> Result<(), Rejection> {
 async fn look_ahead(call: &mut Call, sold: &Sold) -> Result<(), Rejection> {
     if call.caller.is_some() {
         let_in(call, sold).await?;
-        if let Some(open) = call.open.take() {
-            call.core.meter.give_back(open);
-        }
+        give_back(call);
         limits::give_back(call);
     }
     Ok(())
 }
 
 /// Sets quota aside, if the product is metered.
-async fn admit(call: &mut Call, sold: &Sold) -> Result<Option<OpenCall>, Rejection> {
+async fn admit(call: &mut Call, sold: &Sold) -> Result<(), Rejection> {
     let read = call.read.take();
-    let (Meter::Calls, Some(caller)) = (sold.product.meter, &call.caller) else { return Ok(None) };
+    let (Meter::Calls, Some(caller)) = (sold.product.meter, &call.caller) else { return Ok(()) };
     let ledger = &call.core.shared.ledger;
     let pool = caller.pool(&sold.product.id, ledger);
     if let Some(read) = read {
         ledger.introduce(&pool, *read);
     }
+    let admitted = call.core.meter.admit(pool, call.waited).await;
     let refused = |error| Rejection::quota(&error, &sold.product.id, sold.product.buy_url.as_deref());
-    call.core.meter.admit(pool, call.waited).await.map(Some).map_err(refused)
+    call.open = Some(admitted.map_err(refused)?);
+    Ok(())
 }
 
 /// The target at the seller.

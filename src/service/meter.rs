@@ -314,11 +314,9 @@ impl OpenCall {
     }
 
     /// Its key has a budget: the unit that was set aside of it is used or given back with the call's.
-    pub fn within(self, budget: Option<KeyHold>) -> Self {
-        if let Some(budget) = &budget {
-            self.pool.note_budget(budget.of());
-        }
-        Self { budget, ..self }
+    pub fn set_budget(&mut self, budget: KeyHold) {
+        self.pool.note_budget(budget.of());
+        self.budget = Some(budget);
     }
 
     /// Who pays.

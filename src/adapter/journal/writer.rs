@@ -392,12 +392,12 @@ impl Writer {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps a record to be written with others.
-    fn keep(&self, state: &mut State, record: &Record) -> Result<(), JournalError> {
-        let bytes = match self.place(state, record) {
+    /// Keeps the end of a call to be written with other records.
+    fn keep(&self, state: &mut State, end: &CallEnd) -> Result<(), JournalError> {
+        let bytes = match self.place_beside(state, end, 0) {
             // No file at all: kept for the one to come.
             Err(_) if state.current.is_none() && !state.closed => {
-                frame::encode(record, state.buffer.get_mut(state.pending..).unwrap_or_default())
+                frame::encode(end, state.buffer.get_mut(state.pending..).unwrap_or_default())
             }
             placed => Some(placed?),
         };
@@ -482,7 +482,7 @@ impl Journal for Writer {
 
     fn end(&self, end: CallEnd) {
         let mut state = self.lock();
-        if self.keep(&mut state, &Record::End(end)).is_err() {
+        if self.keep(&mut state, &end).is_err() {
             state.dropped += 1;
         }
         state.release();
