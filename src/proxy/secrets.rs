@@ -5,6 +5,8 @@ use std::fmt;
 use http::{HeaderName, HeaderValue, header};
 use memchr::memmem::Finder;
 
+use crate::protocol::signature::canonical::percent_decoded;
+
 /// The shortest text, in bytes, that counts as a secret where a header's name says that it holds one. A shorter one would
 /// be found where nobody wrote it.
 const SECRET_BYTES_MIN: usize = 8;
@@ -48,8 +50,13 @@ impl Secrets {
         Self(each.map(|part| Finder::new(part).into_owned()).collect())
     }
 
-    /// Whether one of them stands in a text.
+    /// Whether one of them stands in a text, as it is or percent-encoded, as a seller's redirect would have it.
     pub fn stand_in(&self, text: &[u8]) -> bool {
+        let text_of = |text| std::str::from_utf8(text).ok().filter(|text| text.contains('%'));
+        self.stand_plain_in(text) || text_of(text).is_some_and(|text| self.stand_plain_in(&percent_decoded(text)))
+    }
+
+    fn stand_plain_in(&self, text: &[u8]) -> bool {
         self.0.iter().any(|secret| text.len() >= secret.needle().len() && secret.find(text).is_some())
     }
 }
@@ -92,6 +99,9 @@ mod tests {
             check("authorization", "Bearer sk-123456", text, false);
         }
         check("authorization", "sk-123456", "a sk-123456", true);
+        check("authorization", "Bearer sk/1234+56=", "/next?key=sk%2f1234%2B56%3D&x", true);
+        check("authorization", "Bearer sk/1234+56=", "/next?key=sk%2f1234%2B56&x", false);
+        check("x-api-key", "sk-12%3456", "/next?key=sk-12%3456", true);
         check("cookie", "a=1; session=0123456789; b", "/?s=0123456789", true);
         check("cookie", "a=1; session=0123456789; b", "session=1", false);
         check("x-partner-token", "Token abcdefgh", "abcdefgh", true);
