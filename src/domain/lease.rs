@@ -152,10 +152,11 @@ impl HeldLeases {
         self.leases.values().any(|lease| !lease.closed)
     }
 
-    /// Whether it holds units and is heard of: one that would answer if asked for them.
-    pub fn any_in_hand(&self) -> bool {
+    /// The numbers of leases that hold units and are heard of: whoever has them would answer if asked for them.
+    pub fn in_hand(&self) -> impl Iterator<Item = u64> {
         let holds = |part: &LeasePart| !part.outstanding().is_zero();
-        self.leases.values().any(|lease| lease.in_hand() && lease.parts.iter().any(holds))
+        let in_hand = self.leases.iter().filter(move |(_, lease)| lease.in_hand() && lease.parts.iter().any(holds));
+        in_hand.map(|(number, _)| *number)
     }
 }
 

@@ -2,7 +2,7 @@
 //! nothing is left.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -228,7 +228,7 @@ impl Pool {
         }
         let in_force = |package: &Package| package.in_force_at(now);
         let free = self.packages.iter().filter(|p| in_force(p)).map(|p| p.free).sum();
-        let others = self.held.iter().filter(|(who, held)| *who != to && held.any_in_hand());
+        let others = self.held.iter().filter(|(who, held)| *who != to && held.in_hand().next().is_some());
         let mut missing = block_size(want, free, others.count().saturating_add(1));
         let mut drawn: Vec<&mut Package> = self.packages.iter_mut().filter(|p| in_force(p)).collect();
         drawn.sort_by_key(|package| (package.valid_until, package.bought_at, package.id.clone()));
@@ -262,10 +262,10 @@ impl Pool {
         lease.deadline.duration_since(self.time_high).max(SignedDuration::ZERO)
     }
 
-    /// Who else holds units that could be asked for.
-    pub fn other_holders(&self, than: &Incarnation) -> Vec<Incarnation> {
-        let others = self.held.iter().filter(|(who, held)| *who != than && held.any_in_hand());
-        others.map(|(who, _)| who.clone()).collect()
+    /// The leases of others with units that could be asked for: whose each is, and its number.
+    pub fn leases_of_others(&self, than: &Incarnation) -> BTreeSet<(Incarnation, u64)> {
+        let others = self.held.iter().filter(|(who, _)| *who != than);
+        others.flat_map(|(who, held)| held.in_hand().map(|number| (who.clone(), number))).collect()
     }
 
     /// Whether all that a run's journal knows is booked: it is over, and gets nothing any more.
@@ -478,12 +478,13 @@ mod tests {
         fn lease(pool: &mut Pool, holder: u64) -> &mut Lease {
             pool.held.get_mut(&gateway(holder)).unwrap().leases.get_mut(&1).unwrap()
         }
-        assert_eq!(pool.other_holders(&gateway(1)), [gateway(2), gateway(3), gateway(4)]);
+        let asked = |pool: &Pool, by| pool.leases_of_others(&gateway(by)).into_iter().collect::<Vec<_>>();
+        assert_eq!(asked(&pool, 1), [(gateway(2), 1), (gateway(3), 1), (gateway(4), 1)]);
         lease(&mut pool, 2).suspended = true;
         lease(&mut pool, 3).parts[0].used = Units::ONE;
-        assert_eq!(pool.other_holders(&gateway(1)), [gateway(4)]);
+        assert_eq!(asked(&pool, 1), [(gateway(4), 1)]);
         lease(&mut pool, 4).closed = true;
-        assert_eq!(pool.other_holders(&gateway(2)), [gateway(1)]);
+        assert_eq!(asked(&pool, 2), [(gateway(1), 1)]);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use http::HeaderValue;
 use jiff::Timestamp;
 
+use super::recall::Recalled;
 use super::{Entry, Known, Ledger, Memory};
 use crate::domain::account::{Change, Sync, sync};
 use crate::domain::amount::Units;
@@ -125,7 +126,7 @@ impl Ledger {
         if self.should_look_around(pool, memory, asked) {
             memory.known = None;
         }
-        let (mut turn, mut recalled, mut doubtful) = (false, false, false);
+        let (mut turn, mut recalled) = (false, Recalled::default());
         for _ in 0..COMMIT_ATTEMPTS_MAX {
             let Some((known, fresh)) = self.known(pool, memory).await? else {
                 pool.accept(None, &[], Standing { base: 0, expires: None });
@@ -163,20 +164,13 @@ impl Ledger {
             // What an earlier run held may not be booked yet: then its pool comes first, and whoever waits is served after.
             let key = || (pool.account.clone(), pool.product.clone());
             let later = grants && lease.is_none() && self.parts.unbooked.want(&key());
-            if grants && lease.is_none() && !later {
-                let holders = next.other_holders(&self.parts.desk.by);
-                if !current || !recalled && !holders.is_empty() {
-                    if current {
-                        recalled = true;
-                        doubtful = !self.recall(pool, holders).await;
-                    }
-                    memory.known = None; // others have written meanwhile
-                    continue;
-                }
+            if grants && lease.is_none() && !later && (!current || self.recall(pool, &next, &mut recalled).await) {
+                memory.known = None; // others have written meanwhile
+                continue;
             }
             let dry = self.take_in(pool, memory, &round, (lease, &next, asked));
             let dry = dry.filter(|_| wants);
-            return Ok(match (later || wants && !grants, doubtful) {
+            return Ok(match (later || wants && !grants, recalled.is_doubtful()) {
                 (true, _) => Outcome::Later,
                 (false, true) => Outcome::Doubtful(dry),
                 (false, false) => Outcome::Answer(dry),

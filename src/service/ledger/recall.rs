@@ -1,12 +1,14 @@
 //! Near the end of a pool, what is left may lie idle at one gateway while another refuses calls. The one that needs it
 //! asks the others by way of the store's notices; each gives back what it can do without, and says so.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use tokio::sync::broadcast::Receiver;
 
 use super::Ledger;
 use crate::domain::id::{AccountId, Incarnation, ProductId};
+use crate::domain::pool::Pool;
 use crate::ports::gateways::Notice;
 use crate::service::supply::LocalPool;
 
@@ -14,10 +16,47 @@ use crate::service::supply::LocalPool;
 const RECALL_WAIT: Duration = Duration::from_millis(100);
 /// How often it asks: a notice may be lost, a holder busy.
 const RECALLS_MAX: usize = 3;
+/// What is given back for one may be taken by another before it is here: so often whoever holds units then is asked.
+const ROUNDS_MAX: usize = 3;
+
+/// What one exchange has asked others for.
+#[derive(Debug, Default)]
+pub(super) struct Recalled {
+    leases: BTreeSet<(Incarnation, u64)>,
+    rounds: usize,
+    doubtful: bool,
+}
+
+impl Recalled {
+    /// Whether somebody who holds units was not asked, or has not answered.
+    pub(super) fn is_doubtful(&self) -> bool {
+        self.doubtful
+    }
+}
 
 impl Ledger {
-    /// Asks those who hold units to give back what they can do without; returns whether all have answered.
-    pub(super) async fn recall(&self, pool: &LocalPool, mut holders: Vec<Incarnation>) -> bool {
+    /// Asks those who hold units by leases that they were not asked for yet to give back what they can do without; more
+    /// than once only while a call waits for it. Returns whether anybody was asked.
+    pub(super) async fn recall(&self, pool: &LocalPool, document: &Pool, recalled: &mut Recalled) -> bool {
+        let mut leases = document.leases_of_others(&self.parts.desk.by);
+        leases.retain(|lease| !recalled.leases.contains(lease));
+        if leases.is_empty() {
+            return false;
+        }
+        if recalled.rounds > 0 && (recalled.rounds >= ROUNDS_MAX || pool.waiting() == 0) {
+            recalled.doubtful = true;
+            return false;
+        }
+        recalled.rounds += 1;
+        let mut holders: Vec<_> = leases.iter().map(|(holder, _)| holder.clone()).collect();
+        holders.dedup();
+        recalled.leases.extend(leases);
+        recalled.doubtful |= !self.ask(pool, holders).await;
+        true
+    }
+
+    /// Asks these; returns whether all have answered.
+    async fn ask(&self, pool: &LocalPool, mut holders: Vec<Incarnation>) -> bool {
         let desk = &self.parts.desk;
         let mut notices = desk.store.changes();
         self.parts.metrics.ledger.recalls.inc();

@@ -4,7 +4,11 @@ use futures_util::future::join_all;
 use jiff::SignedDuration;
 
 use super::*;
-use crate::ports::gateways::ServerId;
+use crate::domain::account::{Sync, sync};
+use crate::domain::lease::{Lease, Want};
+use crate::domain::settle::LeaseReport;
+use crate::ports::account_store::Commit;
+use crate::ports::gateways::{Notice, ServerId};
 use crate::service::supply::DRY_DOUBTED;
 
 #[tokio::test]
@@ -58,6 +62,75 @@ async fn a_refusal_is_not_remembered_while_somebody_who_holds_units_is_silent() 
     one.stop().await;
     eventually("the unit", || two.pool().known_dry(Instant::now()).is_none()).await;
     assert_eq!(two.call().await, Ok(()));
+}
+
+/// A gateway's run whose every step the test makes.
+struct ByHand(Desk);
+
+impl ByHand {
+    fn new(world: &World, name: &str) -> Self {
+        let by = Incarnation { gateway: GatewayId::new(name).unwrap(), number: 1 };
+        Self(Desk::new(world.store.clone(), Arc::new(SystemClock), Arc::new(SystemEntropy), by))
+    }
+
+    async fn sync(&self, reports: Vec<LeaseReport>, grant: Option<(u64, Want)>) -> Option<Lease> {
+        let loaded = self.0.load(&account()).await.unwrap().unwrap();
+        let seen = &loaded.pools[&chat()];
+        let round = Sync { incarnation: self.0.by.clone(), reports, ended: None, grant };
+        let (change, lease) = sync(&seen.value, &round, self.0.now());
+        let commit = Commit {
+            account: account(),
+            head: None,
+            pool: change.pool.map(|next| self.0.write(Some(seen.stamp), next)),
+            ended: change.ended,
+            events: change.events,
+            durable: false,
+            believed: self.0.believed(Some(&loaded.server)),
+            grants: lease.is_some(),
+            by: self.0.by.clone(),
+            turn: false,
+        };
+        self.0.commit(commit).await.unwrap();
+        lease
+    }
+
+    /// Leases one unit, by its first lease.
+    async fn take(&self) {
+        let want = Want { now: Units::ONE, rate: Units::ZERO };
+        assert_ne!(self.sync(Vec::new(), Some((1, want))).await, None);
+    }
+
+    /// Gives it back, unused.
+    async fn give_back(&self) {
+        self.sync(vec![LeaseReport::unused(1, self.0.now())], None).await;
+    }
+
+    async fn answer(&self) {
+        let notice = Notice::Answered { account: account(), product: chat(), by: self.0.by.clone() };
+        self.0.store.notify(notice).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn whoever_takes_units_that_were_given_back_for_another_is_asked_for_them_too() {
+    let world = World::new();
+    let one = world.gateway("gw-1").await;
+    one.buy(1).await;
+    let (first, second) = (ByHand::new(&world, "gw-2"), ByHand::new(&world, "gw-3"));
+    first.take().await;
+    let mut notices = world.store.changes();
+    let mut recalled = async || while !matches!(notices.recv().await.unwrap(), Notice::Recall { .. }) {};
+    let others = async {
+        recalled().await;
+        first.give_back().await;
+        second.take().await;
+        first.answer().await;
+        recalled().await;
+        second.give_back().await;
+        second.answer().await;
+    };
+    let (called, asked) = tokio::join!(one.call(), tokio::time::timeout(PATIENCE, others));
+    assert_eq!((called, asked), (Ok(()), Ok(())));
 }
 
 #[tokio::test]
