@@ -140,6 +140,11 @@ impl Conn {
         self.connection.as_ref().map(|connection| connection.streams.get())
     }
 
+    /// Whether no call has begun on it.
+    pub fn is_fresh(&self) -> bool {
+        self.begun.get() == 0
+    }
+
     /// When the connection is old.
     pub fn old_at(&self) -> Option<Instant> {
         self.old_at

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
+use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -22,6 +23,10 @@ use super::{http2, phases};
 
 /// What one connection may make us hold on its side, in bytes; a request head must fit.
 const BUFFER_BYTES_MAX: usize = 64 * 1024;
+
+/// How long a connection may still take to its first request when its core begins to drain: what its client has sent by
+/// then may not have been looked at.
+const FIRST_REQUEST_GRACE: Duration = Duration::from_millis(250);
 
 /// Serves a connection to its end. `_closed` counts it out.
 pub async fn serve(core: Rc<Core>, accepted: (std::net::TcpStream, SocketAddr), _closed: Closed) {
@@ -52,8 +57,7 @@ async fn begin(core: Rc<Core>, (stream, peer): (std::net::TcpStream, SocketAddr)
     let source = client::source(&mut stream, peer, (&core.shared.proxies, limits.head_timeout));
     let source = tokio::select! {
         source = source => source,
-        () = poll_fn(|cx| core.conns.poll_draining(&conn, cx)) => return None, // nothing has been asked yet
-        () = conn.read_expired() => return None,
+        () = too_late(&core, &conn) => return None,
     };
     match source {
         Ok(source) if source == peer => {}
@@ -72,7 +76,7 @@ async fn begin(core: Rc<Core>, (stream, peer): (std::net::TcpStream, SocketAddr)
         let http2 = tokio::select! {
             biased;
             http2 = begins => http2,
-            () = conn.read_expired() => return None,
+            () = too_late(&core, &conn) => return None,
         };
         return Some(if http2 {
             Begun::Boxed(Box::pin(http2::serve(core, stream, conn)))
@@ -82,13 +86,26 @@ async fn begin(core: Rc<Core>, (stream, peer): (std::net::TcpStream, SocketAddr)
     };
     let stream = tokio::select! {
         accepted = tls.accept(stream, limits.head_timeout) => accepted?,
-        () = conn.read_expired() => return None,
+        () = too_late(&core, &conn) => return None,
     };
     Some(Begun::Boxed(if stream.get_ref().1.alpn_protocol() == Some(http2::NAME) {
         Box::pin(http2::serve(core, stream, conn))
     } else {
         Box::pin(serve_http1(core, stream, conn))
     }))
+}
+
+/// Waits until a connection that has not come to its first request is ended: for the sake of another, or because its core
+/// drains.
+async fn too_late(core: &Core, conn: &Conn) {
+    let drained = async {
+        poll_fn(|cx| core.conns.poll_draining(conn, cx)).await;
+        tokio::time::sleep(FIRST_REQUEST_GRACE).await;
+    };
+    tokio::select! {
+        () = drained => {}
+        () = conn.read_expired() => {}
+    }
 }
 
 async fn serve_http1<S: Socket>(core: Rc<Core>, stream: S, conn: Rc<Conn>) {
@@ -113,8 +130,12 @@ async fn serve_http1<S: Socket>(core: Rc<Core>, stream: S, conn: Rc<Conn>) {
         Poll::Ready(_) => Poll::Ready(true),
         Poll::Pending => core.conns.poll_draining(&conn, cx).map(|()| false),
     });
-    if !ended.await {
-        connection.as_mut().graceful_shutdown();
-        let _ = connection.await;
+    if ended.await {
+        return;
     }
+    if conn.is_fresh() && tokio::time::timeout(FIRST_REQUEST_GRACE, connection.as_mut()).await.is_ok() {
+        return;
+    }
+    connection.as_mut().graceful_shutdown();
+    let _ = connection.await;
 }

@@ -114,11 +114,9 @@ pub fn permit(shelf: &Shelf, route: Option<&Route>, asked: &HeaderMap) -> Respon
 
 /// Lets a page read the answer to its call, or not. What the seller says about that is for its own origin, and goes.
 pub fn expose(answer: &mut HeaderMap, origin: Option<&HeaderValue>, (shelf, sold, llm): (&Shelf, Option<&Sold>, bool)) {
-    let sellers: Vec<HeaderName> = match origin {
-        None => Vec::new(), // nobody reads them
-        Some(_) => answer.keys().filter(|name| name.as_str().starts_with("access-control-")).cloned().collect(),
-    };
-    for name in sellers {
+    // Though no page asked: a cache may hand the answer to one.
+    let sellers = answer.keys().filter(|name| name.as_str().starts_with("access-control-"));
+    for name in sellers.cloned().collect::<Vec<_>>() {
         answer.remove(name);
     }
     if rules(shelf, sold, llm).any(Cors::varies) {

@@ -296,7 +296,7 @@ impl Server {
         let mut stop = pin!(stop);
         loop {
             let accepted = tokio::select! {
-                () = &mut stop => return,
+                () = &mut stop => return self.deal_last(listener),
                 accepted = self.accept(&listener) => accepted,
             };
             match accepted {
@@ -308,6 +308,19 @@ impl Server {
                     }
                     tokio::time::sleep(ACCEPT_REST).await;
                 }
+            }
+        }
+    }
+
+    /// Deals the connections that the kernel has made already: closing the listener would reset them, and what their
+    /// clients have sent.
+    fn deal_last(&self, listener: TcpListener) {
+        let Ok(listener) = listener.into_std() else { return };
+        while let Ok((stream, peer)) = listener.accept() {
+            let ready = stream.set_nonblocking(true).and_then(|()| stream.set_nodelay(true));
+            let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else { return };
+            if ready.is_ok() {
+                self.deal(stream, peer, permit);
             }
         }
     }
