@@ -123,11 +123,12 @@ async fn add_up(runs: &Arc<dyn EarlierRuns>, run: &Incarnation) -> Result<(Tally
     let (runs, run) = (Arc::clone(runs), run.clone());
     let read = tokio::task::spawn_blocking(move || {
         let mut tally = Tally::default();
-        let damage = runs.read(&run, &mut |writer, record| tally.add(writer, record))?;
+        let mut damage = runs.read(&run, &mut |writer, record| tally.add(writer, record))?;
         let interrupted = tally.count_open();
         if tally.unknown() > 0 && damage.removed_files == 0 {
             let charges = tally.unknown();
             tracing::error!(%run, charges, "charges draw on leases that the journal does not know");
+            damage.missing_files = damage.missing_files.saturating_add(1); // the one that told of them
         }
         Ok((tally, damage, interrupted))
     });

@@ -331,6 +331,52 @@ async fn a_call_that_is_complete_before_the_kill_is_not_counted_again() {
 }
 
 #[tokio::test]
+async fn a_store_that_lost_its_last_writes_between_two_starts_sells_nothing_twice() {
+    let seller = Seller::plain().await;
+    let mut world = World::start(seller.address).await;
+    let buyer = world.buyer(&["chat-5"]).await;
+    world.stop().await;
+    world.restart().await;
+    for _ in 0..5 {
+        world.call(&Request::chat(&buyer.key)).await.expect(200);
+    }
+    // The first run's journal is settled by the second, and then the store forgets that: SQLite drops a log that is damaged.
+    world.crash().await;
+    world.settles(&buyer.account, 5).await;
+    world.gateway.kill().await;
+    std::fs::remove_file(world.data_dir().join("store.sqlite3-wal")).unwrap();
+    world.restart().await;
+    world.gateway.says("the store has forgotten its last commits").await;
+    world.settles(&buyer.account, 5).await;
+    world.call(&Request::chat(&buyer.key)).await.expect(429);
+}
+
+#[tokio::test]
+async fn journal_files_that_lost_their_content_bring_no_unit_back() {
+    let seller = Seller::plain().await;
+    // The grants' file, and those of the charges.
+    for lost in [vec!["00"], vec!["01", "02"]] {
+        let mut world = World::start(seller.address).await;
+        let buyer = world.buyer(&["chat-5"]).await;
+        for _ in 0..3 {
+            world.call(&Request::chat(&buyer.key)).await.expect(200);
+        }
+        world.gateway.kill().await;
+        let mut runs = std::fs::read_dir(world.data_dir().join("journal")).unwrap().map(|entry| entry.unwrap().path());
+        let run = runs.find(|path| path.is_dir()).unwrap();
+        for writer in &lost {
+            std::fs::write(run.join(format!("{writer}-000001.journal")), "").unwrap();
+        }
+        world.restart().await;
+        let mut sold = 3;
+        while world.call(&Request::chat(&buyer.key)).await.status() == 200 {
+            sold += 1;
+        }
+        assert!(sold <= 5, "{sold} of 5 calls were sold; lost: {lost:?}");
+    }
+}
+
+#[tokio::test]
 async fn the_first_calls_of_a_fresh_key_cannot_oversell_its_package() {
     let seller = Seller::plain().await;
     let world = World::start(seller.address).await;

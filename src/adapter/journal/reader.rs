@@ -47,6 +47,7 @@ pub(super) fn read_run(dir: &Path, wanted: Wanted<'_>, each: &mut dyn FnMut(Plac
     let from = |writer: u16| wanted.from.and_then(|from| from.get(&writer)).copied().unwrap_or(1);
     files.retain(|id| wanted.only.is_none_or(|only| id.writer == only) && id.sequence >= from(id.writer));
     let last = if wanted.live { last_written(dir, &files) } else { BTreeMap::new() };
+    let newest: BTreeMap<u16, u32> = files.iter().map(|id| (id.writer, id.sequence)).collect();
     let mut before: Option<FileId> = None;
     for id in files {
         let last = last.get(&id.writer).copied();
@@ -59,7 +60,8 @@ pub(super) fn read_run(dir: &Path, wanted: Wanted<'_>, each: &mut dyn FnMut(Plac
         before = Some(id);
         let path = dir.join(id.name());
         let to_gap = last == Some(id.sequence);
-        damage.bytes += read_file(&path, id, to_gap, each).map_err(|error| named(&path, error))?;
+        let begun = newest.get(&id.writer) > Some(&id.sequence);
+        damage.bytes += read_file(&path, (id, begun), to_gap, each).map_err(|error| named(&path, error))?;
     }
     Ok(damage)
 }
@@ -103,17 +105,25 @@ pub(super) fn removed(dir: &Path) -> io::Result<BTreeMap<u16, u32>> {
     }
 }
 
-/// Shows a file's records and counts the bytes that are none, other than the zeros at its end.
-fn read_file(path: &Path, id: FileId, to_gap: bool, each: &mut dyn FnMut(Place, Record)) -> io::Result<u64> {
+/// Shows a file's records and counts the bytes that are none, other than the zeros at its end. One that was `begun` had a
+/// header: a newer one was made after it.
+fn read_file(
+    path: &Path,
+    (id, begun): (FileId, bool),
+    to_gap: bool,
+    each: &mut dyn FnMut(Place, Record),
+) -> io::Result<u64> {
     let mut window = Window::open(path, to_gap)?;
     let header = window.look()?.get(..HEADER_BYTES).unwrap_or_default();
     if id.is_newer(header) {
         return Err(io::Error::other("a newer version of this program wrote it"));
     }
+    let mut damaged = 0;
     if id.is_header(header) {
         window.skip(HEADER_BYTES);
+    } else if begun {
+        damaged = HEADER_BYTES as u64;
     }
-    let mut damaged = 0;
     let mut unclear = 0; // bytes since the last frame
     let mut meant = 0; // of these, up to the last that is not zero
     loop {

@@ -64,7 +64,10 @@ impl SqliteStore {
         let notices = broadcast::Sender::new(NOTICES_KEPT);
         let (commits, queued) = mpsc::channel(COMMITS_QUEUED_MAX);
         let used = UsedSignatures::load(&writer, clock.now()).map_err(|error| open::fault(path, &error))?;
-        let writer = Writer::new((writer, used), server.clone(), clock.clone(), notices.clone());
+        let own = lock
+            .try_clone()
+            .map_err(|error| OpenError::Unusable { path: path.to_owned(), reason: error.to_string() })?;
+        let writer = Writer::new((writer, own, used), server.clone(), clock.clone(), notices.clone());
         let writing = spawn("store-write", path, move || writer.run(queued))?;
         let mut store = Self::reading(path, clock, (reader, server))?;
         (store.notices, store.commits, store.writing, store.lock) = (notices, Some(commits), Some(writing), Some(lock));

@@ -2,8 +2,8 @@
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{self, Read};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -158,10 +158,41 @@ pub(super) fn open(path: &Path) -> Result<Opened, OpenError> {
         }
     }
     prepare(&mut writer).map_err(fault)?;
+    notice_loss(&mut writer, &lock, path).map_err(fault)?;
     let reader = Connection::open_with_flags(path, flags(OpenFlags::SQLITE_OPEN_READ_ONLY)).map_err(fault)?;
     reader.busy_timeout(BUSY_WAIT).map_err(fault)?;
     let server = epoch(&reader).map_err(fault)?;
     Ok(Opened { lock, writer, reader, server })
+}
+
+/// Whether the file has forgotten commits, as one does whose log was damaged or that was replaced by an older copy: SQLite
+/// says nothing of that. Then it is another store than before, so that all journals are compared with it.
+fn notice_loss(db: &mut Connection, lock: &File, path: &Path) -> rusqlite::Result<()> {
+    let noted = noted_commits(lock);
+    let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    transaction.execute("INSERT OR IGNORE INTO meta (name, value) VALUES ('commits', '0')", [])?;
+    let known: i64 =
+        transaction
+            .query_row("SELECT CAST(value AS INTEGER) FROM meta WHERE name = 'commits'", [], |row| row.get(0))?;
+    if noted > known {
+        tracing::warn!(store = %path.display(), forgotten = noted - known, "the store has forgotten its last commits: what the journals know is booked again");
+        transaction.execute("UPDATE meta SET value = ?1 WHERE name = 'commits'", [noted.to_string()])?;
+        transaction.execute("UPDATE meta SET value = lower(hex(randomblob(16))) WHERE name = 'epoch'", [])?;
+    }
+    transaction.commit()
+}
+
+/// How many commits the store had when that was noted last; 0 where it never was.
+fn noted_commits(mut lock: &File) -> i64 {
+    let mut text = String::new();
+    // Whatever is no number says nothing.
+    lock.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok()).unwrap_or(0)
+}
+
+/// Notes how many commits the store has, in the file of its lock. A wish: where it cannot be written, a later loss is not
+/// noticed. Not synced: after a loss of power the store may have forgotten more.
+pub(super) fn note_commits(lock: &File, commits: i64) {
+    let _ = lock.write_all_at(format!("{commits:020}\n").as_bytes(), 0);
 }
 
 /// Opens a store that another process may be writing: takes no lock, and writes nothing.

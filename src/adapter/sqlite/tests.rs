@@ -53,7 +53,7 @@ impl World {
         let (notices, listener) = broadcast::channel(16);
         let opened = open::open(&self.path).unwrap();
         let used = UsedSignatures::load(&opened.writer, Timestamp::now()).unwrap();
-        (Writer::new((opened.writer, used), opened.server, Arc::new(SystemClock), notices), listener)
+        (Writer::new((opened.writer, opened.lock, used), opened.server, Arc::new(SystemClock), notices), listener)
     }
 }
 
@@ -93,6 +93,27 @@ async fn what_was_answered_is_there_after_a_restart() {
     drop(store);
     let again = world.open().load(&account("a")).await.unwrap().unwrap();
     assert_eq!((again.head, again.pools), (before.head, before.pools));
+}
+
+#[tokio::test]
+async fn a_store_that_has_forgotten_commits_is_another_than_before() {
+    let world = World::new();
+    let server = async |store: &SqliteStore| store.servers().await.unwrap();
+    let store = world.open();
+    store.commit(opening("a", "First")).await.unwrap();
+    let before = server(&store).await;
+    drop(store);
+    let older = fs::read(&world.path).unwrap();
+    let store = world.open();
+    assert_eq!(server(&store).await, before);
+    store.commit(opening("b", "Second")).await.unwrap();
+    drop(store);
+    fs::write(&world.path, older).unwrap();
+    let store = world.open();
+    let after = server(&store).await;
+    assert_ne!(after, before);
+    drop(store);
+    assert_eq!(server(&world.open()).await, after, "once for each loss");
 }
 
 #[tokio::test]

@@ -1,12 +1,14 @@
 //! The writing thread: takes what waits, writes it in one transaction, then answers. A commit that does not fit writes
 //! nothing, so that it does no harm to the others of its group; a failure of the file fails the whole group.
 
+use std::fs::File;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
+use super::open;
 use super::read;
 use super::signatures::{self, UsedSignatures};
 use crate::adapter::documents::{self, HEAD, Verdict};
@@ -60,6 +62,8 @@ impl From<rusqlite::Error> for Failure {
 /// Owns the connection that writes.
 pub(super) struct Writer {
     pub(super) db: Connection,
+    /// Where the number of commits is noted.
+    lock: File,
     used: UsedSignatures,
     /// Whether the connection waits for the disk at each transaction (`synchronous` is FULL, else NORMAL).
     waits_for_disk: bool,
@@ -71,12 +75,12 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) fn new(
-        (db, used): (Connection, UsedSignatures),
+        (db, lock, used): (Connection, File, UsedSignatures),
         server: ServerId,
         clock: Arc<dyn Clock>,
         notices: broadcast::Sender<Notice>,
     ) -> Self {
-        Self { db, used, waits_for_disk: true, clock, server, turns: Turns::default(), notices }
+        Self { db, lock, used, waits_for_disk: true, clock, server, turns: Turns::default(), notices }
     }
 
     /// Writes until all senders have gone.
@@ -146,7 +150,10 @@ impl Writer {
                 Err(Failure::File(error)) => return Err(error),
             });
         }
+        let counted = "UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE name = 'commits' RETURNING CAST(value AS INTEGER)";
+        let number: i64 = transaction.prepare_cached(counted)?.query_row([], |row| row.get(0))?;
         transaction.commit()?;
+        open::note_commits(&self.lock, number);
         Ok(outcomes)
     }
 

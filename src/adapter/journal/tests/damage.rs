@@ -168,6 +168,15 @@ fn a_missing_file_is_counted_and_a_newer_one_refused() {
     let damage = reader::read_run(&run_dir, reader::Wanted::default(), &mut |_, _| {}).unwrap();
     assert_eq!(damage, Damage { missing_files: 1, ..Damage::default() });
 
+    // One that is there without its content is as good as missing, unless it was just being made.
+    for (at, bytes) in [(3, 0), (2, frame::HEADER_BYTES as u64)] {
+        for left in [&[][..], &[0; 100]] {
+            std::fs::write(&files[at], left).unwrap();
+            let damage = reader::read_run(&run_dir, reader::Wanted::default(), &mut |_, _| {}).unwrap();
+            assert_eq!(damage, Damage { bytes, missing_files: 1, ..Damage::default() }, "{at}: {left:?}");
+        }
+    }
+
     let mut bytes = std::fs::read(&files[0]).unwrap();
     bytes[8] = 9;
     let crc = crc32fast::hash(&bytes[..16]).to_le_bytes();
