@@ -93,7 +93,9 @@ pub enum StartError {
     Journal(#[from] JournalError),
     #[error("listeners.{which}: {address} cannot be listened on: {error}; stop what uses it or choose another address")]
     Listener { which: &'static str, address: SocketAddr, error: io::Error },
-    #[error("log.access: {target} cannot be written: {error}")]
+    #[error(
+        "log.access: {target} cannot be written: {error}; its directory must be there and writable for this program"
+    )]
     AccessLog { target: String, error: io::Error },
     #[error("{0}")]
     Tls(#[from] TlsError),
@@ -478,7 +480,11 @@ fn random_id(entropy: &dyn Entropy) -> u64 {
 }
 
 fn start_access(target: &AccessTarget, metrics: &Metrics) -> Result<Option<AccessLog>, StartError> {
-    let named = |error| StartError::AccessLog { target: format!("{target:?}"), error };
+    let target_name = match target {
+        AccessTarget::File(path) => path.display().to_string(),
+        AccessTarget::Stdout | AccessTarget::Off => "standard output".to_owned(),
+    };
+    let named = |error| StartError::AccessLog { target: target_name.clone(), error };
     let sink = open_sink(target).map_err(named)?;
     sink.map(|sink| AccessLog::start(sink, metrics.access_dropped.clone())).transpose().map_err(named)
 }

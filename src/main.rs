@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tollgate::adapter::redis::{OpenError, Refusal};
 use tollgate::app::{Gateway, LoadConfig, StartError};
@@ -131,6 +131,8 @@ fn serve(path: &Path) -> ExitCode {
         Arc::new(move || config::load_again(&path, &|name| std::env::var(name).ok()))
     };
     run(async move {
+        // A file at its size limit (`ulimit -f`) is a write that fails, as on a full disk, and not the end of the process.
+        let _large = signal(SignalKind::from_raw(Signal::XFSZ.as_raw())).map_err(|error| complain(&error, EXIT_BUG))?;
         let gateway = Gateway::start(config, again).await.map_err(|error| complain(&error, start_code(&error)))?;
         let signals = || Ok::<_, io::Error>((signal(SignalKind::terminate())?, signal(SignalKind::hangup())?));
         let (mut terminate, mut hangup) = signals().map_err(|error| complain(&error, EXIT_BUG))?;

@@ -520,3 +520,20 @@ async fn commands_without_a_gateway_say_so() {
     assert_eq!(output.status.code(), Some(CONFIG));
     assert!(String::from_utf8_lossy(&output.stderr).contains("/no/such/tollgate.yaml"));
 }
+
+#[tokio::test]
+async fn a_limit_on_the_size_of_files_is_a_full_disk_and_not_the_end() {
+    let seller = Seller::plain().await;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("tollgate.yaml");
+    std::fs::write(&path, base_config(seller.address).to_string()).unwrap();
+    // The journal's files are larger: in blocks of 512 bytes or of 1,024, as the shell has it.
+    let limited = format!("ulimit -f 512; exec {BINARY} serve --config {}", path.display());
+    let mut gateway = Gateway::spawn(Command::new("sh").args(["-c", &limited]));
+    let (_, listener) = gateway.listening().await;
+    let admin = admin::Admin { address: listener };
+    let ready = admin.get("/readyz").await;
+    assert!(ready.status() == 503 && ready.text().contains("journal_full"), "{}", ready.text());
+    gateway.signal(Signal::TERM);
+    assert_eq!(gateway.exit().await.code, Some(69), "its journal has no room to say that it ended in order");
+}

@@ -107,7 +107,8 @@ struct State {
 
 /// A failure as the port names it.
 pub(super) fn journal_error(error: &io::Error) -> JournalError {
-    let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    let full = matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge);
     if full { JournalError::Full } else { JournalError::Io(error.to_string()) }
 }
 
