@@ -53,7 +53,7 @@ impl Reloader {
 
     fn try_reload(&self) -> Result<(), Vec<String>> {
         let text = |problem: &dyn std::fmt::Display| vec![problem.to_string()];
-        let next = (self.load)().map_err(|problems| text(&problems))?;
+        let next = (self.load)().map_err(|problems| problems.texts())?;
         let fixed = self.fixed_that_differ(&next);
         if !fixed.is_empty() {
             let what = fixed.join(", ");

@@ -44,34 +44,35 @@ impl Problems {
     pub fn iter(&self) -> impl Iterator<Item = &Problem> {
         self.problems.iter()
     }
+
+    /// Each as it is shown; at the end how many are not listed, if any are not.
+    pub fn texts(&self) -> Vec<String> {
+        let listed = self.problems.iter().map(|problem| problem.shown(&self.origin));
+        let more = format!("{}: and {} more problems", self.origin.display(), self.unlisted);
+        listed.chain((self.unlisted > 0).then_some(more)).collect()
+    }
 }
 
 impl std::error::Error for Problems {}
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, problem) in self.problems.iter().enumerate() {
-            if index > 0 {
-                writeln!(f)?;
-            }
-            write!(f, "{}", self.origin.display())?;
-            if let Some((line, column)) = problem.position {
-                write!(f, ":{line}:{column}")?;
-            }
-            if !problem.path.is_empty() {
-                write!(f, ": {}", problem.path)?;
-            }
-            write!(f, ": {}", problem.message)?;
-            if let (Some(source), Some((line, column))) = (&problem.source_line, problem.position) {
-                let number = line.to_string();
-                let margin = " ".repeat(number.len());
-                write!(f, "\n  {number} | {source}\n  {margin} | {}^", lead(source, column))?;
-            }
+        f.write_str(&self.texts().join("\n"))
+    }
+}
+
+impl Problem {
+    /// With its file, its place and, if there is one, its line.
+    fn shown(&self, origin: &Path) -> String {
+        let position = self.position.map_or(String::new(), |(line, column)| format!(":{line}:{column}"));
+        let path = if self.path.is_empty() { String::new() } else { format!(": {}", self.path) };
+        let mut text = format!("{}{position}{path}: {}", origin.display(), self.message);
+        if let (Some(source), Some((line, column))) = (&self.source_line, self.position) {
+            let number = line.to_string();
+            let margin = " ".repeat(number.len());
+            text.extend([format!("\n  {number} | {source}\n  {margin} | {}^", lead(source, column))]);
         }
-        if self.unlisted > 0 {
-            write!(f, "\n{}: and {} more problems", self.origin.display(), self.unlisted)?;
-        }
-        Ok(())
+        text
     }
 }
 
@@ -284,6 +285,7 @@ mod tests {
         }
         let problems = report.finish(None::<()>).unwrap_err();
         assert_eq!(problems.iter().count(), PROBLEMS_MAX);
+        assert_eq!(problems.texts().len(), PROBLEMS_MAX + 1);
         assert!(problems.to_string().ends_with("f.yaml: and 2 more problems"));
     }
 }
