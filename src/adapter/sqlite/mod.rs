@@ -64,9 +64,7 @@ impl SqliteStore {
         let notices = broadcast::Sender::new(NOTICES_KEPT);
         let (commits, queued) = mpsc::channel(COMMITS_QUEUED_MAX);
         let used = UsedSignatures::load(&writer, clock.now()).map_err(|error| open::fault(path, &error))?;
-        let own = lock
-            .try_clone()
-            .map_err(|error| OpenError::Unusable { path: path.to_owned(), reason: error.to_string() })?;
+        let own = lock.try_clone().map_err(|error| unusable(path, &error))?;
         let writer = Writer::new((writer, own, used), server.clone(), clock.clone(), notices.clone());
         let writing = spawn("store-write", path, move || writer.run(queued))?;
         let mut store = Self::reading(path, clock, (reader, server))?;
@@ -246,7 +244,11 @@ fn ended() -> StoreError {
 
 fn spawn(name: &str, path: &Path, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, OpenError> {
     let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(work);
-    spawned.map_err(|error| OpenError::Unusable { path: path.to_owned(), reason: error.to_string() })
+    spawned.map_err(|error| unusable(path, &error))
+}
+
+fn unusable(path: &Path, error: &std::io::Error) -> OpenError {
+    OpenError::Unusable { path: path.to_owned(), reason: error.to_string() }
 }
 
 impl From<rusqlite::Error> for StoreError {

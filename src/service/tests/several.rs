@@ -134,6 +134,28 @@ async fn whoever_takes_units_that_were_given_back_for_another_is_asked_for_them_
 }
 
 #[tokio::test]
+async fn a_refusal_is_not_remembered_while_somebody_who_holds_units_was_not_asked() {
+    let world = World::new();
+    let one = world.gateway("gw-1").await;
+    one.buy(1).await;
+    let hands = ["gw-2", "gw-3", "gw-4", "gw-5"].map(|name| ByHand::new(&world, name));
+    hands[0].take().await;
+    let mut notices = world.store.changes();
+    let others = async {
+        // The unit goes on from hand to hand, more often than anybody is asked.
+        for pair in hands.windows(2) {
+            while !matches!(notices.recv().await.unwrap(), Notice::Recall { .. }) {}
+            pair[0].give_back().await;
+            pair[1].take().await;
+            pair[0].answer().await;
+        }
+    };
+    let (called, asked) = tokio::join!(one.call(), tokio::time::timeout(PATIENCE, others));
+    assert!(matches!((called, asked), (Err(AdmitError::Empty(_)), Ok(()))));
+    assert_eq!(one.pool().known_dry(Instant::now() + DRY_DOUBTED), None);
+}
+
+#[tokio::test]
 async fn a_package_that_one_gateway_adds_is_sold_by_the_other_at_once() {
     let world = World::new();
     let (one, two) = (world.gateway("gw-1").await, world.gateway("gw-2").await);
