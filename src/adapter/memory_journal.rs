@@ -130,14 +130,8 @@ impl Journal for MemoryWriter {
         Ok(Position(u64::try_from(kept.records.len()).unwrap_or(u64::MAX)))
     }
 
-    fn stage(&self, charge: LentCharge<'_>) -> Result<(), JournalError> {
-        self.append(&Record::Charge(charge.into())).map(drop)
-    }
-
-    fn write(&self) -> Result<Position, JournalError> {
-        let runs = lock(&self.run.disk.runs);
-        let written = runs.get(&self.run.run).map_or(0, |kept| kept.records.len());
-        Ok(Position(u64::try_from(written).unwrap_or(u64::MAX)))
+    fn stage(&self, charge: LentCharge<'_>) -> Result<Position, JournalError> {
+        self.append(&Record::Charge(charge.into()))
     }
 
     fn end(&self, end: CallEnd) {

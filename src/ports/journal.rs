@@ -116,7 +116,7 @@ pub enum JournalError {
     Io(String),
 }
 
-/// One writer of the journal. Its methods take microseconds and may be called on a core that serves calls.
+/// One writer of the journal. Its methods take microseconds at most and may be called on a core that serves calls.
 pub trait Journal: Send + Sync {
     /// Sets room aside for one call, [`CALL_BYTES_MAX`] bytes, so that its records cannot fail for want of space.
     fn reserve(&self) -> Result<(), JournalError>;
@@ -127,15 +127,12 @@ pub trait Journal: Send + Sync {
     /// Writes a record: it survives the death of this process when this returns.
     fn append(&self, record: &Record) -> Result<Position, JournalError>;
 
-    /// Takes a charge that the next [`Journal::write`] writes together with its like: one write for many calls.
-    fn stage(&self, charge: LentCharge<'_>) -> Result<(), JournalError>;
+    /// Takes in a charge: it survives the death of this process when this returns, and is written within a tenth of a
+    /// second. No call of the system.
+    fn stage(&self, charge: LentCharge<'_>) -> Result<Position, JournalError>;
 
-    /// Writes what was staged: it survives the death of this process when this returns. An error concerns every record
-    /// that was staged since the last `write`: none of them will come.
-    fn write(&self) -> Result<Position, JournalError>;
-
-    /// Writes the end of a call that counts anyway, with the next `append` or within a twentieth of a second: it only
-    /// explains. Ends the call's reservation.
+    /// Takes in the end of a call that counts anyway, like a charge, but may lose it: it only explains. Ends the call's
+    /// reservation.
     fn end(&self, end: CallEnd);
 
     /// Waits until everything up to a position survives the loss of power.

@@ -285,7 +285,7 @@ async fn answer(
     sellers_head::check(call, sold, head.status)?;
     let kind = head.headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
     let streamed = kind.get(..17).is_some_and(|kind| kind.eq_ignore_ascii_case(b"text/event-stream"));
-    let metered = charge(call, head.status, streamed).await?;
+    let metered = charge(call, head.status, streamed)?;
     body.look().await;
     if head.status == StatusCode::NO_CONTENT {
         head.headers.remove(header::CONTENT_LENGTH);
@@ -332,9 +332,8 @@ fn show_left(left: Left, head: &mut HeaderMap) {
 
 /// Writes the charge down, if the status is billable; gives the quota back, if not. From here on the buyer may see the
 /// head. `None`: the call is not metered.
-async fn charge(call: &mut Call, status: StatusCode, streamed: bool) -> Result<Option<Metered>, Rejection> {
+fn charge(call: &mut Call, status: StatusCode, streamed: bool) -> Result<Option<Metered>, Rejection> {
     let Call { core, request_id, arrived, caller, attempts, open: quota, sold, model, end_user, .. } = call;
-    // It stays with the call while the charge is written: a client that hangs up then does not take it away.
     let (Some(open), Some(caller), Some(sold)) = (quota.as_mut(), caller, sold) else { return Ok(None) };
     let model = model.as_deref();
     let answered = Answered {
@@ -352,7 +351,7 @@ async fn charge(call: &mut Call, status: StatusCode, streamed: bool) -> Result<O
             exactness: Exactness::Exact, // a call is one unit: nothing to guess
         },
     };
-    let metered = core.meter.charge(open, answered).await;
+    let metered = core.meter.charge(open, answered);
     if !matches!(metered, Ok(Metered { charged: Some(_), .. }))
         && let Some(open) = quota.take()
     {

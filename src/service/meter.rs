@@ -1,9 +1,7 @@
 //! One call's quota, from admission to its end: set aside, charged when the seller's status is billable, or given back.
 
-use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
-use std::sync::{Arc, OnceLock};
-use std::task::Poll;
+use std::cell::Cell;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -41,15 +39,7 @@ pub struct Meter {
     /// One call waits at most this long for the store in all.
     patience: Duration,
     calls: Cell<u64>,
-    /// Calls that are admitted and whose sellers have not answered: those that may want to be charged in this turn of the
-    /// event loop.
-    unanswered: Cell<usize>,
-    /// Of the charges that wait to be written.
-    batch: RefCell<Option<Arc<Batch>>>,
 }
-
-/// What became of the charges that went to the journal with one write. Whoever comes first writes.
-type Batch = OnceLock<Result<Position, JournalError>>;
 
 /// What is known of a call when its seller has answered.
 #[derive(Debug)]
@@ -76,7 +66,6 @@ pub struct Answered<'a> {
 pub struct OpenCall {
     pool: Arc<LocalPool>,
     hold: Hold,
-    answered: bool,
     charged: Option<Charged>,
     /// The unit of its key's budget.
     budget: Option<KeyHold>,
@@ -88,8 +77,8 @@ pub struct Charged {
     call: u64,
     /// How much.
     pub units: Units,
-    /// Where the charge stands in the journal; `None` until it is written.
-    position: Option<Position>,
+    /// Where the charge stands in the journal.
+    position: Position,
 }
 
 /// Room in the journal for a call that is not admitted yet: given back if it never is, or hangs up meanwhile.
@@ -126,8 +115,7 @@ pub struct Metered {
 impl Meter {
     /// A meter that writes to this core's journal, for calls that wait at most for `patience` in all for the store.
     pub fn new(ledger: Arc<Ledger>, journal: Arc<dyn Journal>, patience: Duration) -> Self {
-        let (calls, unanswered, batch) = (Cell::default(), Cell::default(), RefCell::default());
-        Self { ledger, journal, patience, calls, unanswered, batch }
+        Self { ledger, journal, patience, calls: Cell::default() }
     }
 
     /// Sets one unit aside. Waits only if this gateway has none at hand, and for what is left of a call's patience that
@@ -145,8 +133,7 @@ impl Meter {
             }
         };
         room.keep();
-        self.unanswered.update(|calls| calls.saturating_add(1));
-        Ok(OpenCall { pool, hold, answered: false, charged: None, budget: None })
+        Ok(OpenCall { pool, hold, charged: None, budget: None })
     }
 
     fn take(&self, pool: &LocalPool) -> Option<Hold> {
@@ -178,11 +165,9 @@ impl Meter {
         }
     }
 
-    /// The seller has answered: charges the call if its package's terms say so. The charge is in the journal when this
-    /// returns; only then may the head go to the client. If it is dropped before, the call is charged all the same, until
-    /// its end says otherwise.
-    pub async fn charge(&self, call: &mut OpenCall, answered: Answered<'_>) -> Result<Metered, JournalError> {
-        self.note_answer(call);
+    /// The seller has answered: charges the call if its package's terms say so. The charge survives the death of this
+    /// process when this returns; only then may the head go to the client.
+    pub fn charge(&self, call: &mut OpenCall, answered: Answered<'_>) -> Result<Metered, JournalError> {
         let billable = call
             .hold
             .part()
@@ -193,7 +178,7 @@ impl Meter {
         let number = self.calls.get().wrapping_add(1);
         self.calls.set(number);
         let (lease, package) = (call.hold.lease(), part.package.clone());
-        self.journal.stage(LentCharge {
+        let position = self.journal.stage(LentCharge {
             call: number,
             request_id: answered.request_id,
             arrived: answered.arrived,
@@ -207,43 +192,9 @@ impl Meter {
             facts: answered.facts,
         })?;
         let left = call.pool.charge(&call.hold);
-        let charged = call.charged.insert(Charged { call: number, units, position: None });
-        match self.written().await {
-            Ok(position) => {
-                charged.position = Some(position);
-                Ok(Metered { charged: Some(*charged), left })
-            }
-            Err(error) => {
-                call.pool.uncharge(&call.hold);
-                call.charged = None;
-                Err(error)
-            }
-        }
-    }
-
-    fn note_answer(&self, call: &mut OpenCall) {
-        if !std::mem::replace(&mut call.answered, true) {
-            self.unanswered.update(|calls| calls.saturating_sub(1)); // below zero never: each call is counted once
-        }
-    }
-
-    /// Writes the charge that was staged last: at once if no other call waits for its seller, else with those of all
-    /// calls whose sellers answer in this turn of the core's event loop, as a write for each took a twentieth of a core
-    /// under load.
-    async fn written(&self) -> Result<Position, JournalError> {
-        let alone = self.unanswered.get() == 0;
-        if alone && self.batch.borrow().is_none() {
-            return self.journal.write();
-        }
-        let batch = Arc::clone(self.batch.borrow_mut().get_or_insert_default());
-        if !alone {
-            others_first().await;
-        }
-        let write = || {
-            self.batch.take(); // what is staged from now on is another's
-            self.journal.write()
-        };
-        batch.get_or_init(write).clone()
+        let charged = Charged { call: number, units, position };
+        call.charged = Some(charged);
+        Ok(Metered { charged: Some(charged), left })
     }
 
     /// Ends a call. A charge stands unless `billed` is false; a call that was never charged costs nothing.
@@ -271,8 +222,7 @@ impl Meter {
     }
 
     /// Ends a call that costs nothing.
-    pub fn give_back(&self, mut call: OpenCall) {
-        self.note_answer(&mut call);
+    pub fn give_back(&self, call: OpenCall) {
         call.pool.give_back(&call.hold);
         self.journal.release();
     }
@@ -280,26 +230,8 @@ impl Meter {
     /// Resolves when a charge survives the loss of power.
     pub fn on_disk(&self, charged: Charged) -> BoxFuture<'static, Result<(), JournalError>> {
         let journal = Arc::clone(&self.journal);
-        Box::pin(async move {
-            match charged.position {
-                Some(position) => journal.on_disk(position).await,
-                None => Err(JournalError::Io("the charge is not written".to_owned())),
-            }
-        })
+        Box::pin(async move { journal.on_disk(charged.position).await })
     }
-}
-
-/// Lets the tasks go first that are due on this core, without a look at what has come for others as `yield_now` has it.
-async fn others_first() {
-    let mut waited = false;
-    let once = poll_fn(|context| {
-        if std::mem::replace(&mut waited, true) {
-            return Poll::Ready(());
-        }
-        context.waker().wake_by_ref();
-        Poll::Pending
-    });
-    once.await;
 }
 
 impl OpenCall {

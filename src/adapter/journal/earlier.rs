@@ -1,5 +1,6 @@
 //! The runs before this one, as the port shows them.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,6 +10,7 @@ use jiff::Timestamp;
 use super::data_dir::{self, RunInfo};
 use super::disk::release_zeros;
 use super::reader::{self, Wanted};
+use super::tail;
 use crate::adapter::boot::UNKNOWN_BOOT;
 use crate::domain::id::{GatewayId, Incarnation};
 use crate::ports::gateways::Servers;
@@ -70,6 +72,13 @@ impl Earlier {
     }
 }
 
+fn save_space(dir: &Path) -> io::Result<()> {
+    let files = reader::files(dir)?;
+    let writers: BTreeSet<u16> = files.iter().map(|id| id.writer).collect();
+    writers.into_iter().try_for_each(|writer| tail::fold(dir, writer))?;
+    files.iter().try_for_each(|id| release_zeros(&dir.join(id.name())))
+}
+
 /// Whether a run wrote to any of its files since a moment.
 fn written_since(dir: &Path, since: Timestamp) -> io::Result<bool> {
     for id in reader::files(dir)? {
@@ -104,10 +113,9 @@ impl EarlierRuns for Earlier {
     fn mark_settled(&self, run: &EarlierRun) -> Result<(), JournalError> {
         let dir = self.dir(&run.incarnation);
         data_dir::mark_settled(&dir).map_err(|error| named(&dir, &error))?;
-        // A gateway that is killed again and again would fill the disk with the unused ends of its files. Where the
-        // file system cannot give them back they stay until the run is removed.
-        let _ =
-            reader::files(&dir).and_then(|files| files.iter().try_for_each(|id| release_zeros(&dir.join(id.name()))));
+        // A gateway that is killed again and again would fill the disk with its tails and the unused ends of its files.
+        // What cannot be given back stays until the run is removed.
+        let _ = save_space(&dir);
         Ok(())
     }
 

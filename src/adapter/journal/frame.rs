@@ -15,7 +15,9 @@ const FRAME_HEAD: usize = 8;
 /// The header's length.
 pub(super) const HEADER_BYTES: usize = 20;
 /// Grows when an older program could no longer read the files.
-pub(super) const FORMAT_VERSION: u16 = 4;
+pub(super) const FORMAT_VERSION: u16 = 5;
+/// From this version on each writer has a tail.
+const TAIL_VERSION: u16 = 5;
 
 const MAGIC: [u8; 8] = *b"tollgate";
 
@@ -34,20 +36,31 @@ pub(super) fn encode(record: &impl Payload, buffer: &mut [u8]) -> Option<usize> 
     Some(FRAME_HEAD + size)
 }
 
+/// The length of the frame that may stand at the start of some bytes.
+pub(super) fn length(bytes: &[u8]) -> Option<usize> {
+    let size = usize::try_from(u32::from_le_bytes(*bytes.first_chunk()?)).ok()?;
+    (size > 0 && size <= RECORD_BYTES_MAX).then_some(FRAME_HEAD + size)
+}
+
+/// How many zeros stand at the front. Most of an unfinished file is zeros: whole blocks are compared at once.
+pub(super) fn zeros_in_front(bytes: &[u8]) -> usize {
+    const BLOCK: [u8; 4096] = [0; 4096];
+    let whole = bytes.chunks(BLOCK.len()).take_while(|chunk| BLOCK.starts_with(chunk));
+    let blocks: usize = whole.map(<[u8]>::len).sum();
+    let rest = bytes.get(blocks..).unwrap_or_default();
+    blocks + rest.iter().take_while(|&&byte| byte == 0).count()
+}
+
 /// Reads the frame at the start of some bytes: the record and the frame's length. `None`: there is no valid frame.
 pub(super) fn decode(bytes: &[u8]) -> Option<(Record, usize)> {
-    let (length, rest) = bytes.split_first_chunk::<4>()?;
-    let size = usize::try_from(u32::from_le_bytes(*length)).ok()?;
-    if size == 0 || size > RECORD_BYTES_MAX {
-        return None;
-    }
-    let (crc, rest) = rest.split_first_chunk::<4>()?;
-    let payload = rest.get(..size)?;
+    let frame = bytes.get(..length(bytes)?)?;
+    let (length, rest) = frame.split_first_chunk::<4>()?;
+    let (crc, payload) = rest.split_first_chunk::<4>()?;
     if checksum(*length, payload) != u32::from_le_bytes(*crc) {
         return None;
     }
     let (record, unread) = postcard::take_from_bytes(payload).ok()?;
-    unread.is_empty().then_some((record, FRAME_HEAD + size))
+    unread.is_empty().then_some((record, frame.len()))
 }
 
 fn checksum(length: [u8; 4], payload: &[u8]) -> u32 {
@@ -86,6 +99,11 @@ impl FileId {
     /// Whether a file of this program, or of an earlier version of it, begins so.
     pub(super) fn is_header(self, header: &[u8]) -> bool {
         (1..=FORMAT_VERSION).any(|version| header == self.header_of(version))
+    }
+
+    /// Whether its writer has a tail.
+    pub(super) fn has_tail(self, header: &[u8]) -> bool {
+        (TAIL_VERSION..=FORMAT_VERSION).any(|version| header == self.header_of(version))
     }
 
     /// Whether this header was written by a program too new for this one.

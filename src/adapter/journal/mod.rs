@@ -6,6 +6,7 @@
 //! incarnation.lock                       held while a number is given out
 //! journal/<run>/run.json                 whose run, on which boot; locked while the run lives
 //! journal/<run>/<writer>-<number>.journal  frames of records, then zeros
+//! journal/<run>/<writer>.tail            the writer's last records, which may not be in its files yet
 //! journal/<run>/<writer>-<number>.<part>.index  for receipts: where a journal file has which request id
 //! journal/<run>/settled                  all of the run's use is in the books
 //! journal/<run>/exported.json            how far its usage was exported
@@ -14,8 +15,9 @@
 //! journal/servers.json                   the servers of the store that the gateway has last checked in with
 //! ```
 //!
-//! A core appends with one `write(2)` into a file that was allocated beforehand; everything slow (new files, syncs)
-//! is done by one thread for all writers. What a record means is decided elsewhere: here it is bytes.
+//! A core copies a call's records into a mapped file (`tail`), from where they go into a file that was allocated beforehand;
+//! everything slow (writes, new files, syncs) is done by one thread for all writers. What a record means is decided
+//! elsewhere: here it is bytes.
 
 mod alarm;
 mod data_dir;
@@ -30,6 +32,7 @@ mod reader;
 mod retention;
 mod run;
 mod synced;
+mod tail;
 #[cfg(test)]
 mod tests;
 mod usage;

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use super::disk::data_ranges;
 use super::frame::{self, FRAME_BYTES_MAX, FileId, HEADER_BYTES};
+use super::tail::{self, Piece};
 use crate::ports::journal::{Damage, Record};
 
 /// Says which files of a run were removed on purpose.
@@ -58,25 +59,34 @@ pub(super) fn read_run(dir: &Path, wanted: Wanted<'_>, each: &mut dyn FnMut(Plac
         let expected = before.filter(|before| before.writer == id.writer).map_or(first, |before| before.sequence + 1);
         damage.missing_files += u64::from(id.sequence.saturating_sub(expected));
         before = Some(id);
-        let path = dir.join(id.name());
         let to_gap = last == Some(id.sequence);
         let begun = newest.get(&id.writer) > Some(&id.sequence);
-        damage.bytes += read_file(&path, (id, begun), to_gap, each).map_err(|error| named(&path, error))?;
+        let read = read_file(dir, (id, begun), to_gap, each).map_err(|error| named(&dir.join(id.name()), error))?;
+        damage.bytes += read.damaged;
+        // What was in it is not known: one that is empty was left in order.
+        let lacks_tail = !begun && read.has_tail && !dir.join(tail::name(id.writer)).exists();
+        damage.missing_files += u64::from(lacks_tail);
     }
     Ok(damage)
 }
 
 /// The last file of each writer that has a record. Those before it are not written any more.
 pub(super) fn last_written(dir: &Path, files: &BTreeSet<FileId>) -> BTreeMap<u16, u32> {
-    let has_record = |id: &&FileId| begins_with_record(&dir.join(id.name()), **id).unwrap_or(false);
+    let has_record = |id: &&FileId| begins_with_record(dir, **id).unwrap_or(false);
     files.iter().filter(has_record).map(|id| (id.writer, id.sequence)).collect()
 }
 
-fn begins_with_record(path: &Path, id: FileId) -> io::Result<bool> {
-    let mut window = Window::open(path, true)?;
-    let begins = window.look()?.get(..HEADER_BYTES).is_some_and(|header| id.is_header(header));
+fn begins_with_record(dir: &Path, id: FileId) -> io::Result<bool> {
+    let path = dir.join(id.name());
+    let mut window = Window::open(&path, true, Vec::new())?;
+    if !window.look()?.get(..HEADER_BYTES).is_some_and(|header| id.is_header(header)) {
+        return Ok(false);
+    }
     window.skip(HEADER_BYTES);
-    Ok(begins && frame::decode(window.look()?).is_some())
+    if frame::decode(window.look()?).is_some() {
+        return Ok(true);
+    }
+    Ok(tail::pieces_of(dir, id)?.iter().any(|piece| piece.range().start == HEADER_BYTES as u64))
 }
 
 /// The journal files of a run, writer by writer, in order; without those that were removed because nobody needs them.
@@ -105,44 +115,55 @@ pub(super) fn removed(dir: &Path) -> io::Result<BTreeMap<u16, u32>> {
     }
 }
 
-/// Shows a file's records and counts the bytes that are none, other than the zeros at its end. One that was `begun` had a
-/// header: a newer one was made after it.
+/// What reading a file has shown besides its records.
+#[derive(Default)]
+struct FileRead {
+    /// Bytes that are none, other than the zeros at its end.
+    damaged: u64,
+    /// Whether its writer has a tail.
+    has_tail: bool,
+}
+
+/// Shows a file's records. One that was `begun` had a header: a newer one was made after it.
 fn read_file(
-    path: &Path,
+    dir: &Path,
     (id, begun): (FileId, bool),
     to_gap: bool,
     each: &mut dyn FnMut(Place, Record),
-) -> io::Result<u64> {
-    let mut window = Window::open(path, to_gap)?;
+) -> io::Result<FileRead> {
+    let mut window = Window::open(&dir.join(id.name()), to_gap, tail::pieces_of(dir, id)?)?;
     let header = window.look()?.get(..HEADER_BYTES).unwrap_or_default();
     if id.is_newer(header) {
         return Err(io::Error::other("a newer version of this program wrote it"));
     }
-    let mut damaged = 0;
+    let mut read = FileRead { damaged: 0, has_tail: id.has_tail(header) };
     if id.is_header(header) {
         window.skip(HEADER_BYTES);
     } else if begun {
-        damaged = HEADER_BYTES as u64;
+        read.damaged = HEADER_BYTES as u64;
     }
     let mut unclear = 0; // bytes since the last frame
     let mut meant = 0; // of these, up to the last that is not zero
     loop {
         let bytes = window.look()?;
-        let Some(first) = bytes.first() else { return Ok(damaged + meant) };
+        let Some(first) = bytes.first() else {
+            read.damaged += meant;
+            return Ok(read);
+        };
         // No client can forge a frame inside a damaged one: what clients choose holds no control characters and is not
         // followed by two zeros, and a length that is made of other characters is too large.
         if let Some((record, length)) = frame::decode(bytes) {
             window.skip(length);
             each(Place { file: id, end: window.offset() }, record);
-            damaged += unclear;
+            read.damaged += unclear;
             (unclear, meant) = (0, 0);
             continue;
         }
         if to_gap {
-            return Ok(damaged);
+            return Ok(read);
         }
         // A frame's length may begin with up to three zeros, so that many are looked at again.
-        let zeros = zeros_in_front(bytes);
+        let zeros = frame::zeros_in_front(bytes);
         let passed = zeros.saturating_sub(3).max(1);
         let only_zeros = zeros == bytes.len();
         unclear += passed as u64;
@@ -159,12 +180,12 @@ fn read_file(
 /// Shows the records of a file from an offset on, each with its own, until `each` breaks off. Of a file that is still
 /// growing only up to the first byte that is no record. Returns where to go on, and whether all was shown.
 pub(super) fn scan(
-    path: &Path,
+    dir: &Path,
     (id, from): (FileId, u64),
     growing: bool,
     each: &mut dyn FnMut(u64, Record) -> ControlFlow<()>,
 ) -> io::Result<(u64, bool)> {
-    let mut window = Window::open(path, growing)?;
+    let mut window = Window::open(&dir.join(id.name()), growing, tail::pieces_of(dir, id)?)?;
     window.base = from;
     if from == 0 && window.look()?.get(..HEADER_BYTES).is_some_and(|header| id.is_header(header)) {
         window.skip(HEADER_BYTES);
@@ -186,7 +207,7 @@ pub(super) fn scan(
             }
             None if growing => return Ok((at, true)),
             None => {
-                let zeros = zeros_in_front(bytes);
+                let zeros = frame::zeros_in_front(bytes);
                 only_zeros = zeros == bytes.len();
                 zeros.saturating_sub(3).max(1) // as above
             }
@@ -198,18 +219,18 @@ pub(super) fn scan(
     }
 }
 
-/// How many zeros stand at the front. Most of an unfinished file is zeros: whole blocks are compared at once.
-fn zeros_in_front(bytes: &[u8]) -> usize {
-    const BLOCK: [u8; 4096] = [0; 4096];
-    let whole = bytes.chunks(BLOCK.len()).take_while(|chunk| BLOCK.starts_with(chunk));
-    let blocks: usize = whole.map(<[u8]>::len).sum();
-    let rest = bytes.get(blocks..).unwrap_or_default();
-    blocks + rest.iter().take_while(|&&byte| byte == 0).count()
+/// The record that stands at an offset, if one does.
+pub(super) fn record_at(dir: &Path, (id, offset): (FileId, u64)) -> io::Result<Option<Record>> {
+    let mut window = Window::open(&dir.join(id.name()), true, tail::pieces_of(dir, id)?)?;
+    window.base = offset;
+    Ok(frame::decode(window.look()?).map(|(record, _)| record))
 }
 
 /// A file's bytes from some point on, as far as they are in memory.
 struct Window {
     file: File,
+    /// What its writer's tail holds of it.
+    pieces: Vec<Piece>,
     bytes: Vec<u8>,
     start: usize,
     /// Where `bytes` begin in the file.
@@ -229,7 +250,7 @@ impl Window {
     /// ahead: it would fill its memory of the file in pieces of up to 2 MiB, and each small write into such a piece then
     /// costs the gateway some 20 µs (ext4 walks through all blocks of the piece). Of others the parts that were never
     /// written are not read.
-    fn open(path: &Path, growing: bool) -> io::Result<Self> {
+    fn open(path: &Path, growing: bool, pieces: Vec<Piece>) -> io::Result<Self> {
         let file = File::open(path)?;
         let (mut data, mut known) = (Vec::new(), 0);
         if growing {
@@ -239,10 +260,13 @@ impl Window {
             let _ = file.sync_data();
             known = file.metadata()?.len();
             data = data_ranges(&file, known);
+            // What the tail holds may lie where nothing was ever written.
+            data.extend(pieces.iter().map(Piece::range).filter(|range| range.end <= known));
+            data.sort_by_key(|range| range.start);
         }
         let step_max = if growing { FRAME_BYTES_MAX } else { WINDOW_BYTES };
         let (bytes, step) = (Vec::new(), FRAME_BYTES_MAX);
-        Ok(Self { file, bytes, start: 0, base: 0, step, step_max, ended: false, data, known })
+        Ok(Self { file, pieces, bytes, start: 0, base: 0, step, step_max, ended: false, data, known })
     }
 
     /// How much of the file is passed.
@@ -285,6 +309,7 @@ impl Window {
             self.bytes.resize(old + step, 0);
             let read = read_at(&self.file, self.bytes.get_mut(old..).unwrap_or_default(), at)?;
             self.bytes.truncate(old + read);
+            tail::lay_over(self.bytes.get_mut(old..).unwrap_or_default(), at, &self.pieces);
             self.ended = read < step;
             self.step = self.step.saturating_mul(2).min(self.step_max);
         }
@@ -338,7 +363,7 @@ mod tests {
         file.set_len(length).unwrap();
         let tells = data_ranges(&file, length).is_empty();
         file.write_all_at(&[7; 100], data).unwrap();
-        let mut window = Window::open(&dir.path().join("file"), false).unwrap();
+        let mut window = Window::open(&dir.path().join("file"), false, Vec::new()).unwrap();
         let zeros = window.look().unwrap().len();
         window.skip(zeros);
         let passed = window.skip_hole();
@@ -357,7 +382,7 @@ mod tests {
         let path = dir.path().join("file");
         std::fs::write(&path, vec![0; 4 * WINDOW_BYTES]).unwrap();
         for (growing, second) in [(true, FRAME_BYTES_MAX), (false, 2 * FRAME_BYTES_MAX)] {
-            let mut window = Window::open(&path, growing).unwrap();
+            let mut window = Window::open(&path, growing, Vec::new()).unwrap();
             assert_eq!(window.look().unwrap().len(), FRAME_BYTES_MAX);
             window.skip(1);
             assert_eq!(window.look().unwrap().len(), FRAME_BYTES_MAX - 1 + second, "growing: {growing}");

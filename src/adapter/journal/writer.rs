@@ -1,4 +1,5 @@
-//! One writer: its files, the bytes that wait, the room it has promised. The slow half of its work is done by the
+//! One writer: its files, the records that are not in them yet, the room it has promised. A core only encodes a record and
+//! copies it into the writer's tail; all else, but the rare record that must be in its file at once, is done by the
 //! journal's thread, which calls `tend`.
 
 use std::fs::{File, OpenOptions};
@@ -15,14 +16,14 @@ use super::disk::Disk;
 use super::frame::{self, FRAME_BYTES_MAX, FileId, HEADER_BYTES, RECORD_BYTES_MAX};
 use super::payload::Payload;
 use super::synced::{Synced, closed};
+use super::tail::{self, Tail};
 use crate::domain::usage::LentCharge;
 use crate::ports::BoxFuture;
 use crate::ports::journal::{CALL_BYTES_MAX, CallEnd, Journal, JournalError, Position, Record};
 
-/// Records that nobody waits for are written after this time.
-const SOON: Duration = Duration::from_millis(50);
-/// What is written is on disk after this time, and the time of one sync.
-const SYNC_EVERY: Duration = Duration::from_millis(50);
+/// A record is on disk after this time, and the time of one sync. Half of it would cost a call that nobody waits for a
+/// twentieth of a microsecond more.
+const SYNC_EVERY: Duration = Duration::from_millis(100);
 /// How often a new file is tried after one could not be made.
 const RETRY: Duration = Duration::from_millis(200);
 /// Waiting records are written out from this many bytes on.
@@ -72,7 +73,14 @@ pub(super) struct Writer {
 /// A file and the offset of the next write.
 struct Segment {
     file: Arc<File>,
+    sequence: u32,
     end: u64,
+}
+
+impl Segment {
+    fn new(file: Arc<File>, sequence: u32) -> Self {
+        Self { file, sequence, end: HEADER_BYTES as u64 }
+    }
 }
 
 /// Without a `current` there is no `next` either: a new file always becomes current first.
@@ -88,15 +96,13 @@ struct State {
     buffer: Box<[u8]>,
     /// Bytes that wait in `buffer`. They always fit into the rest of `current`.
     pending: usize,
-    /// How many of the waiting records were staged: somebody waits for them.
-    staged: usize,
-    /// Why staged records were lost, until the next `write` tells it.
-    lost: Option<JournalError>,
+    /// Has the waiting frames too, if the process dies. Made before the first file.
+    tail: Option<Tail>,
     /// Calls that room is set aside for.
     reserved: u64,
     /// Why no new file can be made, or that the last write failed and no new file was made since.
     trouble: Option<JournalError>,
-    flush_due: Option<Instant>,
+    /// When what waits is written, and all is synced.
     sync_due: Option<Instant>,
     prepare_due: Option<Instant>,
     closed: bool,
@@ -122,11 +128,9 @@ impl Writer {
             sequence: 0,
             buffer: vec![0; PENDING_BYTES_MAX + FRAME_BYTES_MAX].into_boxed_slice(),
             pending: 0,
-            staged: 0,
-            lost: None,
+            tail: None,
             reserved: 0,
             trouble: None,
-            flush_due: None,
             sync_due: None,
             prepare_due: Some(Instant::now()),
             closed: false,
@@ -140,11 +144,10 @@ impl Writer {
     /// Does what is due, and says when the next thing is.
     pub(super) fn tend(&self, now: Instant) -> Option<Instant> {
         self.prepare(now);
-        self.flush(now);
         // Those who wait hear of a failure, and `trouble` keeps it.
         let _ = self.sync(now);
         let state = self.lock();
-        [state.flush_due, state.sync_due, state.prepare_due].into_iter().flatten().min()
+        [state.sync_due, state.prepare_due].into_iter().flatten().min()
     }
 
     /// Why no new file can be made, if so.
@@ -178,7 +181,12 @@ impl Writer {
             state.retired.push(segment.file);
         }
         state.sync_due = Some(Instant::now());
+        let has_tail = state.tail.take().is_some();
         drop(state);
+        if has_tail && flushed.is_ok() {
+            // Empty, it says that nothing is missing. If this fails, it says what its files say.
+            let _ = tail::empty(&self.shared.dir, self.index);
+        }
         if let Some(id) = unused {
             // A file with nothing but a header is as good as none.
             let _ = std::fs::remove_file(self.shared.dir.join(id.name()));
@@ -194,6 +202,7 @@ impl Writer {
         state.closed = true;
         state.current = None;
         state.next = None;
+        state.tail = None;
         drop(state);
         self.synced.send_modify(|synced| synced.closed = true);
     }
@@ -206,16 +215,23 @@ impl Writer {
                 return;
             }
             let id = FileId { writer: self.index, sequence: state.sequence + 1 };
+            let lacks_tail = state.tail.is_none();
             drop(state);
-            let made = self.make_file(id);
+            let tail =
+                lacks_tail.then(|| Tail::make(&self.shared.dir.join(tail::name(self.index)), &*self.shared.disk));
+            let made = tail.transpose().and_then(|tail| Ok((tail, self.make_file(id)?)));
             let mut state = self.lock();
             match made {
-                Ok(file) => {
+                Ok((tail, file)) => {
+                    if tail.is_some() {
+                        state.tail = tail;
+                    }
                     state.sequence = id.sequence;
                     state.trouble = None;
                     if state.current.is_none() {
-                        state.current = Some(Segment { file, end: HEADER_BYTES as u64 });
-                        state.flush_due = Some(now); // for what was kept while there was no file
+                        state.current = Some(Segment::new(file, id.sequence));
+                        state.place_again();
+                        state.sync_due = Some(now); // for what was kept while there was no file
                     } else {
                         state.next = Some(file);
                         state.prepare_due = None;
@@ -248,33 +264,24 @@ impl Writer {
         }
     }
 
-    /// Writes out what has waited long enough.
-    fn flush(&self, now: Instant) {
-        let mut state = self.lock();
-        if state.flush_due.is_some_and(|due| due <= now) {
-            // A failure is kept in `trouble`, and what waits goes to the next file.
-            let _ = self.write_pending(&mut state);
-            state.flush_due = None;
-        }
-    }
-
-    /// Syncs what was written so far, for all who wait for it.
+    /// Writes what waits and syncs all that was written, for all who wait for it.
     fn sync(&self, now: Instant) -> Result<(), JournalError> {
         let mut state = self.lock();
         if state.sync_due.is_none_or(|due| due > now) {
             return Ok(());
         }
         state.sync_due = None;
+        let Position(upto) = state.position();
+        let written = self.write_pending(&mut state);
         let mut files = std::mem::take(&mut state.retired);
         files.extend(state.current.as_ref().map(|segment| Arc::clone(&segment.file)));
-        let upto = state.written;
         drop(state);
-        let mut result = Ok(());
+        let mut result = written.clone();
         for file in &files {
             result = result.and(self.shared.disk.sync(file).map_err(|error| journal_error(&error)));
         }
         self.lock().syncs += files.len() as u64;
-        if let Err(error) = &result {
+        if let (Ok(()), Err(error)) = (&written, &result) {
             // A second sync of the same file could succeed without having written anything: the kernel forgets.
             self.abandon(&mut self.lock(), error.clone());
         }
@@ -293,23 +300,18 @@ impl Writer {
             Ok(()) => {
                 segment.end += bytes.len() as u64;
                 state.written += bytes.len() as u64;
-                state.pending = 0;
-                state.staged = 0;
+                state.clear();
                 if state.sync_due.is_none() {
                     self.wake(&mut state.sync_due, SYNC_EVERY);
                 }
                 Ok(())
             }
             Err(error) => {
+                // A part of it may be written, and all of it comes into the next file.
+                let _ = self.shared.disk.write_at(&segment.file, &vec![0; bytes.len()], segment.end);
                 // Not `Full`: room inside the file was promised, so this is a fault of the disk.
                 let error = JournalError::Io(error.to_string());
                 self.abandon(state, error.clone());
-                if std::mem::take(&mut state.staged) > 0 {
-                    // Whoever staged hears that these records are not written, so they must not come later; the ends
-                    // of calls that lie between them go too.
-                    state.pending = 0;
-                    state.lost = Some(error.clone());
-                }
                 Err(error)
             }
         }
@@ -319,7 +321,8 @@ impl Writer {
     /// another file could be made.
     fn abandon(&self, state: &mut State, error: JournalError) {
         state.retired.extend(state.current.take().map(|segment| segment.file));
-        state.current = state.next.take().map(|file| Segment { file, end: HEADER_BYTES as u64 });
+        state.go_on();
+        state.place_again();
         state.trouble = Some(error);
         self.wake(&mut state.prepare_due, Duration::ZERO);
         self.wake(&mut state.sync_due, SYNC_EVERY);
@@ -363,7 +366,7 @@ impl Writer {
         self.write_pending(state)?;
         state.buffer.copy_within(from..from + bytes, 0);
         state.retired.extend(state.current.take().map(|segment| segment.file));
-        state.current = state.next.take().map(|file| Segment { file, end: HEADER_BYTES as u64 });
+        state.go_on();
         self.wake(&mut state.prepare_due, Duration::ZERO);
         self.wake(&mut state.sync_due, Duration::ZERO);
         Ok(())
@@ -393,24 +396,28 @@ impl Writer {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps the end of a call to be written with other records.
-    fn keep(&self, state: &mut State, end: &CallEnd) -> Result<(), JournalError> {
-        let bytes = match self.place_beside(state, end, 0) {
-            // No file at all: kept for the one to come.
-            Err(_) if state.current.is_none() && !state.closed => {
-                frame::encode(end, state.buffer.get_mut(state.pending..).unwrap_or_default())
-            }
-            placed => Some(placed?),
-        };
+    /// Takes in a record of a call, which the thread writes.
+    fn keep(&self, state: &mut State, record: &impl Payload) -> Result<(), JournalError> {
+        let bytes = self.place_beside(state, record, 0)?;
+        state.take_in(bytes).map_err(|error| journal_error(&error))?;
+        if state.pending >= PENDING_BYTES_FLUSH {
+            // It is kept all the same; the failure shows in `trouble`.
+            let _ = self.write_pending(state);
+        } else if state.sync_due.is_none() {
+            self.wake(&mut state.sync_due, SYNC_EVERY);
+        }
+        Ok(())
+    }
+
+    /// The same for an end, which only explains. Where there is no file at all it is kept for the one to come.
+    fn keep_end(&self, state: &mut State, end: &CallEnd) -> Result<(), JournalError> {
+        if state.current.is_some() || state.closed {
+            return self.keep(state, end);
+        }
+        let bytes = frame::encode(end, state.buffer.get_mut(state.pending..).unwrap_or_default());
         match bytes.map(|bytes| state.pending + bytes) {
             Some(pending) if pending <= PENDING_BYTES_MAX => state.pending = pending,
             _ => return Err(state.refusal()),
-        }
-        if state.pending >= PENDING_BYTES_FLUSH && state.current.is_some() {
-            // It is kept all the same; the failure shows in `trouble`.
-            let _ = self.write_pending(state);
-        } else if state.flush_due.is_none() {
-            self.wake(&mut state.flush_due, SOON);
         }
         Ok(())
     }
@@ -423,6 +430,49 @@ impl State {
 
     fn release(&mut self) {
         self.reserved = self.reserved.saturating_sub(1); // below zero only by a caller's mistake
+    }
+
+    /// Where the last record ends that was taken in.
+    fn position(&self) -> Position {
+        Position(self.written + self.pending as u64)
+    }
+
+    /// Makes the file current that was made for this.
+    fn go_on(&mut self) {
+        self.current = self.next.take().map(|file| Segment::new(file, self.sequence));
+    }
+
+    /// The frame behind the waiting ones waits too, from now on, and survives the death of the process.
+    fn take_in(&mut self, bytes: usize) -> io::Result<()> {
+        let frame = self.buffer.get(self.pending..self.pending + bytes).unwrap_or_default();
+        if let (Some(segment), Some(tail)) = (&self.current, &mut self.tail) {
+            tail.put((segment.sequence, segment.end + self.pending as u64), frame)?;
+        }
+        self.pending += bytes;
+        Ok(())
+    }
+
+    /// Nothing waits any more.
+    fn clear(&mut self) {
+        self.pending = 0;
+        if let Some(tail) = &mut self.tail {
+            tail.clear();
+        }
+    }
+
+    /// What waits goes into another file than it was taken in for. Each frame's place is written over its old one.
+    fn place_again(&mut self) {
+        if self.current.is_none() {
+            return; // until there is a file
+        }
+        let pending = self.pending;
+        self.clear();
+        while let Some(bytes) = self.buffer.get(self.pending..pending).and_then(frame::length) {
+            if self.take_in(bytes).is_err() {
+                break; // a large record that nobody has been promised
+            }
+        }
+        self.pending = pending;
     }
 }
 
@@ -454,36 +504,24 @@ impl Journal for Writer {
         if let Err(error) = self.write_pending(&mut state) {
             // The caller hears that this record is not written, so it must not come later with the others.
             state.pending = state.pending.saturating_sub(bytes);
+            state.place_again();
+            if let Some(tail) = &mut state.tail {
+                tail.erase_behind(bytes);
+            }
             return Err(error);
         }
         Ok(Position(state.written))
     }
 
-    fn stage(&self, charge: LentCharge<'_>) -> Result<(), JournalError> {
+    fn stage(&self, charge: LentCharge<'_>) -> Result<Position, JournalError> {
         let mut state = self.lock();
-        if state.lost.is_some() {
-            return Ok(()); // the next `write` says that those are lost which it was asked for: this one among them
-        }
-        state.pending += self.place_beside(&mut state, &charge, 0)?;
-        state.staged += 1;
-        if state.pending >= PENDING_BYTES_FLUSH {
-            let _ = self.write_pending(&mut state); // `lost` keeps the failure for `write`
-        }
-        Ok(())
-    }
-
-    fn write(&self) -> Result<Position, JournalError> {
-        let mut state = self.lock();
-        let written = self.write_pending(&mut state);
-        match state.lost.take() {
-            Some(error) => Err(error),
-            None => written.map(|()| Position(state.written)),
-        }
+        self.keep(&mut state, &charge)?;
+        Ok(state.position())
     }
 
     fn end(&self, end: CallEnd) {
         let mut state = self.lock();
-        if self.keep(&mut state, &end).is_err() {
+        if self.keep_end(&mut state, &end).is_err() {
             state.dropped += 1;
         }
         state.release();

@@ -1,7 +1,6 @@
-//! What a charge waits for, what becomes of one that cannot be written down, and the room in the journal.
+//! What becomes of a charge that cannot be written down, and the room in the journal.
 
-use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use futures_util::FutureExt;
 use jiff::{SignedDuration, Timestamp};
@@ -11,13 +10,12 @@ use crate::domain::usage::LentCharge;
 use crate::ports::BoxFuture;
 use crate::ports::journal::{CallEnd, Journal, JournalError, Position, Record};
 
-/// A journal whose disk can be full or broken. Counts what is reserved and not released, and how often it is written.
+/// A journal whose disk can be full or broken. Counts what is reserved and not released.
 struct Watched {
     journal: Arc<dyn Journal>,
     full: AtomicBool,
     broken: AtomicBool,
     reserved: AtomicI64,
-    writes: AtomicU64,
 }
 
 impl Journal for Watched {
@@ -38,16 +36,11 @@ impl Journal for Watched {
         self.journal.append(record)
     }
 
-    fn stage(&self, charge: LentCharge<'_>) -> Result<(), JournalError> {
-        self.journal.stage(charge)
-    }
-
-    fn write(&self) -> Result<Position, JournalError> {
+    fn stage(&self, charge: LentCharge<'_>) -> Result<Position, JournalError> {
         if self.broken.load(Ordering::Relaxed) {
             return Err(JournalError::Io("broken".to_owned()));
         }
-        self.writes.fetch_add(1, Ordering::Relaxed);
-        self.journal.write()
+        self.journal.stage(charge)
     }
 
     fn end(&self, end: CallEnd) {
@@ -65,65 +58,10 @@ async fn watched(world: &World, units: u64) -> (Gateway, Arc<Watched>) {
     let mut gateway = world.gateway("gw-1").await;
     gateway.buy(units).await;
     let (full, broken) = (AtomicBool::default(), AtomicBool::default());
-    let (reserved, writes) = (AtomicI64::default(), AtomicU64::default());
-    let watched = Arc::new(Watched { journal: gateway.journal.writer(1), full, broken, reserved, writes });
+    let reserved = AtomicI64::default();
+    let watched = Arc::new(Watched { journal: gateway.journal.writer(1), full, broken, reserved });
     gateway.meter = Meter::new(gateway.ledger.clone(), watched.clone(), CALL_PATIENCE);
     (gateway, watched)
-}
-
-#[tokio::test]
-async fn a_charge_without_company_is_written_at_once() {
-    let world = World::new();
-    let (gateway, journal) = watched(&world, 10).await;
-    // Neither a call that has its answer keeps it waiting, nor one that was given back.
-    let answered_before = gateway.open_call().await.unwrap();
-    gateway.meter.give_back(gateway.admit().await.unwrap());
-    let writes = journal.writes.load(Ordering::Relaxed);
-    let mut call = gateway.admit().await.unwrap();
-    let metered = gateway.meter.charge(&mut call, answered()).now_or_never().unwrap().unwrap();
-    assert!(metered.charged.is_some());
-    assert_eq!(journal.writes.load(Ordering::Relaxed), writes + 1);
-    gateway.end(call);
-    gateway.end(answered_before);
-}
-
-#[tokio::test]
-async fn the_charges_of_one_turn_are_made_by_one_write_and_not_before() {
-    let world = World::new();
-    let (gateway, journal) = watched(&world, 10).await;
-    let _unanswered = gateway.admit().await.unwrap();
-    let mut calls = [gateway.admit().await.unwrap(), gateway.admit().await.unwrap(), gateway.admit().await.unwrap()];
-    {
-        let [first, second, third] = &mut calls;
-        let mut first = Box::pin(gateway.meter.charge(first, answered()));
-        let mut second = pin!(gateway.meter.charge(second, answered()));
-        assert!(first.as_mut().now_or_never().is_none() && second.as_mut().now_or_never().is_none());
-        assert_eq!(journal.writes.load(Ordering::Relaxed), 0, "nothing is written yet");
-        drop(first); // its client has hung up: whoever comes next writes
-        assert!(second.await.unwrap().charged.is_some());
-        assert_eq!(journal.writes.load(Ordering::Relaxed), 1);
-        // The next turn has a write of its own.
-        assert!(gateway.meter.charge(third, answered()).await.unwrap().charged.is_some());
-        assert_eq!(journal.writes.load(Ordering::Relaxed), 2);
-    }
-    assert!(calls.iter().all(|call| call.charged().is_some()));
-    calls.into_iter().for_each(|call| gateway.end(call));
-}
-
-#[tokio::test]
-async fn the_last_answer_that_is_awaited_lets_no_other_wait() {
-    let world = World::new();
-    let (gateway, journal) = watched(&world, 10).await;
-    let [mut first, mut last] = [gateway.admit().await.unwrap(), gateway.admit().await.unwrap()];
-    {
-        let mut charge = pin!(gateway.meter.charge(&mut first, answered()));
-        assert!(charge.as_mut().now_or_never().is_none());
-        assert!(gateway.meter.charge(&mut last, answered()).now_or_never().unwrap().unwrap().charged.is_some());
-        assert!(charge.now_or_never().unwrap().unwrap().charged.is_some());
-    }
-    assert_eq!(journal.writes.load(Ordering::Relaxed), 1);
-    gateway.end(first);
-    gateway.end(last);
 }
 
 #[tokio::test]
@@ -133,11 +71,9 @@ async fn charges_that_cannot_be_written_cost_nothing() {
     let [mut first, mut last] = [gateway.admit().await.unwrap(), gateway.admit().await.unwrap()];
     let left = gateway.pool().remaining();
     journal.broken.store(true, Ordering::Relaxed);
-    let charges = async {
-        tokio::join!(gateway.meter.charge(&mut first, answered()), gateway.meter.charge(&mut last, answered()))
-    };
-    let broken = || Err(JournalError::Io("broken".to_owned()));
-    assert_eq!(charges.await, (broken(), broken()));
+    for call in [&mut first, &mut last] {
+        assert_eq!(gateway.meter.charge(call, answered()), Err(JournalError::Io("broken".to_owned())));
+    }
     for call in [first, last] {
         assert_eq!((call.charged(), gateway.pool().remaining()), (None, left));
         gateway.meter.give_back(call);

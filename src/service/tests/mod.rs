@@ -213,7 +213,7 @@ impl Gateway {
     }
 
     async fn charged(&self, mut call: OpenCall) -> OpenCall {
-        let metered = self.meter.charge(&mut call, answered()).await.unwrap();
+        let metered = self.meter.charge(&mut call, answered()).unwrap();
         assert!(metered.charged.is_some());
         call
     }

@@ -1,10 +1,8 @@
 //! The index itself: which files it covers and how far, and what it finds. Works step by step on its owner's thread.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::fs::File;
 use std::io;
 use std::ops::ControlFlow;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -12,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use sha2::{Digest, Sha256};
 
 use super::super::data_dir;
-use super::super::frame::{self, FRAME_BYTES_MAX, FileId};
+use super::super::frame::FileId;
 use super::super::reader;
 use super::super::usage::joined;
 use super::part::{self, ENTRIES_MAX, Entry};
@@ -169,17 +167,7 @@ impl Finder {
     }
 
     fn read(&self, place: &Place, offset: u32) -> io::Result<Option<Record>> {
-        let file = File::open(self.dir(place).join(place.1.name()))?;
-        let mut bytes = vec![0; FRAME_BYTES_MAX];
-        let mut filled = 0;
-        // A regular file gives all there is.
-        while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-            match file.read_at(rest, u64::from(offset) + filled as u64)? {
-                0 => break,
-                read => filled += read,
-            }
-        }
-        Ok(frame::decode(bytes.get(..filled).unwrap_or_default()).map(|(record, _)| record))
+        reader::record_at(&self.dir(place), (place.1, u64::from(offset)))
     }
 }
 
@@ -205,7 +193,7 @@ impl Covered {
             }
             if pending.len() < ENTRIES_MAX { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         };
-        let (upto, ended) = reader::scan(&dir.join(file.name()), (file, self.upto), growing, &mut each)?;
+        let (upto, ended) = reader::scan(dir, (file, self.upto), growing, &mut each)?;
         self.upto = upto;
         let last = ended && !growing;
         let full = last || !ended;

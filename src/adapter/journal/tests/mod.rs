@@ -3,6 +3,7 @@
 mod damage;
 mod removal;
 mod space;
+mod tail;
 mod whole;
 
 use std::fs::File;
@@ -133,6 +134,10 @@ fn wait<T>(future: impl Future<Output = T>) -> T {
 struct FaultyDisk {
     full: AtomicBool,
     write_fails: AtomicBool,
+    /// Writes of records are lost, as if the process had died before them.
+    write_lost: AtomicBool,
+    /// The next write fails halfway.
+    write_torn: AtomicBool,
     sync_fails: AtomicBool,
     syncs: AtomicU64,
     /// Held by a test while syncs are to hang.
@@ -151,6 +156,13 @@ impl Disk for FaultyDisk {
 
     fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
         unless(&self.write_fails, Errno::IO)?;
+        if self.write_torn.swap(false, Ordering::Relaxed) {
+            RealDisk.write_at(file, &bytes[..bytes.len() / 2], offset)?;
+            return Err(Errno::IO.into());
+        }
+        if offset > 0 && self.write_lost.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         RealDisk.write_at(file, bytes, offset)
     }
 

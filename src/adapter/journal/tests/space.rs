@@ -241,33 +241,72 @@ fn a_failed_write_refuses_new_calls_until_a_new_file_works_and_loses_nothing_els
 }
 
 #[test]
-fn what_was_staged_is_written_by_one_write_or_never() {
+fn what_was_staged_outlives_a_disk_that_fails_for_a_while() {
+    for (killed, noticed_by_the_thread) in [(false, false), (false, true), (true, false), (true, true)] {
+        let dir = tempfile::tempdir().unwrap();
+        let (disk, run) = begin_faulty(dir.path());
+        let writer = Arc::clone(&run.writers()[0]);
+        disk.write_fails.store(true, Ordering::Relaxed);
+        for call in [1, 2] {
+            writer.stage(charge(call).lend()).unwrap();
+        }
+        if noticed_by_the_thread {
+            eventually("the failure", || writer.reserve().map(|()| writer.release()).is_err());
+        } else {
+            // Another record's write takes the staged ones along: its failure is its own affair.
+            assert!(writer.append(&Record::End(end(1))).is_err());
+        }
+        writer.stage(charge(3).lend()).unwrap();
+        if !killed {
+            disk.write_fails.store(false, Ordering::Relaxed);
+            eventually("service", || writer.reserve().is_ok());
+            let last = writer.stage(charge(4).lend()).unwrap();
+            wait(writer.on_disk(last)).unwrap();
+            run.finish().unwrap();
+        } else {
+            drop(run);
+        }
+        let calls = if killed { 1..=3 } else { 1..=4 };
+        let expected: Vec<_> = calls.map(|call| (0, Record::Charge(charge(call)))).collect();
+        let read = read_only_run(dir.path());
+        assert_eq!(read, (expected, Damage::default()), "killed: {killed}, by the thread: {noticed_by_the_thread}");
+    }
+}
+
+#[test]
+fn a_write_that_fails_halfway_leaves_nothing_that_comes_twice() {
     let dir = tempfile::tempdir().unwrap();
     let (disk, run) = begin_faulty(dir.path());
     let writer = Arc::clone(&run.writers()[0]);
-    for call in [1, 2] {
-        writer.stage(charge(call).lend()).unwrap();
-    }
-    assert_eq!(run.stats().bytes_written, 0);
-    let both = writer.write().unwrap();
-    assert_eq!(both.0, run.stats().bytes_written);
-    assert_eq!(writer.write(), Ok(both), "nothing new");
-    disk.write_fails.store(true, Ordering::Relaxed);
-    for call in [3, 4] {
-        writer.stage(charge(call).lend()).unwrap();
-    }
-    // Another record's write takes the staged ones along: whoever staged them hears of its failure.
-    assert!(writer.append(&Record::End(end(1))).is_err());
-    disk.write_fails.store(false, Ordering::Relaxed);
+    disk.write_torn.store(true, Ordering::Relaxed);
+    let staged = (1..=9).map(|call| writer.stage(charge(call).lend()).unwrap()).last().unwrap();
+    let _ = wait(writer.on_disk(staged)); // it fails or not: that is the first file's affair
     eventually("service", || writer.reserve().is_ok());
-    // The next write fails for all who wait for it: what was staged since must not come either.
-    writer.stage(charge(5).lend()).unwrap();
-    assert!(matches!(writer.write(), Err(JournalError::Io(_))));
-    writer.stage(charge(6).lend()).unwrap();
-    writer.write().unwrap();
     run.finish().unwrap();
-    let expected: Vec<_> = [1, 2, 6].map(|call| (0, Record::Charge(charge(call)))).into();
-    assert_eq!(read_only_run(dir.path()).0, expected);
+    let expected: Vec<_> = (1..=9).map(|call| (0, Record::Charge(charge(call)))).collect();
+    assert_eq!(read_only_run(dir.path()), (expected, Damage::default()));
+}
+
+#[test]
+fn a_call_that_no_file_is_left_for_is_refused_and_those_before_it_are_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, run) = begin_faulty(dir.path());
+    let writer = Arc::clone(&run.writers()[0]);
+    disk.write_fails.store(true, Ordering::Relaxed);
+    let mut calls = 0;
+    let refused = loop {
+        if let Err(error) = writer.stage(charge(calls + 1).lend()) {
+            break error;
+        }
+        calls += 1;
+        writer.end(end(calls));
+    };
+    assert!(calls > 100, "{calls}");
+    assert_eq!(Err(refused), writer.reserve(), "for the same reason as other calls");
+    drop(run);
+    let records = read_only_run(dir.path()).0;
+    let expected = (1..=calls).flat_map(|call| [Record::Charge(charge(call)), Record::End(end(call))]);
+    assert_eq!(records, expected.map(|record| (0, record)).collect::<Vec<_>>());
 }
 
 #[test]
