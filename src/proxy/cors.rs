@@ -112,13 +112,14 @@ pub fn permit(shelf: &Shelf, route: Option<&Route>, asked: &HeaderMap) -> Respon
     response
 }
 
-/// Lets a page read the answer to its call, or not. What the seller says about that is for its own origin, and goes.
+/// Whether a seller's header tells pages what they may read: it speaks for its own origin, and ends here. Though no page
+/// asked: a cache may hand the answer to one.
+pub fn is_sellers(name: &HeaderName) -> bool {
+    name.as_str().starts_with("access-control-")
+}
+
+/// Lets a page read the answer to its call, or not.
 pub fn expose(answer: &mut HeaderMap, origin: Option<&HeaderValue>, (shelf, sold, llm): (&Shelf, Option<&Sold>, bool)) {
-    // Though no page asked: a cache may hand the answer to one.
-    let sellers = answer.keys().filter(|name| name.as_str().starts_with("access-control-"));
-    for name in sellers.cloned().collect::<Vec<_>>() {
-        answer.remove(name);
-    }
     if rules(shelf, sold, llm).any(Cors::varies) {
         answer.append(header::VARY, HeaderValue::from_static("origin"));
     }

@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, hea
 use hyper::ext::ReasonPhrase;
 
 use super::catalog::Sold;
+use super::cors;
 use super::request_body::RequestBody;
 use crate::protocol::answer::{AnswerHead, connection_options};
 use crate::protocol::head::Framing;
@@ -149,6 +150,7 @@ pub fn to_buyer(head: &AnswerHead<'_>, bytes: &Bytes, sold: &Sold) -> Option<Par
         let value = HeaderValue::from_maybe_shared(bytes.slice_ref(field.value));
         let (Ok(name), Ok(value)) = (name, value) else { continue }; // the parser lets no others through
         let ends = of_one_hop(name.as_str())
+            || cors::is_sellers(&name)
             || !sold.product.response_headers.allows(&name)
             || (head.names_fields
                 && connection_options(head.fields).any(|named| named.eq_ignore_ascii_case(name.as_str().as_bytes())));

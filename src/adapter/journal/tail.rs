@@ -86,12 +86,7 @@ impl Tail {
 fn place_of(sequence: u32, offset: u64, length: usize) -> [u8; PLACE_BYTES] {
     let [low, high] = [offset as u32, (offset >> 32) as u32]; // both halves are there
     let check = CHECK ^ sequence ^ low.rotate_left(11) ^ high.rotate_left(22) ^ length as u32; // a frame has 64 KiB
-    let mut place = [0; PLACE_BYTES];
-    let parts = [&sequence.to_le_bytes()[..], &offset.to_le_bytes(), &check.to_le_bytes()];
-    for (slot, byte) in place.iter_mut().zip(parts.into_iter().flatten()) {
-        *slot = *byte;
-    }
-    place
+    (u128::from(sequence) | u128::from(offset) << 32 | u128::from(check) << 96).to_le_bytes()
 }
 
 /// The frame at the start of some bytes, with its place.

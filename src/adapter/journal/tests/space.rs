@@ -279,7 +279,7 @@ fn a_write_that_fails_halfway_leaves_nothing_that_comes_twice() {
     let (disk, run) = begin_faulty(dir.path());
     let writer = Arc::clone(&run.writers()[0]);
     disk.write_torn.store(true, Ordering::Relaxed);
-    let staged = (1..=9).map(|call| writer.stage(charge(call).lend()).unwrap()).last().unwrap();
+    let staged = (1..=9).map(|call| writer.stage(charge(call).lend()).unwrap()).max().unwrap();
     let _ = wait(writer.on_disk(staged)); // it fails or not: that is the first file's affair
     eventually("service", || writer.reserve().is_ok());
     run.finish().unwrap();
