@@ -51,8 +51,10 @@ impl Tail {
     pub(super) fn make(path: &Path, disk: &dyn Disk) -> io::Result<Self> {
         let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
         disk.allocate(&file, TAIL_BYTES)?;
-        let map = MemoryMappedFile::open_rw(path)
-            .map_err(|error| if let MmapIoError::Io(error) = error { error } else { io::Error::other(error) })?;
+        let map = MemoryMappedFile::open_rw(path).map_err(|error| {
+            let kind = if let MmapIoError::Io(error) = &error { error.kind() } else { io::ErrorKind::Other };
+            io::Error::new(kind, format!("{} cannot be mapped: {error}", path.display()))
+        })?;
         Ok(Self { map, end: 0 })
     }
 

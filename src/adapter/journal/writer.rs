@@ -273,6 +273,9 @@ impl Writer {
         state.sync_due = None;
         let Position(upto) = state.position();
         let written = self.write_pending(&mut state);
+        if written.is_ok() {
+            state.sync_due = None; // what was written just now is synced below
+        }
         let mut files = std::mem::take(&mut state.retired);
         files.extend(state.current.as_ref().map(|segment| Arc::clone(&segment.file)));
         drop(state);
