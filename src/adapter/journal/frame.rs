@@ -54,13 +54,21 @@ pub(super) fn zeros_in_front(bytes: &[u8]) -> usize {
 /// Reads the frame at the start of some bytes: the record and the frame's length. `None`: there is no valid frame.
 pub(super) fn decode(bytes: &[u8]) -> Option<(Record, usize)> {
     let frame = bytes.get(..length(bytes)?)?;
-    let (length, rest) = frame.split_first_chunk::<4>()?;
-    let (crc, payload) = rest.split_first_chunk::<4>()?;
-    if checksum(*length, payload) != u32::from_le_bytes(*crc) {
-        return None;
-    }
+    let payload = payload(frame)?;
     let (record, unread) = postcard::take_from_bytes(payload).ok()?;
     unread.is_empty().then_some((record, frame.len()))
+}
+
+/// Whether nothing of a frame was changed.
+pub(super) fn is_whole(frame: &[u8]) -> bool {
+    payload(frame).is_some()
+}
+
+/// What a frame holds, if its checksum is right.
+fn payload(frame: &[u8]) -> Option<&[u8]> {
+    let (length, rest) = frame.split_first_chunk::<4>()?;
+    let (crc, payload) = rest.split_first_chunk::<4>()?;
+    (checksum(*length, payload) == u32::from_le_bytes(*crc)).then_some(payload)
 }
 
 fn checksum(length: [u8; 4], payload: &[u8]) -> u32 {

@@ -7,9 +7,10 @@ use std::ops::{ControlFlow, Range};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use super::data_dir;
 use super::disk::data_ranges;
 use super::frame::{self, FRAME_BYTES_MAX, FileId, HEADER_BYTES};
-use super::tail::{self, Piece};
+use super::tail::{self, Left, Piece};
 use crate::ports::journal::{Damage, Record};
 
 /// Says which files of a run were removed on purpose.
@@ -28,6 +29,8 @@ pub(super) struct Wanted<'a> {
     /// Whether the run may still be written. Then the file that is written last is read up to its
     /// first gap: what lies beyond may be the later half of something whose first half is on its way.
     pub(super) live: bool,
+    /// Of such a run only what stands in its files: what is in a tail may yet get another place, if the disk fails.
+    pub(super) filed: bool,
 }
 
 /// Where a record ends.
@@ -50,6 +53,7 @@ pub(super) fn read_run(dir: &Path, wanted: Wanted<'_>, each: &mut dyn FnMut(Plac
     let last = if wanted.live { last_written(dir, &files) } else { BTreeMap::new() };
     let newest: BTreeMap<u16, u32> = files.iter().map(|id| (id.writer, id.sequence)).collect();
     let mut before: Option<FileId> = None;
+    let mut left = (None, Left::default());
     for id in files {
         let last = last.get(&id.writer).copied();
         if wanted.live && last.is_none_or(|last| id.sequence > last) {
@@ -59,12 +63,22 @@ pub(super) fn read_run(dir: &Path, wanted: Wanted<'_>, each: &mut dyn FnMut(Plac
         let expected = before.filter(|before| before.writer == id.writer).map_or(first, |before| before.sequence + 1);
         damage.missing_files += u64::from(id.sequence.saturating_sub(expected));
         before = Some(id);
+        if left.0 != Some(id.writer) {
+            // Before the files: what leaves the tail meanwhile is there.
+            let path = dir.join(tail::name(id.writer));
+            left = (Some(id.writer), Left::read(&path).map_err(|error| named(&path, error))?);
+            if !wanted.live {
+                damage.add(left.1.damage); // of one that is being written parts are seen
+            }
+        }
         let to_gap = last == Some(id.sequence);
         let begun = newest.get(&id.writer) > Some(&id.sequence);
-        let read = read_file(dir, (id, begun), to_gap, each).map_err(|error| named(&dir.join(id.name()), error))?;
+        let pieces = if wanted.live && wanted.filed { Vec::new() } else { left.1.of_file(id.sequence) };
+        let path = dir.join(id.name());
+        let read = read_file(&path, (id, begun), (to_gap, pieces), each).map_err(|error| named(&path, error))?;
         damage.bytes += read.damaged;
-        // What was in it is not known: one that is empty was left in order.
-        let lacks_tail = !begun && read.has_tail && !dir.join(tail::name(id.writer)).exists();
+        // Nobody knows what was in it. That of a settled run was written into its files.
+        let lacks_tail = !begun && read.has_tail && !left.1.found && !data_dir::is_settled(dir);
         damage.missing_files += u64::from(lacks_tail);
     }
     Ok(damage)
@@ -86,7 +100,7 @@ fn begins_with_record(dir: &Path, id: FileId) -> io::Result<bool> {
     if frame::decode(window.look()?).is_some() {
         return Ok(true);
     }
-    Ok(tail::pieces_of(dir, id)?.iter().any(|piece| piece.range().start == HEADER_BYTES as u64))
+    Ok(pieces_of(dir, id)?.iter().any(|piece| piece.range().start == HEADER_BYTES as u64))
 }
 
 /// The journal files of a run, writer by writer, in order; without those that were removed because nobody needs them.
@@ -126,21 +140,22 @@ struct FileRead {
 
 /// Shows a file's records. One that was `begun` had a header: a newer one was made after it.
 fn read_file(
-    dir: &Path,
+    path: &Path,
     (id, begun): (FileId, bool),
-    to_gap: bool,
+    (to_gap, pieces): (bool, Vec<Piece>),
     each: &mut dyn FnMut(Place, Record),
 ) -> io::Result<FileRead> {
-    let mut window = Window::open(&dir.join(id.name()), to_gap, tail::pieces_of(dir, id)?)?;
+    let mut window = Window::open(path, to_gap, pieces)?;
+    let cut_off = window.cut_off()?;
     let header = window.look()?.get(..HEADER_BYTES).unwrap_or_default();
     if id.is_newer(header) {
         return Err(io::Error::other("a newer version of this program wrote it"));
     }
-    let mut read = FileRead { damaged: 0, has_tail: id.has_tail(header) };
+    let mut read = FileRead { damaged: cut_off, has_tail: id.has_tail(header) };
     if id.is_header(header) {
         window.skip(HEADER_BYTES);
     } else if begun {
-        read.damaged = HEADER_BYTES as u64;
+        read.damaged += HEADER_BYTES as u64;
     }
     let mut unclear = 0; // bytes since the last frame
     let mut meant = 0; // of these, up to the last that is not zero
@@ -185,7 +200,7 @@ pub(super) fn scan(
     growing: bool,
     each: &mut dyn FnMut(u64, Record) -> ControlFlow<()>,
 ) -> io::Result<(u64, bool)> {
-    let mut window = Window::open(&dir.join(id.name()), growing, tail::pieces_of(dir, id)?)?;
+    let mut window = Window::open(&dir.join(id.name()), growing, pieces_of(dir, id)?)?;
     window.base = from;
     if from == 0 && window.look()?.get(..HEADER_BYTES).is_some_and(|header| id.is_header(header)) {
         window.skip(HEADER_BYTES);
@@ -219,9 +234,14 @@ pub(super) fn scan(
     }
 }
 
+/// What a writer's tail holds of one of its files: to be read before the file.
+fn pieces_of(dir: &Path, id: FileId) -> io::Result<Vec<Piece>> {
+    Ok(Left::read(&dir.join(tail::name(id.writer)))?.of_file(id.sequence))
+}
+
 /// The record that stands at an offset, if one does.
 pub(super) fn record_at(dir: &Path, (id, offset): (FileId, u64)) -> io::Result<Option<Record>> {
-    let mut window = Window::open(&dir.join(id.name()), true, tail::pieces_of(dir, id)?)?;
+    let mut window = Window::open(&dir.join(id.name()), true, pieces_of(dir, id)?)?;
     window.base = offset;
     Ok(frame::decode(window.look()?).map(|(record, _)| record))
 }
@@ -267,6 +287,13 @@ impl Window {
         let step_max = if growing { FRAME_BYTES_MAX } else { WINDOW_BYTES };
         let (bytes, step) = (Vec::new(), FRAME_BYTES_MAX);
         Ok(Self { file, pieces, bytes, start: 0, base: 0, step, step_max, ended: false, data, known })
+    }
+
+    /// How many bytes belong into the file that it is too short for.
+    fn cut_off(&self) -> io::Result<u64> {
+        let length = self.file.metadata()?.len();
+        let beyond = self.pieces.iter().map(Piece::range).filter(|range| range.end > length);
+        Ok(beyond.map(|range| range.end - range.start.max(length)).sum())
     }
 
     /// How much of the file is passed.

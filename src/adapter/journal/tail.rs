@@ -4,30 +4,37 @@
 //!
 //! Each record stands here as a frame and, behind it, its place: the number of the file, the offset in it, and a check over
 //! both and the frame's length, all little endian. So a record that was overtaken (it is in its file by now) does no harm,
-//! and needs not be removed: it says the same as its file.
+//! and needs not be removed: it says the same as its file. In front of all records stands how far those go that wait: what
+//! is no record before that point is damage.
 
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
+use std::sync::atomic::{Ordering, compiler_fence};
 
 use mmap_io::{MemoryMappedFile, MmapIoError};
 
 use super::disk::Disk;
 use super::frame::{self, FileId};
+use crate::ports::journal::Damage;
 
 /// The file's length. Holds what may wait for the journal file in the smallest records there are, each with its place.
 const TAIL_BYTES: u64 = 128 * 1024;
+/// What an ended run leaves of it that has stopped in order: all that it held is in its files.
+const IN_ORDER: &[u8] = b"in order";
+/// The length of what stands in front of the records: how far they go, and its check.
+const FRONT_BYTES: usize = 8;
 /// A place's length.
 const PLACE_BYTES: usize = 16;
-/// Part of each place's check, so that zeros are none.
+/// Part of each check, so that zeros are none.
 const CHECK: u32 = u32::from_le_bytes(*b"tail");
 
 /// The tail of a writer that goes on.
 pub(super) struct Tail {
     map: MemoryMappedFile,
     /// Where the next record goes.
-    end: u64,
+    end: usize,
 }
 
 /// A record of a tail.
@@ -37,13 +44,34 @@ pub(super) struct Piece {
     sequence: u32,
     /// Where.
     offset: u64,
-    /// Its frame, which may be damaged.
     frame: Vec<u8>,
+}
+
+/// What a writer has left in its tail.
+#[derive(Debug, Default)]
+pub(super) struct Left {
+    /// Whether the tail is there.
+    pub(super) found: bool,
+    /// Its records that are whole.
+    pieces: Vec<Piece>,
+    /// What is wrong with the rest.
+    pub(super) damage: Damage,
 }
 
 /// The file's name in the run's directory.
 pub(super) fn name(writer: u16) -> String {
     format!("{writer:02}.tail")
+}
+
+fn front(end: usize) -> [u8; FRONT_BYTES] {
+    let end = end as u32; // at most `TAIL_BYTES`
+    (u64::from(end) | u64::from(end ^ CHECK) << 32).to_le_bytes()
+}
+
+fn place_of(sequence: u32, offset: u64, length: usize) -> [u8; PLACE_BYTES] {
+    let [low, high] = [offset as u32, (offset >> 32) as u32]; // both halves are there
+    let check = CHECK ^ sequence ^ low.rotate_left(11) ^ high.rotate_left(22) ^ length as u32; // a frame has 64 KiB
+    (u128::from(sequence) | u128::from(offset) << 32 | u128::from(check) << 96).to_le_bytes()
 }
 
 impl Tail {
@@ -55,81 +83,102 @@ impl Tail {
             let kind = if let MmapIoError::Io(error) = &error { error.kind() } else { io::ErrorKind::Other };
             io::Error::new(kind, format!("{} cannot be mapped: {error}", path.display()))
         })?;
-        Ok(Self { map, end: 0 })
+        let mut tail = Self { map, end: 0 };
+        tail.clear()?;
+        Ok(tail)
     }
 
     /// Takes in a frame that is to stand in a file at an offset. It survives the death of the process when this returns.
     pub(super) fn put(&mut self, (sequence, offset): (u32, u64), frame: &[u8]) -> io::Result<()> {
-        let bytes = frame.len() + PLACE_BYTES;
-        let mut room = self.map.as_slice_mut(self.end, bytes as u64).map_err(io::Error::other)?;
+        let end = self.end + frame.len() + PLACE_BYTES;
+        let mut bytes = self.map.as_slice_mut(0, end as u64).map_err(io::Error::other)?;
+        let (before, room) = bytes.split_at_mut(self.end);
         let (to, place) = room.split_at_mut(frame.len());
         to.copy_from_slice(frame);
         place.copy_from_slice(&place_of(sequence, offset, frame.len()));
-        drop(room);
-        self.end += bytes as u64;
+        // The record first, in the machine's order, too: what is said to be there is there.
+        compiler_fence(Ordering::Release);
+        if let Some(first) = before.first_chunk_mut() {
+            *first = front(end);
+        }
+        self.end = end;
         Ok(())
     }
 
     /// Lets nothing be found of a record of this length behind the last one.
     pub(super) fn erase_behind(&mut self, frame_bytes: usize) {
         let bytes = (frame_bytes + PLACE_BYTES) as u64;
-        let room = self.map.as_slice_mut(self.end, bytes.min(TAIL_BYTES - self.end));
-        if let Ok(mut room) = room {
+        let at = self.end as u64;
+        if let Ok(mut room) = self.map.as_slice_mut(at, bytes.min(TAIL_BYTES - at)) {
             room.fill(0);
         }
     }
 
     /// All that was taken in is in its file: the next records may go over it.
-    pub(super) fn clear(&mut self) {
-        self.end = 0;
+    pub(super) fn clear(&mut self) -> io::Result<()> {
+        self.map.update_region(0, &front(FRONT_BYTES)).map_err(io::Error::other)?;
+        self.end = FRONT_BYTES;
+        Ok(())
     }
 }
 
-fn place_of(sequence: u32, offset: u64, length: usize) -> [u8; PLACE_BYTES] {
-    let [low, high] = [offset as u32, (offset >> 32) as u32]; // both halves are there
-    let check = CHECK ^ sequence ^ low.rotate_left(11) ^ high.rotate_left(22) ^ length as u32; // a frame has 64 KiB
-    (u128::from(sequence) | u128::from(offset) << 32 | u128::from(check) << 96).to_le_bytes()
-}
-
-/// The frame at the start of some bytes, with its place.
+/// The record at the start of some bytes, with its place.
 fn piece(bytes: &[u8]) -> Option<Piece> {
-    let length = frame::length(bytes)?;
-    let (frame, rest) = bytes.split_at_checked(length)?;
+    let (frame, rest) = bytes.split_at_checked(frame::length(bytes)?)?;
     let place = rest.first_chunk::<PLACE_BYTES>()?;
     let (sequence, rest) = place.split_first_chunk()?;
     let (offset, _) = rest.split_first_chunk()?;
     let (sequence, offset) = (u32::from_le_bytes(*sequence), u64::from_le_bytes(*offset));
-    let is_place = *place == place_of(sequence, offset, length);
-    is_place.then(|| Piece { sequence, offset, frame: frame.to_vec() })
+    let whole = *place == place_of(sequence, offset, frame.len()) && frame::is_whole(frame);
+    whole.then(|| Piece { sequence, offset, frame: frame.to_vec() })
 }
 
-/// All pieces of a tail; of one that is being written those that are whole. A tail that is missing has none.
-fn pieces(path: &Path) -> io::Result<Vec<Piece>> {
-    let bytes = match std::fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error),
-    };
-    let (mut pieces, mut rest) = (Vec::new(), &bytes[..]);
-    while !rest.is_empty() {
-        let passed = match piece(rest) {
-            Some(piece) => {
-                let length = piece.frame.len() + PLACE_BYTES;
-                pieces.push(piece);
-                length
-            }
-            None => frame::zeros_in_front(rest).saturating_sub(3).max(1), // a length may begin with three zeros
-        };
-        rest = rest.get(passed..).unwrap_or_default();
+/// How far the records go that wait; `None` if it does not say so.
+fn waiting(bytes: &[u8]) -> Option<usize> {
+    let first = bytes.first_chunk::<FRONT_BYTES>()?;
+    let end = usize::try_from(u32::from_le_bytes(*first.first_chunk()?)).ok()?;
+    (*first == front(end) && bytes.len() as u64 == TAIL_BYTES).then_some(end)
+}
+
+impl Left {
+    /// Looks what is in a tail; of one that is being written what is whole. One that is not there has nothing.
+    pub(super) fn read(path: &Path) -> io::Result<Self> {
+        match std::fs::read(path) {
+            Ok(bytes) => Ok(Self::of(&bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(error),
+        }
     }
-    Ok(pieces)
-}
 
-/// What a writer's tail holds of one of its files: to be read before the file, for what leaves the tail is in the file.
-pub(super) fn pieces_of(dir: &Path, file: FileId) -> io::Result<Vec<Piece>> {
-    let mut pieces = pieces(&dir.join(name(file.writer)))?;
-    pieces.retain(|piece| piece.sequence == file.sequence);
-    Ok(pieces)
+    fn of(bytes: &[u8]) -> Self {
+        let mut left = Self { found: true, ..Self::default() };
+        if bytes == IN_ORDER {
+            return left;
+        }
+        let end = waiting(bytes);
+        left.damage.missing_files = u64::from(end.is_none()); // nobody knows what was in it
+        let (end, mut at) = (end.unwrap_or_default(), FRONT_BYTES);
+        while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
+            at += match piece(rest) {
+                Some(piece) => {
+                    let length = piece.frame.len() + PLACE_BYTES;
+                    left.pieces.push(piece);
+                    length
+                }
+                None if at < end => {
+                    left.damage.bytes += 1;
+                    1
+                }
+                None => frame::zeros_in_front(rest).saturating_sub(3).max(1), // a length may begin with three zeros
+            };
+        }
+        left
+    }
+
+    /// What belongs into a file: to be read before the file, for what leaves the tail is in the file.
+    pub(super) fn of_file(&self, sequence: u32) -> Vec<Piece> {
+        self.pieces.iter().filter(|piece| piece.sequence == sequence).cloned().collect()
+    }
 }
 
 /// Lays pieces over what a file holds from an offset on. They only fill what is zero: what is in the file says the same,
@@ -152,11 +201,12 @@ impl Piece {
     }
 }
 
-/// Writes what a writer has left in its tail into its files, and empties the tail. Its run has ended.
+/// Writes what a writer has left in its tail into its files, and removes the tail. Its run has ended, or is believed to
+/// have: whoever has it mapped still keeps it, so it is not cut.
 pub(super) fn fold(dir: &Path, writer: u16) -> io::Result<()> {
-    let path = dir.join(name(writer));
     let mut files: Vec<(u32, File)> = Vec::new();
-    for piece in pieces(&path)? {
+    let path = dir.join(name(writer));
+    for piece in Left::read(&path)?.pieces {
         if files.last().is_none_or(|(sequence, _)| *sequence != piece.sequence) {
             let id = FileId { writer, sequence: piece.sequence };
             match OpenOptions::new().read(true).write(true).open(dir.join(id.name())) {
@@ -177,14 +227,13 @@ pub(super) fn fold(dir: &Path, writer: u16) -> io::Result<()> {
     for (_, file) in &files {
         file.sync_data()?;
     }
-    empty(dir, writer)
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()), // there is none of an earlier version
+    }
 }
 
-/// Empties a writer's tail: all that it held is in its files.
-pub(super) fn empty(dir: &Path, writer: u16) -> io::Result<()> {
-    match OpenOptions::new().write(true).open(dir.join(name(writer))) {
-        Ok(file) => file.set_len(0),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()), // of an earlier version
-        Err(error) => Err(error),
-    }
+/// Says that all is in the files. For a writer that has stopped, and holds its tail no more.
+pub(super) fn end_in_order(dir: &Path, writer: u16) -> io::Result<()> {
+    std::fs::write(dir.join(name(writer)), IN_ORDER)
 }

@@ -64,7 +64,7 @@ fn read_run(
     let mut open: BTreeMap<(u16, u64), (FileId, Charge)> = BTreeMap::new();
     let mut marked = before.clone();
     let from = before.writers.iter().map(|(writer, mark)| (*writer, mark.from_file)).collect();
-    let wanted = Wanted { from: Some(&from), ..Wanted::default() };
+    let wanted = Wanted { from: Some(&from), filed: true, ..Wanted::default() };
     let damage = run.read_places(wanted, &mut |at, record| {
         let core = at.file.writer;
         let covered = before.covers(at);
