@@ -413,9 +413,10 @@ async fn settle_earlier(
 ) -> Result<Recovered, StartError> {
     let found = recover(&run.earlier(), desk, unbooked, Some(START_BOOKS_FOR)).await?;
     metrics.journal.damaged_bytes.set(i64::try_from(found.damaged_bytes).unwrap_or(i64::MAX));
-    if found.damaged_bytes > 0 {
+    if found.damaged_bytes > 0 || found.missing_files > 0 {
         tracing::warn!(
             bytes = found.damaged_bytes,
+            missing_files = found.missing_files,
             "journals of earlier runs are damaged; every valid record was read"
         );
     }

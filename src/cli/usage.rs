@@ -16,6 +16,7 @@ use crate::adapter::journal::{ExportMark, UsageSummary, read_usage};
 use crate::config;
 use crate::domain::report::{Group, Period, Report, Row};
 use crate::domain::usage::UsageRecord;
+use crate::ports::journal::Damage;
 
 /// Carries a command out.
 pub fn run<O: Write + AsFd>(command: &UsageCommand, out: &mut O, notes: &mut dyn Write) -> ExitCode {
@@ -25,9 +26,9 @@ pub fn run<O: Write + AsFd>(command: &UsageCommand, out: &mut O, notes: &mut dyn
     };
     // Nobody listens: the exit code says enough.
     let (said, code) = match done {
-        Ok(summary) if summary.damage.bytes > 0 => {
-            let bytes = summary.damage.bytes;
-            (Some(format!("{bytes} bytes of the journal are no valid record; all others are above")), EXIT_OK)
+        Ok(UsageSummary { damage: Damage { bytes, missing_files, .. }, .. }) if bytes > 0 || missing_files > 0 => {
+            let lost = format!("{bytes} bytes of the journal are no valid record, {missing_files} files are missing");
+            (Some(format!("{lost}; all other records are above")), EXIT_OK)
         }
         Ok(_) => (None, EXIT_OK),
         Err(Failure { code, text }) => (Some(text), code),

@@ -46,6 +46,8 @@ pub struct Recovered {
     pub interrupted: usize,
     /// Bytes that were no valid record.
     pub damaged_bytes: u64,
+    /// Files that are missing.
+    pub missing_files: u64,
     /// Pools that a journal knows of and the store does not have.
     pub missing: usize,
     /// Pools whose documents cannot be read.
@@ -153,6 +155,7 @@ async fn book_runs(
         found.interrupted = found.interrupted.saturating_add(interrupted);
         found.runs = found.runs.saturating_add(1);
         found.damaged_bytes = found.damaged_bytes.saturating_add(damage.bytes);
+        found.missing_files = found.missing_files.saturating_add(damage.missing_files);
     }
     unbooked.add(pools.keys());
     let mut waiting: BTreeMap<PoolKey, Vec<Incarnation>> = BTreeMap::new();

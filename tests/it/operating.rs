@@ -537,3 +537,27 @@ async fn a_limit_on_the_size_of_files_is_a_full_disk_and_not_the_end() {
     gateway.signal(Signal::TERM);
     assert_eq!(gateway.exit().await.code, Some(69), "its journal has no room to say that it ended in order");
 }
+
+#[tokio::test]
+async fn a_standard_error_that_takes_nothing_ends_nothing() {
+    let seller = Seller::plain().await;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("tollgate.yaml");
+    let mut config = base_config(seller.address);
+    // Free a moment ago: it cannot say where it listens.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let admin = admin::Admin { address: free };
+    config["listeners"]["admin"] = admin.address.to_string().into();
+    std::fs::write(&path, config.to_string()).unwrap();
+    let unheard = format!("exec {BINARY} serve --config {} 2>/dev/full", path.display());
+    let mut gateway = Gateway::spawn(Command::new("sh").args(["-c", &unheard]));
+    until("it listens", async || {
+        assert_eq!(gateway.ended(), None);
+        tokio::net::TcpStream::connect(admin.address).await.ok()
+    })
+    .await;
+    until("it is ready", async || (admin.get("/readyz").await.status() == 200).then_some(())).await;
+    gateway.signal(Signal::HUP);
+    gateway.signal(Signal::TERM);
+    assert_eq!(gateway.exit().await.code, Some(0));
+}
