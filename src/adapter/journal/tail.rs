@@ -8,7 +8,7 @@
 //! is no record before that point is damage.
 
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::atomic::{Ordering, compiler_fence};
@@ -235,5 +235,7 @@ pub(super) fn fold(dir: &Path, writer: u16) -> io::Result<()> {
 
 /// Says that all is in the files. For a writer that has stopped, and holds its tail no more.
 pub(super) fn end_in_order(dir: &Path, writer: u16) -> io::Result<()> {
-    std::fs::write(dir.join(name(writer)), IN_ORDER)
+    let mut file = OpenOptions::new().write(true).truncate(true).open(dir.join(name(writer)))?;
+    file.write_all(IN_ORDER)?;
+    file.sync_all()
 }

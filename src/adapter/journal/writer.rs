@@ -183,17 +183,17 @@ impl Writer {
         state.sync_due = Some(Instant::now());
         let has_tail = state.tail.take().is_some();
         drop(state);
-        if has_tail && flushed.is_ok() {
-            // If this fails, it says what its files say.
-            let _ = tail::end_in_order(&self.shared.dir, self.index);
-        }
         if let Some(id) = unused {
             // A file with nothing but a header is as good as none.
             let _ = std::fs::remove_file(self.shared.dir.join(id.name()));
         }
-        let synced = self.sync(Instant::now());
+        let done = flushed.and(self.sync(Instant::now()));
+        if has_tail && done.is_ok() {
+            // If this fails, the tail says what its files say.
+            let _ = tail::end_in_order(&self.shared.dir, self.index);
+        }
         self.close();
-        flushed.and(synced)
+        done
     }
 
     /// Refuses from now on, and lets nobody wait any longer. What waits to be written is left behind.
