@@ -130,7 +130,6 @@ pub(super) fn removed(dir: &Path) -> io::Result<BTreeMap<u16, u32>> {
 }
 
 /// What reading a file has shown besides its records.
-#[derive(Default)]
 struct FileRead {
     /// Bytes that are none, other than the zeros at its end.
     damaged: u64,

@@ -135,7 +135,7 @@ impl Run {
         result
     }
 
-    fn stop_thread(&mut self) {
+    pub(super) fn stop_thread(&mut self) {
         self.shared.alarm.stop();
         if let Some(thread) = self.thread.take() {
             // A panic of the thread has been reported by the panic hook.

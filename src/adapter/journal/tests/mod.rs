@@ -134,8 +134,6 @@ fn wait<T>(future: impl Future<Output = T>) -> T {
 struct FaultyDisk {
     full: AtomicBool,
     write_fails: AtomicBool,
-    /// Writes of records are lost, as if the process had died before them.
-    write_lost: AtomicBool,
     /// The next write fails halfway.
     write_torn: AtomicBool,
     sync_fails: AtomicBool,
@@ -159,9 +157,6 @@ impl Disk for FaultyDisk {
         if self.write_torn.swap(false, Ordering::Relaxed) {
             RealDisk.write_at(file, &bytes[..bytes.len() / 2], offset)?;
             return Err(Errno::IO.into());
-        }
-        if offset > 0 && self.write_lost.load(Ordering::Relaxed) {
-            return Ok(());
         }
         RealDisk.write_at(file, bytes, offset)
     }

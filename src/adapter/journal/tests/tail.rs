@@ -24,9 +24,16 @@ fn records(calls: std::ops::RangeInclusive<u64>) -> Vec<(u16, Record)> {
 
 /// A killed run with three calls, none of which is in its file.
 fn killed(path: &Path) {
-    let (disk, run) = begin_faulty(path);
-    disk.write_lost.store(true, Ordering::Relaxed);
+    let mut run = begin(path);
+    run.stop_thread(); // it would write them
     stage(&*run.writers()[0], 1..=3);
+}
+
+/// Begins another run beside the only unsettled one.
+fn begin_after(path: &Path) -> (Run, EarlierRun) {
+    let run = begin(path);
+    let ended = run.earlier().unsettled().unwrap().remove(0);
+    (run, ended)
 }
 
 #[test]
@@ -54,8 +61,8 @@ fn what_is_in_the_tail_and_in_the_file_is_read_once() {
 #[test]
 fn a_run_that_goes_on_shows_what_is_in_its_tail() {
     let dir = tempfile::tempdir().unwrap();
-    let (disk, run) = begin_faulty(dir.path());
-    disk.write_lost.store(true, Ordering::Relaxed);
+    let mut run = begin(dir.path());
+    run.stop_thread();
     stage(&*run.writers()[0], 1..=3);
     let current = EarlierRun { incarnation: run.incarnation().clone(), same_boot: true };
     assert_eq!(read(&*run.earlier(), &current), (records(1..=3), Damage::default()));
@@ -84,9 +91,8 @@ fn records_go_on_from_file_to_file() {
 fn a_settled_runs_files_hold_all_and_its_tail_is_gone() {
     let dir = tempfile::tempdir().unwrap();
     killed(dir.path());
-    let run = begin(dir.path());
+    let (run, ended) = begin_after(dir.path());
     let earlier = run.earlier();
-    let ended = earlier.unsettled().unwrap().remove(0);
     earlier.mark_settled(&ended).unwrap();
     assert!(!tail_of(dir.path()).exists());
     assert_eq!(read(&*earlier, &ended), (records(1..=3), Damage::default()));
@@ -112,20 +118,16 @@ fn a_run_that_another_process_believes_dead_goes_on() {
 #[test]
 fn an_export_shows_of_a_run_that_goes_on_what_is_in_its_files() {
     let dir = tempfile::tempdir().unwrap();
-    let (disk, run) = begin_faulty(dir.path());
+    let mut run = begin(dir.path());
+    run.stop_thread();
     let writer = Arc::clone(&run.writers()[0]);
     stage(&*writer, 1..=1);
-    wait(writer.on_disk(writer.append(&end_of_nothing()).unwrap())).unwrap();
-    disk.write_lost.store(true, Ordering::Relaxed);
+    writer.append(&Record::End(end(99))).unwrap(); // writes all
     stage(&*writer, 2..=2);
     let shown = || read_usage(dir.path(), false, &mut |_| {}).unwrap().0.records;
     assert_eq!(shown(), 1);
     drop(run);
     assert_eq!(shown(), 2, "nothing gets another place any more");
-}
-
-fn end_of_nothing() -> Record {
-    Record::End(end(99))
 }
 
 #[test]
@@ -168,9 +170,8 @@ fn a_byte_of_the_tail_that_is_changed_costs_at_most_its_record_and_is_told() {
     let path = tail_of(dir.path());
     let whole = std::fs::read(&path).unwrap();
     let used = whole.iter().rposition(|&byte| byte != 0).unwrap();
-    let run = begin(dir.path());
+    let (run, ended) = begin_after(dir.path());
     let earlier = run.earlier();
-    let ended = earlier.unsettled().unwrap().remove(0);
     for at in 0..=used {
         let mut changed = whole.clone();
         changed[at] ^= 0x55;
@@ -189,9 +190,8 @@ fn a_tail_that_is_not_what_its_writer_left_is_told() {
     killed(dir.path());
     let path = tail_of(dir.path());
     let whole = std::fs::read(&path).unwrap();
-    let run = begin(dir.path());
+    let (run, ended) = begin_after(dir.path());
     let earlier = run.earlier();
-    let ended = earlier.unsettled().unwrap().remove(0);
     let noise = |bytes: usize| (0..bytes).map(|at| u8::try_from(at * 7 % 251).unwrap()).collect::<Vec<_>>();
     let longer = [&whole[..], &[0]].concat();
     let wrong = [Vec::new(), vec![0], vec![0; whole.len()], noise(whole.len()), noise(9)];
@@ -224,9 +224,8 @@ fn what_a_file_has_is_not_changed_by_its_writers_tail() {
     let mut changed = std::fs::read(&tail).unwrap();
     changed[20] ^= 0x55;
     std::fs::write(&tail, changed).unwrap();
-    let run = begin(dir.path());
+    let (run, ended) = begin_after(dir.path());
     let earlier = run.earlier();
-    let ended = earlier.unsettled().unwrap().remove(0);
     let mut expected = records(1..=2);
     expected.push((0, Record::Close));
     assert_eq!(read(&*earlier, &ended), (expected, Damage::default()));
