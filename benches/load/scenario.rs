@@ -37,6 +37,8 @@ const QUIET: Duration = Duration::from_millis(300);
 /// A closed loop's targets take turns after this time: a neighbour on the host makes calls up to twice as dear for some
 /// tenths of a second, and that must meet all alike.
 const TURN: Duration = Duration::from_millis(200);
+/// The same for short streams.
+const SHORT_TURN: Duration = Duration::from_secs(1);
 
 /// Above this many cores of foreign CPU a run is not to be trusted.
 pub(crate) const FOREIGN_MAX: f64 = 0.3;
@@ -140,6 +142,12 @@ async fn open(target: &Target, request: Arc<[u8]>, plan: Plan) -> Result<Load> {
     target.load(request, plan.connections, Pace::Open(plan)).await
 }
 
+/// A plan with as many calls as fall due in this time.
+fn lasting(plan: Plan, duration: Duration) -> Plan {
+    let total = plan.rate * duration.as_secs();
+    Plan { total: usize::try_from(total).unwrap_or(usize::MAX), ..plan }
+}
+
 /// The stub that all proxies share, and where everything runs.
 pub(crate) struct Session {
     pub(crate) cores: Cores,
@@ -193,19 +201,19 @@ impl Session {
 
     /// A closed loop of so many clients, with bodies of this size.
     pub(crate) async fn closed(&self, targets: &[&Target], clients: usize, bytes: usize) -> Result<Vec<Row>> {
-        let turns = self.amount.duration.div_duration_f64(TURN).ceil() as usize;
-        self.take_turns(targets, turns, async |target| closed_load(target, clients, bytes, TURN).await).await
+        self.take_turns(targets, self.turns(TURN), async |target| closed_load(target, clients, bytes, TURN).await).await
     }
 
     pub(crate) async fn rate(&self, targets: &[&Target]) -> Result<Vec<Row>> {
-        let plan = self.for_the_duration(RATE);
+        let plan = lasting(RATE, self.amount.duration);
         self.take_turns(targets, 1, async |target| open(target, target.call(SMALL_BYTES)?, plan).await).await
     }
 
     pub(crate) async fn short_streams(&self, targets: &[&Target]) -> Result<Vec<Row>> {
-        let plan = self.for_the_duration(SHORT);
+        let plan = lasting(SHORT, SHORT_TURN);
         let request = |target: &Target| target.stream(SHORT_EVENTS, SHORT_INTERVAL_US);
-        self.take_turns(targets, 1, async |target| open(target, request(target)?, plan).await).await
+        self.take_turns(targets, self.turns(SHORT_TURN), async |target| open(target, request(target)?, plan).await)
+            .await
     }
 
     pub(crate) async fn steady_streams(&self, targets: &[&Target]) -> Result<Vec<Row>> {
@@ -217,9 +225,9 @@ impl Session {
         open(target, target.stream(events, STEADY_INTERVAL_US)?, STEADY).await
     }
 
-    fn for_the_duration(&self, plan: Plan) -> Plan {
-        let total = plan.rate * self.amount.duration.as_secs();
-        Plan { total: usize::try_from(total).unwrap_or(usize::MAX), ..plan }
+    /// How many turns of this length make a run.
+    fn turns(&self, turn: Duration) -> usize {
+        self.amount.duration.div_duration_f64(turn).ceil() as usize
     }
 
     /// Holds many streams open on a fresh process, and calls it again when they are closed.

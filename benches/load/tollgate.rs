@@ -3,7 +3,7 @@
 
 use crate::client::Transport;
 use crate::process::{Process, START_MAX};
-use crate::target::{Endpoint, Place, Signer};
+use crate::target::{Endpoint, KEY_OF_NOBODY, Place, Signer};
 use crate::tls::{Files, HOST};
 use crate::{Result, SETTLE_POLL, wire};
 use serde_json::{Value, json};
@@ -58,7 +58,7 @@ pub(crate) async fn start(
     let (data, admin) = process.wait_line(listening).await?;
     wait_ready(&mut process, admin).await?;
     let (headers, signer) = match caller {
-        Caller::Nobody => (Vec::new(), None),
+        Caller::Nobody => (vec![KEY_OF_NOBODY.to_owned()], None),
         Caller::Key => {
             let account = buy_calls(admin).await?;
             let key = post(admin, &format!("{account}/keys"), &json!({ "description": "bench" })).await?;

@@ -236,7 +236,7 @@ fn charge(journal: &dyn Journal, call: u64, number: u64) {
         attempts: 1,
         facts: CallFacts::default(),
     };
-    journal.stage(charge.lend()).unwrap();
+    journal.stage(charge.lend(), None).unwrap();
     journal.end(CallEnd { call, ending: Ending::Complete, billed: true, at: now });
 }
 

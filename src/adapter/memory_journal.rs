@@ -130,8 +130,9 @@ impl Journal for MemoryWriter {
         Ok(Position(u64::try_from(kept.records.len()).unwrap_or(u64::MAX)))
     }
 
-    fn stage(&self, charge: LentCharge<'_>) -> Result<Position, JournalError> {
-        self.append(&Record::Charge(charge.into()))
+    fn stage(&self, charge: LentCharge<'_>, end: Option<CallEnd>) -> Result<Position, JournalError> {
+        let position = self.append(&Record::Charge(charge.into()))?;
+        end.map_or(Ok(position), |end| self.append(&Record::End(end)))
     }
 
     fn end(&self, end: CallEnd) {

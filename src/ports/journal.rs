@@ -128,8 +128,8 @@ pub trait Journal: Send + Sync {
     fn append(&self, record: &Record) -> Result<Position, JournalError>;
 
     /// Takes in a charge: it survives the death of this process when this returns, and is written within a tenth of a
-    /// second. No call of the system.
-    fn stage(&self, charge: LentCharge<'_>) -> Result<Position, JournalError>;
+    /// second. No call of the system. With the call's end, if that is known: then this ends the call's reservation.
+    fn stage(&self, charge: LentCharge<'_>, end: Option<CallEnd>) -> Result<Position, JournalError>;
 
     /// Takes in the end of a call that counts anyway, like a charge, but may lose it: it only explains. Ends the call's
     /// reservation.

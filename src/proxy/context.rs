@@ -160,10 +160,19 @@ impl Call {
         }
     }
 
-    /// The end of every call: its quota is settled, its line written, its counters moved.
+    /// What the clock on the wall shows at an instant. By the stopwatch: that clock may have been set meanwhile.
+    pub fn moment(&self, at: Instant) -> Timestamp {
+        self.arrived.checked_add(at.duration_since(self.started)).unwrap_or(self.arrived)
+    }
+
+    /// The end of every call: its quota is settled, its line written, its counters moved. An answer that was whole when its
+    /// head left is complete, whatever came of its client.
     pub fn finish(mut self: Box<Self>, ending: Ending) {
+        let known = self.open.as_ref().and_then(OpenCall::charged).is_some_and(|charged| charged.ended);
+        let ending = if known { Ending::Complete } else { ending };
         let billed = self.billed(ending);
-        let duration = self.started.elapsed();
+        let now = Instant::now();
+        let duration = now.duration_since(self.started);
         let mut units = 0;
         if let Some(open) = self.open.take() {
             let charged = open.charged().map_or(0, |charged| charged.units.get());
@@ -172,9 +181,11 @@ impl Call {
                 let counter = if billed { &sold.metrics.charged } else { &sold.metrics.voided };
                 counter.inc_by(charged);
             }
-            // By the stopwatch: the clock on the wall may have been set meanwhile.
-            let ended = self.arrived.checked_add(duration).unwrap_or(self.arrived);
-            self.core.meter.end(open, ending, billed, ended);
+            if known {
+                self.core.meter.settle(open);
+            } else {
+                self.core.meter.end(open, ending, billed, self.moment(now));
+            }
         }
         if let Some(sold) = &self.sold {
             // A client that left before any answer is counted under nginx's number for it.

@@ -372,6 +372,11 @@ impl SellerBody {
         }
     }
 
+    /// Whether all of it is here.
+    pub fn is_whole(&self) -> bool {
+        self.data.ended && !self.data.broke
+    }
+
     /// Whether all of it was handed on.
     pub fn is_end(&self) -> bool {
         self.data.ended && self.data.next.is_none()

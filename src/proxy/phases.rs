@@ -285,8 +285,9 @@ async fn answer(
     sellers_head::check(call, sold, head.status)?;
     let kind = head.headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
     let streamed = kind.get(..17).is_some_and(|kind| kind.eq_ignore_ascii_case(b"text/event-stream"));
-    let metered = charge(call, head.status, streamed)?;
     body.look().await;
+    let head_at = Instant::now();
+    let metered = charge(call, (head.status, streamed), body.is_whole().then_some(head_at))?;
     if head.status == StatusCode::NO_CONTENT {
         head.headers.remove(header::CONTENT_LENGTH);
     }
@@ -300,7 +301,7 @@ async fn answer(
     limits::show(call, &mut head.headers);
     dress(call, &mut head.headers);
     call.status = Some(head.status.as_u16());
-    call.head_at = Some(Instant::now());
+    call.head_at = Some(head_at);
     let awaited = charged.filter(|_| sold.product.durability == Durability::Disk);
     let on_disk = awaited.map(|charged| call.core.meter.on_disk(charged));
     if body.is_end() {
@@ -330,9 +331,14 @@ fn show_left(left: Left, head: &mut HeaderMap) {
     }
 }
 
-/// Writes the charge down, if the status is billable; gives the quota back, if not. From here on the buyer may see the
-/// head. `None`: the call is not metered.
-fn charge(call: &mut Call, status: StatusCode, streamed: bool) -> Result<Option<Metered>, Rejection> {
+/// Writes the charge down, if the status is billable, with the call's end if the answer was `whole` at some instant; gives
+/// the quota back, if not. From here on the buyer may see the head. `None`: the call is not metered.
+fn charge(
+    call: &mut Call,
+    (status, streamed): (StatusCode, bool),
+    whole: Option<Instant>,
+) -> Result<Option<Metered>, Rejection> {
+    let whole = whole.filter(|_| call.open.is_some()).map(|at| call.moment(at));
     let Call { core, request_id, arrived, caller, attempts, open: quota, sold, model, end_user, .. } = call;
     let (Some(open), Some(caller), Some(sold)) = (quota.as_mut(), caller, sold) else { return Ok(None) };
     let model = model.as_deref();
@@ -343,6 +349,7 @@ fn charge(call: &mut Call, status: StatusCode, streamed: bool) -> Result<Option<
         status: status.as_u16(),
         streamed,
         attempts: *attempts,
+        whole,
         facts: LentFacts {
             sellers_model: sold.sellers_model(model).map(|model| kept(model, MODEL_BYTES_MAX)),
             model: model.map(|model| kept(model, MODEL_BYTES_MAX)),

@@ -56,11 +56,13 @@ pub struct Answered<'a> {
     pub streamed: bool,
     /// How often the request was sent.
     pub attempts: u8,
+    /// When the call ended, if its answer is whole already: its end is written down with its charge.
+    pub whole: Option<Timestamp>,
     /// What else the record says.
     pub facts: LentFacts<'a>,
 }
 
-/// A call with quota set aside. It ends in exactly one way: [`Meter::end`] or [`Meter::give_back`].
+/// A call with quota set aside. It ends in exactly one way: [`Meter::end`], [`Meter::settle`] or [`Meter::give_back`].
 #[derive(Debug)]
 #[must_use = "a dropped call keeps its unit from being sold until the gateway restarts"]
 pub struct OpenCall {
@@ -77,6 +79,8 @@ pub struct Charged {
     call: u64,
     /// How much.
     pub units: Units,
+    /// Whether the journal knows the call's end, too.
+    pub ended: bool,
     /// Where the charge stands in the journal.
     position: Position,
 }
@@ -178,7 +182,8 @@ impl Meter {
         let number = self.calls.get().wrapping_add(1);
         self.calls.set(number);
         let (lease, package) = (call.hold.lease(), part.package.clone());
-        let position = self.journal.stage(LentCharge {
+        let end = answered.whole.map(|at| CallEnd { call: number, ending: Ending::Complete, billed: true, at });
+        let charge = LentCharge {
             call: number,
             request_id: answered.request_id,
             arrived: answered.arrived,
@@ -190,35 +195,41 @@ impl Meter {
             streamed: answered.streamed,
             attempts: answered.attempts,
             facts: answered.facts,
-        })?;
+        };
+        let position = self.journal.stage(charge, end)?;
         let left = call.pool.charge(&call.hold);
-        let charged = Charged { call: number, units, position };
+        let charged = Charged { call: number, units, ended: end.is_some(), position };
         call.charged = Some(charged);
         Ok(Metered { charged: Some(charged), left })
     }
 
     /// Ends a call. A charge stands unless `billed` is false; a call that was never charged costs nothing.
-    pub fn end(&self, mut call: OpenCall, ending: Ending, billed: bool, at: Timestamp) {
-        let Some(Charged { call: number, units, .. }) = call.charged else { return self.give_back(call) };
+    pub fn end(&self, call: OpenCall, ending: Ending, billed: bool, at: Timestamp) {
+        let Some(Charged { call: number, .. }) = call.charged else { return self.give_back(call) };
         let end = CallEnd { call: number, ending, billed, at };
         if billed {
             // If this record is lost the call counts all the same: only the explanation is missing.
             self.journal.end(end);
-            match &mut call.budget {
-                Some(budget) => {
-                    let worth = call.hold.unit_worth().times(units.get());
-                    budget.spend(&call.pool.product, Used { units, worth });
-                    call.pool.settle_for(&call.hold, budget.key(), units);
-                }
-                None => call.pool.settle(&call.hold),
-            }
-            return;
+            return self.settle(call);
         }
         if let Err(error) = self.journal.append(&Record::End(end)) {
             tracing::error!(%error, "a charge was taken back, but the journal does not say so");
         }
         call.pool.uncharge(&call.hold);
         self.give_back(call);
+    }
+
+    /// Counts a charged call whose end is written down.
+    pub fn settle(&self, mut call: OpenCall) {
+        let units = call.charged.map_or(Units::ZERO, |charged| charged.units);
+        match &mut call.budget {
+            Some(budget) => {
+                let worth = call.hold.unit_worth().times(units.get());
+                budget.spend(&call.pool.product, Used { units, worth });
+                call.pool.settle_for(&call.hold, budget.key(), units);
+            }
+            None => call.pool.settle(&call.hold),
+        }
     }
 
     /// Ends a call that costs nothing.

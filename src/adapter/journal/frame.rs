@@ -1,7 +1,8 @@
 //! How a record and a file's header look in bytes, and the names of files. No files are opened here.
 //!
-//! A frame is the payload's length (u32, little endian), a CRC-32 over length and payload, and the payload: the record
-//! in postcard's encoding. A length of zero never occurs, so zeros are never a frame.
+//! A frame is the payload's length (u32, little endian), a CRC-32 over length and payload, and the payload: a record, or
+//! a charge and behind it the end of the same call, in postcard's encoding. A length of zero never occurs, so zeros are
+//! never a frame.
 
 use super::payload::Payload;
 use crate::ports::journal::Record;
@@ -15,13 +16,13 @@ const FRAME_HEAD: usize = 8;
 /// The header's length.
 pub(super) const HEADER_BYTES: usize = 20;
 /// Grows when an older program could no longer read the files.
-pub(super) const FORMAT_VERSION: u16 = 5;
+pub(super) const FORMAT_VERSION: u16 = 6;
 /// From this version on each writer has a tail.
 const TAIL_VERSION: u16 = 5;
 
 const MAGIC: [u8; 8] = *b"tollgate";
 
-/// Writes a frame at the start of a buffer and returns its length; `None` if the record is too large.
+/// Writes a frame at the start of a buffer and returns its length; `None` if it is too large.
 pub(super) fn encode(record: &impl Payload, buffer: &mut [u8]) -> Option<usize> {
     let (head, rest) = buffer.split_first_chunk_mut::<FRAME_HEAD>()?;
     let room = rest.len().min(RECORD_BYTES_MAX);
@@ -51,12 +52,17 @@ pub(super) fn zeros_in_front(bytes: &[u8]) -> usize {
     blocks + rest.iter().take_while(|&&byte| byte == 0).count()
 }
 
-/// Reads the frame at the start of some bytes: the record and the frame's length. `None`: there is no valid frame.
-pub(super) fn decode(bytes: &[u8]) -> Option<(Record, usize)> {
+/// Reads the frame at the start of some bytes: its records and its length. `None`: there is no valid frame.
+pub(super) fn decode(bytes: &[u8]) -> Option<(Vec<Record>, usize)> {
     let frame = bytes.get(..length(bytes)?)?;
-    let payload = payload(frame)?;
-    let (record, unread) = postcard::take_from_bytes(payload).ok()?;
-    unread.is_empty().then_some((record, frame.len()))
+    let mut unread = payload(frame)?;
+    let mut records = Vec::with_capacity(1);
+    while !unread.is_empty() {
+        let (record, rest) = postcard::take_from_bytes(unread).ok()?;
+        records.push(record);
+        unread = rest;
+    }
+    Some((records, frame.len()))
 }
 
 /// Whether nothing of a frame was changed.
@@ -180,9 +186,9 @@ mod tests {
     fn decoded(hex: &str) -> Record {
         let digits: Vec<u32> = hex.chars().map(|digit| digit.to_digit(16).unwrap()).collect();
         let bytes: Vec<u8> = digits.chunks(2).map(|pair| u8::try_from(pair[0] * 16 + pair[1]).unwrap()).collect();
-        let (record, length) = decode(&bytes).unwrap();
-        assert_eq!(length, bytes.len());
-        record
+        let (mut records, length) = decode(&bytes).unwrap();
+        assert_eq!((records.len(), length), (1, bytes.len()));
+        records.remove(0)
     }
 
     #[test]
@@ -236,7 +242,7 @@ mod tests {
         let length = encode(&Record::Charge(charge.clone()), &mut buffer).unwrap();
         let named = b"\x03a-1\x01\x01\x05app-1\x03api"; // an option, and the second kind in it
         assert!(buffer[..length].windows(named.len()).any(|bytes| bytes == named), "{:02x?}", &buffer[..length]);
-        assert_eq!(decode(&buffer), Some((Record::Charge(charge), length)));
+        assert_eq!(decode(&buffer), Some((vec![Record::Charge(charge)], length)));
     }
 
     #[test]
@@ -245,7 +251,7 @@ mod tests {
         let record = Record::End(CallEnd { call: 300, ending: Ending::ClientGone, billed: true, at });
         let mut buffer = [0; 128];
         let length = encode(&record, &mut buffer).unwrap();
-        assert_eq!(decode(&buffer), Some((record, length)));
+        assert_eq!(decode(&buffer), Some((vec![record], length)));
         for bit in 0..length * 8 {
             let mut flipped = buffer;
             flipped[bit / 8] ^= 1 << (bit % 8);

@@ -70,6 +70,16 @@ impl Payload for LentCharge<'_> {
     }
 }
 
+/// A charge, and the call's end if it is known: then one frame has both.
+impl Payload for (LentCharge<'_>, Option<CallEnd>) {
+    fn write(&self, to: &mut [u8]) -> Option<usize> {
+        let (charge, end) = self;
+        let length = charge.write(to)?;
+        let Some(end) = end else { return Some(length) };
+        Some(length + end.write(to.get_mut(length..)?)?)
+    }
+}
+
 impl Payload for CallEnd {
     fn write(&self, to: &mut [u8]) -> Option<usize> {
         let mut out = Output { to, length: 0 };
@@ -251,15 +261,19 @@ mod tests {
         })
     }
 
-    /// It reads back from just the bytes that were written, and is not written at all into less room.
-    fn check(record: &Record) -> Result<(), TestCaseError> {
+    /// The records read back from just the bytes that were written, and nothing is written into less room.
+    fn check(written: &impl Payload, records: &[Record]) -> Result<(), TestCaseError> {
         let mut buffer = vec![0; 2 * CALL_BYTES_MAX];
-        let length = record.write(&mut buffer).unwrap();
-        let (read, unread) = postcard::take_from_bytes::<Record>(&buffer[..length]).unwrap();
-        prop_assert_eq!(&read, record);
+        let length = written.write(&mut buffer).unwrap();
+        let mut unread = &buffer[..length];
+        for record in records {
+            let (read, rest) = postcard::take_from_bytes::<Record>(unread).unwrap();
+            prop_assert_eq!(&read, record);
+            unread = rest;
+        }
         prop_assert_eq!(unread.len(), 0);
         for room in 0..length {
-            prop_assert_eq!(record.write(&mut buffer[..room]), None, "{} bytes", room);
+            prop_assert_eq!(written.write(&mut buffer[..room]), None, "{} bytes", room);
         }
         Ok(())
     }
@@ -267,12 +281,17 @@ mod tests {
     proptest! {
         #[test]
         fn a_charge_reads_back_as_it_was(charge in charge()) {
-            check(&Record::Charge(charge))?;
+            check(&(charge.lend(), None), &[Record::Charge(charge.clone())])?;
+        }
+
+        #[test]
+        fn an_end_stands_behind_its_charge(charge in charge(), end in end()) {
+            check(&(charge.lend(), Some(end)), &[Record::Charge(charge.clone()), Record::End(end)])?;
         }
 
         #[test]
         fn an_end_reads_back_as_it_was(end in end()) {
-            check(&Record::End(end))?;
+            check(&end, &[Record::End(end)])?;
         }
     }
 }

@@ -166,9 +166,10 @@ fn read_file(
         };
         // No client can forge a frame inside a damaged one: what clients choose holds no control characters and is not
         // followed by two zeros, and a length that is made of other characters is too large.
-        if let Some((record, length)) = frame::decode(bytes) {
+        if let Some((records, length)) = frame::decode(bytes) {
             window.skip(length);
-            each(Place { file: id, end: window.offset() }, record);
+            let place = Place { file: id, end: window.offset() };
+            records.into_iter().for_each(|record| each(place, record));
             read.damaged += unclear;
             (unclear, meant) = (0, 0);
             continue;
@@ -191,7 +192,8 @@ fn read_file(
     }
 }
 
-/// Shows the records of a file from an offset on, each with its own, until `each` breaks off. Of a file that is still
+/// Shows the records of a file from an offset on, each with that of its frame, until `each` breaks off: after the rest
+/// of a frame. Of a file that is still
 /// growing only up to the first byte that is no record. Returns where to go on, and whether all was shown.
 pub(super) fn scan(
     dir: &Path,
@@ -212,9 +214,9 @@ pub(super) fn scan(
         }
         let mut only_zeros = false;
         let passed = match frame::decode(bytes) {
-            Some((record, length)) => {
-                let more = each(at, record);
-                if more.is_break() {
+            Some((records, length)) => {
+                let more: Vec<_> = records.into_iter().map(|record| each(at, record)).collect();
+                if more.contains(&ControlFlow::Break(())) {
                     return Ok((at + length as u64, false));
                 }
                 length
@@ -238,11 +240,11 @@ fn pieces_of(dir: &Path, id: FileId) -> io::Result<Vec<Piece>> {
     Ok(Left::read(&dir.join(tail::name(id.writer)))?.of_file(id.sequence))
 }
 
-/// The record that stands at an offset, if one does.
-pub(super) fn record_at(dir: &Path, (id, offset): (FileId, u64)) -> io::Result<Option<Record>> {
+/// The records that stand at an offset, if any do.
+pub(super) fn records_at(dir: &Path, (id, offset): (FileId, u64)) -> io::Result<Vec<Record>> {
     let mut window = Window::open(&dir.join(id.name()), true, pieces_of(dir, id)?)?;
     window.base = offset;
-    Ok(frame::decode(window.look()?).map(|(record, _)| record))
+    Ok(frame::decode(window.look()?).map(|(records, _)| records).unwrap_or_default())
 }
 
 /// A file's bytes from some point on, as far as they are in memory.

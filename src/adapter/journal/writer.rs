@@ -516,9 +516,12 @@ impl Journal for Writer {
         Ok(Position(state.written))
     }
 
-    fn stage(&self, charge: LentCharge<'_>) -> Result<Position, JournalError> {
+    fn stage(&self, charge: LentCharge<'_>, end: Option<CallEnd>) -> Result<Position, JournalError> {
         let mut state = self.lock();
-        self.keep(&mut state, &charge)?;
+        self.keep(&mut state, &(charge, end))?;
+        if end.is_some() {
+            state.release();
+        }
         Ok(state.position())
     }
 

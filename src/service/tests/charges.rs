@@ -36,11 +36,14 @@ impl Journal for Watched {
         self.journal.append(record)
     }
 
-    fn stage(&self, charge: LentCharge<'_>) -> Result<Position, JournalError> {
+    fn stage(&self, charge: LentCharge<'_>, end: Option<CallEnd>) -> Result<Position, JournalError> {
         if self.broken.load(Ordering::Relaxed) {
             return Err(JournalError::Io("broken".to_owned()));
         }
-        self.journal.stage(charge)
+        if end.is_some() {
+            self.reserved.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.journal.stage(charge, end)
     }
 
     fn end(&self, end: CallEnd) {
@@ -93,6 +96,26 @@ async fn a_charge_that_is_taken_back_is_for_sale_again() {
     gateway.meter.end(call, Ending::SellerBroke, false, SystemClock.now());
     assert_eq!(gateway.pool().remaining(), left);
     assert_eq!(gateway.sell_out().await, 10);
+}
+
+#[tokio::test]
+async fn the_end_of_a_whole_answer_is_written_down_with_its_charge_and_once() {
+    let world = World::new();
+    let (gateway, journal) = watched(&world, 3).await;
+    let mut call = gateway.admit().await.unwrap();
+    let at = SystemClock.now();
+    let whole = Answered { whole: Some(at), ..answered() };
+    let charged = gateway.meter.charge(&mut call, whole).unwrap().charged.unwrap();
+    assert!(charged.ended);
+    assert_eq!(journal.reserved.load(Ordering::Relaxed), 0, "it has no more to write");
+    gateway.meter.settle(call);
+    assert_eq!(journal.reserved.load(Ordering::Relaxed), 0);
+    let mut ends = Vec::new();
+    let mut each = |_, record| ends.extend(if let Record::End(end) = record { Some(end) } else { None });
+    gateway.journal.read(&gateway.by, &mut each).unwrap();
+    assert_eq!(ends, [CallEnd { call: 1, ending: Ending::Complete, billed: true, at }]);
+    assert_eq!(gateway.sell_out().await, 2);
+    world.settled(3).await;
 }
 
 #[tokio::test]

@@ -169,7 +169,7 @@ impl World {
 fn answered() -> Answered<'static> {
     static FACTS: LazyLock<CallFacts> = LazyLock::new(CallFacts::default);
     let (arrived, caller, facts) = (SystemClock.now(), None, FACTS.lend());
-    Answered { request_id: "r", arrived, caller, status: 200, streamed: false, attempts: 1, facts }
+    Answered { request_id: "r", arrived, caller, status: 200, streamed: false, attempts: 1, whole: None, facts }
 }
 
 /// Waits for a condition that the tasks bring about.

@@ -103,10 +103,13 @@ impl Finder {
                 if looked_at > LOOKED_AT_MAX || found.records.len() + found.open.len() >= FOUND_MAX {
                     return Ok(found);
                 }
-                let record = self.read(place, offset)?;
-                let Some(Record::Charge(charge)) = record else { continue };
-                if charge.account == *account && charge.request_id == request_id {
-                    self.add(place, offset, charge, &mut found)?;
+                for record in self.read(place, offset)? {
+                    if let Record::Charge(charge) = record
+                        && charge.account == *account
+                        && charge.request_id == request_id
+                    {
+                        self.add(place, offset, charge, &mut found)?;
+                    }
                 }
             }
         }
@@ -131,17 +134,20 @@ impl Finder {
         Ok(())
     }
 
-    /// The end of a call, behind its charge: in the same file, or in a later one of the writer.
-    fn end_of(&self, from: &Place, behind: u32, call: u64) -> io::Result<Option<CallEnd>> {
+    /// The end of a call, beside its charge or behind it: in the same file, or in a later one of the writer.
+    fn end_of(&self, from: &Place, at: u32, call: u64) -> io::Result<Option<CallEnd>> {
         let last = (from.0, FileId { writer: from.1.writer, sequence: u32::MAX });
         for (place, covered) in self.covered.range(*from..=last) {
             for offset in covered.find(&self.dir(place), place.1, key_of_end(call))? {
-                if (place, offset) <= (from, behind) {
+                if (place, offset) < (from, at) {
                     continue;
                 }
-                match self.read(place, offset)? {
-                    Some(Record::End(end)) if end.call == call => return Ok(Some(end)),
-                    Some(_) | None => {}
+                for record in self.read(place, offset)? {
+                    if let Record::End(end) = record
+                        && end.call == call
+                    {
+                        return Ok(Some(end));
+                    }
                 }
             }
         }
@@ -153,9 +159,12 @@ impl Finder {
         let grants = |sequence| (run, FileId { writer: 0, sequence });
         for (place, covered) in self.covered.range(grants(0)..=grants(u32::MAX)) {
             for offset in covered.find(&self.dir(place), place.1, key_of_package(package))? {
-                let Some(Record::Grant(grant)) = self.read(place, offset)? else { continue };
-                if let Some(terms) = grant.terms.into_iter().find(|terms| terms.package == *package) {
-                    return Ok(Some(terms));
+                for record in self.read(place, offset)? {
+                    if let Record::Grant(grant) = record
+                        && let Some(terms) = grant.terms.into_iter().find(|terms| terms.package == *package)
+                    {
+                        return Ok(Some(terms));
+                    }
                 }
             }
         }
@@ -166,8 +175,8 @@ impl Finder {
         self.journal.join(place.0.to_string())
     }
 
-    fn read(&self, place: &Place, offset: u32) -> io::Result<Option<Record>> {
-        reader::record_at(&self.dir(place), (place.1, u64::from(offset)))
+    fn read(&self, place: &Place, offset: u32) -> io::Result<Vec<Record>> {
+        reader::records_at(&self.dir(place), (place.1, u64::from(offset)))
     }
 }
 

@@ -46,6 +46,11 @@ fn begin(dir: &tempfile::TempDir) -> Run {
 }
 
 fn charge(run: &Run, who: &str, request_id: &str, call: u64) {
+    stage(run, who, request_id, (call, None));
+}
+
+/// Stages a charge, with the call's end if there is one, and writes it.
+fn stage(run: &Run, who: &str, request_id: &str, (call, end): (u64, Option<CallEnd>)) {
     let part = ChargePart { lease: 1, package: package(), class: UnitClass::Calls, units: Units::ONE };
     let charge = Charge {
         call,
@@ -64,11 +69,15 @@ fn charge(run: &Run, who: &str, request_id: &str, call: u64) {
     while writer.reserve().is_err() {
         std::thread::yield_now(); // the next file is being made
     }
-    writer.append(&Record::Charge(charge)).unwrap();
+    writer.stage(charge.lend(), end).unwrap();
+}
+
+fn end_of(call: u64, billed: bool) -> CallEnd {
+    CallEnd { call, ending: Ending::Complete, billed, at: Timestamp::UNIX_EPOCH }
 }
 
 fn end(run: &Run, call: u64, billed: bool) {
-    let end = CallEnd { call, ending: Ending::Complete, billed, at: Timestamp::UNIX_EPOCH };
+    let end = end_of(call, billed);
     let writer = &run.writers()[1];
     writer.append(&Record::End(end)).unwrap();
     writer.release();
@@ -111,6 +120,9 @@ fn a_call_is_found_as_soon_as_it_was_written_by_its_account_alone() {
     assert_eq!(found(&finder, "a", "r-1"), (vec![(2, 0), (1, 1)], 0));
     assert_eq!(found(&finder, "b", "r-1"), (vec![(3, 1)], 0));
     assert_eq!(found(&finder, "a", "r-2"), (vec![], 0));
+    stage(&run, "a", "r-2", (4, Some(end_of(4, true))));
+    follow(&mut finder);
+    assert_eq!(found(&finder, "a", "r-2"), (vec![(4, 1)], 0), "its end stands beside its charge");
 }
 
 #[test]

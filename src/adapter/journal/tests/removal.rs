@@ -73,11 +73,13 @@ fn exports_since_the_mark_show_each_call_once() {
     assert_eq!(export(path, true, true), filled);
     writer.append(&Record::End(end(3))).unwrap();
     assert_eq!(export(path, true, true), [3]);
-    writer.append(&Record::Charge(charge(next))).unwrap();
+    writer.stage(charge(next).lend(), Some(end(next))).unwrap();
+    writer.append(&Record::Charge(charge(next + 1))).unwrap();
+    assert_eq!(export(path, true, true), [next], "a charge with its end");
     drop(run);
-    assert_eq!(export(path, true, true), [next], "interrupted");
+    assert_eq!(export(path, true, true), [next + 1], "interrupted");
     assert_eq!(export(path, true, true), [0_u64; 0]);
-    assert_eq!(export(path, false, false).len() as u64, next, "without the mark all are shown");
+    assert_eq!(export(path, false, false).len() as u64, next + 1, "without the mark all are shown");
 }
 
 #[test]

@@ -54,7 +54,7 @@ fn the_longest_call_fits_into_what_is_set_aside_for_one() {
     let end = CallEnd { call: u64::MAX, at: Timestamp::MAX, ..end(1) };
     let mut buffer = [0; CALL_BYTES_MAX];
     let charge = frame::encode(&Record::Charge(longest.clone()), &mut buffer).unwrap();
-    assert_eq!(frame::decode(&buffer).unwrap().0, Record::Charge(longest));
+    assert_eq!(frame::decode(&buffer).unwrap().0, [Record::Charge(longest)]);
     let end = frame::encode(&Record::End(end), &mut buffer).unwrap();
     assert!(charge + end <= CALL_BYTES_MAX, "{charge} + {end}");
 }
@@ -87,7 +87,7 @@ fn the_longest_grant_fits_into_a_record() {
     });
     let mut buffer = vec![0; frame::FRAME_BYTES_MAX];
     assert!(frame::encode(&grant, &mut buffer).is_some());
-    assert_eq!(frame::decode(&buffer).unwrap().0, grant);
+    assert_eq!(frame::decode(&buffer).unwrap().0, [grant]);
 }
 
 /// Reserves until it is refused, and says how often that went well.
@@ -215,6 +215,23 @@ fn released_room_is_there_for_others() {
 }
 
 #[test]
+fn a_charge_with_its_end_needs_no_more_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, run) = begin_faulty(dir.path());
+    disk.full.store(true, Ordering::Relaxed);
+    let writer = &run.writers()[0];
+    reserve_all(&**writer);
+    writer.stage(charge(1).lend(), None).unwrap();
+    assert_eq!(writer.reserve().unwrap_err(), JournalError::Full, "its end is to come");
+    let mut ended = 0;
+    while writer.reserve().is_err() {
+        ended += 1;
+        writer.stage(charge(1 + ended).lend(), Some(end(1 + ended))).unwrap();
+    }
+    assert!((1..=3).contains(&ended), "{ended}");
+}
+
+#[test]
 fn a_failed_write_refuses_new_calls_until_a_new_file_works_and_loses_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
     let (disk, run) = begin_faulty(dir.path());
@@ -248,7 +265,7 @@ fn what_was_staged_outlives_a_disk_that_fails_for_a_while() {
         let writer = Arc::clone(&run.writers()[0]);
         disk.write_fails.store(true, Ordering::Relaxed);
         for call in [1, 2] {
-            writer.stage(charge(call).lend()).unwrap();
+            writer.stage(charge(call).lend(), None).unwrap();
         }
         if noticed_by_the_thread {
             eventually("the failure", || writer.reserve().map(|()| writer.release()).is_err());
@@ -256,11 +273,11 @@ fn what_was_staged_outlives_a_disk_that_fails_for_a_while() {
             // Another record's write takes the staged ones along: its failure is its own affair.
             assert!(writer.append(&Record::End(end(1))).is_err());
         }
-        writer.stage(charge(3).lend()).unwrap();
+        writer.stage(charge(3).lend(), None).unwrap();
         if !killed {
             disk.write_fails.store(false, Ordering::Relaxed);
             eventually("service", || writer.reserve().is_ok());
-            let last = writer.stage(charge(4).lend()).unwrap();
+            let last = writer.stage(charge(4).lend(), None).unwrap();
             wait(writer.on_disk(last)).unwrap();
             run.finish().unwrap();
         } else {
@@ -279,7 +296,7 @@ fn a_write_that_fails_halfway_leaves_nothing_that_comes_twice() {
     let (disk, run) = begin_faulty(dir.path());
     let writer = Arc::clone(&run.writers()[0]);
     disk.write_torn.store(true, Ordering::Relaxed);
-    let staged = (1..=9).map(|call| writer.stage(charge(call).lend()).unwrap()).max().unwrap();
+    let staged = (1..=9).map(|call| writer.stage(charge(call).lend(), None).unwrap()).max().unwrap();
     let _ = wait(writer.on_disk(staged)); // it fails or not: that is the first file's affair
     eventually("service", || writer.reserve().is_ok());
     run.finish().unwrap();
@@ -295,7 +312,7 @@ fn a_call_that_no_file_is_left_for_is_refused_and_those_before_it_are_kept() {
     disk.write_fails.store(true, Ordering::Relaxed);
     let mut calls = 0;
     let refused = loop {
-        if let Err(error) = writer.stage(charge(calls + 1).lend()) {
+        if let Err(error) = writer.stage(charge(calls + 1).lend(), None) {
             break error;
         }
         calls += 1;

@@ -13,7 +13,7 @@ fn tail_of(path: &Path) -> PathBuf {
 /// Stages charges and their ends.
 fn stage(writer: &dyn Journal, calls: std::ops::RangeInclusive<u64>) {
     for call in calls {
-        writer.stage(charge(call).lend()).unwrap();
+        writer.stage(charge(call).lend(), None).unwrap();
         writer.end(end(call));
     }
 }
@@ -41,6 +41,18 @@ fn what_is_only_in_the_tail_is_read() {
     let dir = tempfile::tempdir().unwrap();
     killed(dir.path());
     assert_eq!(read_only_run(dir.path()), (records(1..=3), Damage::default()));
+}
+
+#[test]
+fn an_end_that_is_known_with_its_charge_stands_beside_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut run = begin(dir.path());
+    run.stop_thread();
+    for call in 1..=2 {
+        run.writers()[0].stage(charge(call).lend(), Some(end(call))).unwrap();
+    }
+    drop(run);
+    assert_eq!(read_only_run(dir.path()), (records(1..=2), Damage::default()));
 }
 
 #[test]
