@@ -21,6 +21,22 @@ use tokio::net::{TcpListener, TcpStream, UnixStream};
 pub(crate) const SMALL_BYTES: usize = 170;
 /// The body of a call that shows what its hash costs.
 pub(crate) const LARGER_BYTES: usize = 1 << 10;
+/// What the official OpenAI SDK for Python sends besides: the calls are those of its users.
+const SDK_HEAD: [&str; 13] = [
+    "accept-encoding: gzip, deflate",
+    "accept: application/json",
+    "user-agent: OpenAI/Python 2.8.0",
+    "x-stainless-lang: python",
+    "x-stainless-package-version: 2.8.0",
+    "x-stainless-os: Linux",
+    "x-stainless-arch: x64",
+    "x-stainless-runtime: CPython",
+    "x-stainless-runtime-version: 3.11.7",
+    "x-stainless-async: false",
+    "x-stainless-retry-count: 0",
+    "x-stainless-raw-response: true",
+    "x-stainless-read-timeout: 600",
+];
 /// What SDKs send wherever they call, as long as a key of Tollgate's: every target gets the same head to read, whether it
 /// looks at the key or not.
 pub(crate) const KEY_OF_NOBODY: &str = "authorization: Bearer sk-bench-000000000000000000000000000000000";
@@ -224,7 +240,7 @@ impl Target {
         let padding = bytes.saturating_sub(body("").len());
         let body = body(&"x".repeat(padding));
         let endpoint = &self.endpoint;
-        let mut headers = [&endpoint.headers, headers].concat();
+        let mut headers = [&SDK_HEAD.map(str::to_owned), &*endpoint.headers, headers].concat();
         if let Some(signer) = &endpoint.signer {
             headers.extend(signer.sign(endpoint, &body)?);
         }

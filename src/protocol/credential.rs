@@ -93,17 +93,14 @@ pub enum CredentialFault<'a> {
     NoAppCode(AppTextFault),
 }
 
-/// The most that one request can present: in `Authorization`, in both headers of their own, in the query.
-const PRESENTED_MAX: usize = 4;
-
-/// All that a request presents.
+/// All that a request presents: in `Authorization`, and in the rarer places.
 #[derive(Debug, Default)]
-pub struct Presented<'a>([Option<Credential<'a>>; PRESENTED_MAX]);
+pub struct Presented<'a>(Option<Credential<'a>>, Vec<Credential<'a>>);
 
 impl<'a> Presented<'a> {
     /// Each of them.
     pub fn iter(&self) -> impl Iterator<Item = &Credential<'a>> {
-        self.0.iter().flatten()
+        self.0.iter().chain(&self.1)
     }
 
     /// The one that counts if all are one caller's.
@@ -118,16 +115,24 @@ impl<'a> Presented<'a> {
 /// See [`CredentialFault`].
 pub fn find_credentials<'a>(headers: &'a HeaderMap, places: Places<'_>) -> Result<Presented<'a>, CredentialFault<'a>> {
     check_single(headers)?;
-    let (authorization, in_header) = (headers.get(AUTHORIZATION), headers.get(APP_CODE));
-    let x_api_key = if places.x_api_key { headers.get(X_API_KEY) } else { None };
+    let first = headers.get(AUTHORIZATION).map(|value| in_authorization(value.as_bytes())).transpose()?;
     let (query, names) = places.query;
-    let in_query = if names.is_empty() { None } else { parameter(query, names)? };
-    Ok(Presented([
-        authorization.map(|value| in_authorization(value.as_bytes())).transpose()?,
-        in_header.map(|value| app_code(value.as_bytes())).transpose()?,
-        x_api_key.map(|value| key(value.as_bytes()).map(Credential::Key)).transpose()?,
-        in_query.map(|code| checked(Cow::Owned(code))).transpose()?,
-    ]))
+    let elsewhere = places.x_api_key || headers.contains_key(APP_CODE) || (!names.is_empty() && !query.is_empty());
+    Ok(Presented(first, if elsewhere { find_elsewhere(headers, places)? } else { Vec::new() }))
+}
+
+/// Those that are not in `Authorization`. Apart from it, as most requests have none: what runs in each call is short.
+#[cold]
+fn find_elsewhere<'a>(
+    headers: &'a HeaderMap,
+    Places { x_api_key, query: (query, names) }: Places<'_>,
+) -> Result<Vec<Credential<'a>>, CredentialFault<'a>> {
+    let in_query = parameter(query, names)?;
+    let in_header = headers.get(APP_CODE).map(|value| app_code(value.as_bytes())).transpose()?;
+    let x_api_key = headers.get(X_API_KEY).filter(|_| x_api_key);
+    let x_api_key = x_api_key.map(|value| key(value.as_bytes()).map(Credential::Key)).transpose()?;
+    let in_query = in_query.map(|code| checked(Cow::Owned(code))).transpose()?;
+    Ok([in_header, x_api_key, in_query].into_iter().flatten().collect())
 }
 
 /// Refuses a header that may hold a credential and stands twice, whether it is looked for or not.
@@ -157,6 +162,14 @@ fn in_authorization(value: &[u8]) -> Result<Credential<'_>, CredentialFault<'_>>
     if scheme.eq_ignore_ascii_case(b"Bearer") {
         return key(token.ok_or(CredentialFault::TokenEmpty)?).map(Credential::Key);
     }
+    in_another_scheme(scheme, (value, after, token))
+}
+
+#[cold]
+fn in_another_scheme<'a>(
+    scheme: &'a [u8],
+    (value, after, token): (&'a [u8], &'a [u8], Option<&'a [u8]>),
+) -> Result<Credential<'a>, CredentialFault<'a>> {
     if scheme.eq_ignore_ascii_case(ALGORITHM.as_bytes()) {
         return Ok(Credential::Signature(value));
     }

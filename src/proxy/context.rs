@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::HeaderValue;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::catalog::Sold;
 use super::client::Client;
@@ -162,7 +162,9 @@ impl Call {
 
     /// What the clock on the wall shows at an instant. By the stopwatch: that clock may have been set meanwhile.
     pub fn moment(&self, at: Instant) -> Timestamp {
-        self.arrived.checked_add(at.duration_since(self.started)).unwrap_or(self.arrived)
+        let after = SignedDuration::try_from(at.duration_since(self.started)).unwrap_or_default();
+        let moment = self.arrived.as_duration().checked_add(after).map(Timestamp::from_duration);
+        moment.and_then(Result::ok).unwrap_or(self.arrived)
     }
 
     /// The end of every call: its quota is settled, its line written, its counters moved. An answer that was whole when its

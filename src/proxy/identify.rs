@@ -166,7 +166,12 @@ fn note(call: &mut Call, Found { caller, read, waited }: Found) -> Result<(), Re
 /// Looks a credential up for a call that has `waited` for the store before.
 async fn look_up(call: &Call, credential: &Credential<'_>, waited: Duration) -> Result<Found, AuthError> {
     let (authenticator, last) = (&call.core.shared.authenticator, call.conn.last_caller());
-    authenticator.caller(presented(credential, &call.client().text), (call.arrived, waited), last).await
+    let presented = presented(credential, &call.client().text);
+    match authenticator.last_caller(presented, call.arrived, last) {
+        Some(found) => found,
+        // Boxed, as it is rare: warm calls keep no room for it.
+        None => Box::pin(authenticator.caller(presented, (call.arrived, waited), last)).await,
+    }
 }
 
 /// A credential as the authenticator knows it.

@@ -115,6 +115,16 @@ enum Remembered {
     Unknown(Instant),
 }
 
+/// A caller that can be used now.
+fn usable(found: Found, now: Timestamp) -> Result<Found, AuthError> {
+    match found.caller.state_at(now) {
+        KeyState::Usable => Ok(found),
+        KeyState::Disabled => Err(AuthError::Disabled),
+        KeyState::Expired => Err(AuthError::Expired),
+        KeyState::Replaced => Err(AuthError::Replaced),
+    }
+}
+
 /// Finds callers.
 pub struct Authenticator {
     store: Arc<dyn AccountStore>,
@@ -147,29 +157,32 @@ impl Authenticator {
         Self { store, keyring, limiter, failures, nobody, patience, callers, changes, deaf }
     }
 
-    /// The caller behind what is presented, if it can be used now. `waited` is how long the call has waited for the store
-    /// before: of its patience the rest is left. `last` is the connection's.
+    /// The caller behind what is presented, if it can be used now and is the `last` one of the connection.
+    pub fn last_caller(
+        &self,
+        Presented { scheme, text, .. }: Presented<'_>,
+        now: Timestamp,
+        last: &RefCell<Option<LastCaller>>,
+    ) -> Option<Result<Found, AuthError>> {
+        let changes = self.changes.load(Ordering::Acquire);
+        let last = last.borrow();
+        let same =
+            |last: &&LastCaller| last.changes == changes && last.scheme == scheme && last.text.expose_secret() == text;
+        let caller = last.as_ref().filter(same)?.caller.clone();
+        Some(caller.ok_or(AuthError::Unknown).and_then(|caller| usable(caller.into(), now)))
+    }
+
+    /// The caller behind what is presented, if it can be used now; from here on the `last` one of the connection. `waited`
+    /// is how long the call has waited for the store before: of its patience the rest is left.
     pub async fn caller(
         &self,
         presented: Presented<'_>,
         (now, waited): (Timestamp, Duration),
         last: &RefCell<Option<LastCaller>>,
     ) -> Result<Found, AuthError> {
-        let Presented { scheme, text, .. } = presented;
         let changes = self.changes.load(Ordering::Acquire);
-        let same =
-            |last: &&LastCaller| last.changes == changes && last.scheme == scheme && last.text.expose_secret() == text;
-        let known = last.borrow().as_ref().filter(same).map(|last| last.caller.clone());
-        let found = match known {
-            Some(caller) => caller.ok_or(AuthError::Unknown)?.into(),
-            None => self.find_noting(presented, waited, (changes, last)).await?,
-        };
-        match found.caller.state_at(now) {
-            KeyState::Usable => Ok(found),
-            KeyState::Disabled => Err(AuthError::Disabled),
-            KeyState::Expired => Err(AuthError::Expired),
-            KeyState::Replaced => Err(AuthError::Replaced),
-        }
+        let found = self.find_noting(presented, waited, (changes, last)).await?;
+        usable(found, now)
     }
 
     /// The keys that a caller's signatures are checked with; those of nobody where it has none.

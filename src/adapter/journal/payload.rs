@@ -98,7 +98,8 @@ impl Payload for CallEnd {
     }
 }
 
-/// A buffer that is filled from its start; `None`: it is too small.
+/// A buffer that is filled from its start; `None`: it is too small. What writes more than a byte is not inlined: of what
+/// runs once in a call the length counts, as it is fetched anew each time.
 struct Output<'a> {
     to: &'a mut [u8],
     length: usize,
@@ -112,6 +113,7 @@ impl Output<'_> {
     }
 
     /// Seven bits a byte, the lowest first.
+    #[inline(never)]
     fn number(&mut self, mut number: u64) -> Option<()> {
         while number > 0x7f {
             self.byte(number.to_le_bytes()[0] | 0x80)?;
@@ -121,7 +123,10 @@ impl Output<'_> {
     }
 
     fn size(&mut self, size: usize) -> Option<()> {
-        self.number(u64::try_from(size).ok()?)
+        match u8::try_from(size) {
+            Ok(size @ 0..=0x7f) => self.byte(size),
+            Ok(_) | Err(_) => self.number(u64::try_from(size).ok()?),
+        }
     }
 
     /// The sign in the lowest bit.
@@ -130,11 +135,13 @@ impl Output<'_> {
     }
 
     /// As `domain::moment` has it.
+    #[inline(never)]
     fn moment(&mut self, moment: Timestamp) -> Option<()> {
         self.signed(moment.as_second())?;
         self.signed(moment.subsec_nanosecond().into())
     }
 
+    #[inline(never)]
     fn text(&mut self, text: &str) -> Option<()> {
         self.size(text.len())?;
         let end = self.length + text.len();
@@ -143,6 +150,7 @@ impl Output<'_> {
         Some(())
     }
 
+    #[inline(never)]
     fn maybe(&mut self, text: Option<&str>) -> Option<()> {
         self.byte(text.is_some().into())?;
         text.map_or(Some(()), |text| self.text(text))
