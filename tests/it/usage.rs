@@ -94,6 +94,39 @@ async fn a_record_says_what_was_bought_why_it_counts_and_for_whom_it_was() {
     assert!(!said.contains("user-ü") && !said.contains("uuuu"), "an end user is in no log: {said}");
 }
 
+/// The forms that the frames of the cores' journal files begin with: a frame is a length, a checksum, and the payload.
+fn forms(world: &World) -> Vec<u8> {
+    let mut runs = std::fs::read_dir(world.data_dir().join("journal")).unwrap().map(|entry| entry.unwrap().path());
+    let run = runs.find(|path| path.is_dir()).unwrap();
+    let mut forms = Vec::new();
+    for writer in ["01", "02"] {
+        // There may be one core.
+        let bytes = std::fs::read(run.join(format!("{writer}-000001.journal"))).unwrap_or_default();
+        let mut rest = bytes.get(20..).unwrap_or_default(); // behind the header
+        while let Some((length, after)) = rest.split_first_chunk::<4>().filter(|(length, _)| **length != [0; 4]) {
+            let (_, payload) = after.split_at(4);
+            forms.push(payload[0]);
+            rest = &payload[u32::from_le_bytes(*length) as usize..];
+        }
+    }
+    forms
+}
+
+#[tokio::test]
+async fn the_end_of_a_whole_answer_stands_beside_its_charge_and_nowhere_else() {
+    let seller = Seller::plain().await;
+    let mut world = World::start(seller.address).await;
+    let buyer = world.buyer(&["chat-5"]).await;
+    for _ in 0..3 {
+        world.call(&Request::chat(&buyer.key)).await.expect(200);
+    }
+    world.settles(&buyer.account, 3).await;
+    assert_eq!(world.stop().await.code, Some(0));
+    assert_eq!(forms(&world), [8; 3], "charges alone, none of which is followed by a frame for its end");
+    let ended = world.usage().iter().filter(|record| record["ending"] == "complete").count();
+    assert_eq!(ended, 3);
+}
+
 /// A change of a key is a change for the calls that come after it.
 #[tokio::test]
 async fn a_running_gateways_records_are_complete_and_follow_the_key() {
