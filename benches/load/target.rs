@@ -21,20 +21,19 @@ use tokio::net::{TcpListener, TcpStream, UnixStream};
 pub(crate) const SMALL_BYTES: usize = 170;
 /// The body of a call that shows what its hash costs.
 pub(crate) const LARGER_BYTES: usize = 1 << 10;
-/// What the official OpenAI SDK for Python sends besides: the calls are those of its users.
-const SDK_HEAD: [&str; 13] = [
+/// What the official OpenAI SDK for Python sends besides (3.54.0, as recorded): the calls are those of its users.
+const SDK_HEAD: [&str; 12] = [
     "accept-encoding: gzip, deflate",
     "accept: application/json",
-    "user-agent: OpenAI/Python 2.8.0",
+    "user-agent: OpenAI/Python 3.54.0",
     "x-stainless-lang: python",
-    "x-stainless-package-version: 2.8.0",
+    "x-stainless-package-version: 3.54.0",
     "x-stainless-os: Linux",
     "x-stainless-arch: x64",
     "x-stainless-runtime: CPython",
     "x-stainless-runtime-version: 3.11.7",
     "x-stainless-async: false",
     "x-stainless-retry-count: 0",
-    "x-stainless-raw-response: true",
     "x-stainless-read-timeout: 600",
 ];
 /// What SDKs send wherever they call, as long as a key of Tollgate's: every target gets the same head to read, whether it
