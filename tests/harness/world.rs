@@ -156,13 +156,12 @@ impl World {
         until(&format!("{units} units are booked"), settled).await;
     }
 
-    /// Waits until no call is open: what the last one gave back can be sold again.
+    /// Waits until no call is open: what the last one gave back can be sold again. Returns the metrics after that: those
+    /// of the look that found none open may have been read, one by one, while the last ones ended.
     pub(crate) async fn quiet(&self) -> Metrics {
-        let quiet = async || {
-            let metrics = self.admin.metrics().await;
-            (metrics.sum("tollgate_calls_open", &[]) == 0.0).then_some(metrics)
-        };
-        until("no call is open", quiet).await
+        let quiet = async || (self.admin.metrics().await.sum("tollgate_calls_open", &[]) == 0.0).then_some(());
+        until("no call is open", quiet).await;
+        self.admin.metrics().await
     }
 
     /// Waits until no call is open; then this process must have charged so many units, over all accounts.

@@ -239,11 +239,8 @@ async fn cost_of_break(rule: Option<&str>, sent: Vec<u8>) -> (u64, Value) {
     let buyer = world.buyer(&["chat-1"]).await;
     let answer = world.call(&Request::chat(&buyer.key)).await.expect(200);
     assert!(answer.cut.is_some(), "a cut answer is never ended properly: {:?}", answer.text());
-    let ended = async || {
-        let metrics = world.admin.metrics().await;
-        (metrics.sum("tollgate_call_endings_total", &[("ending", "seller_broke")]) == 1.0).then_some(metrics)
-    };
-    let metrics = until("the call's end is counted", ended).await;
+    let metrics = world.quiet().await;
+    assert_eq!(metrics.sum("tollgate_call_endings_total", &[("ending", "seller_broke")]), 1.0);
     let left = world.call(&Request::chat(&buyer.key)).await.status();
     let records = records_agree(&mut world, &buyer.account).await;
     let units = records[0]["units"].as_u64().unwrap();
