@@ -106,7 +106,9 @@ fn from_file(path: &str, folder: &Path, place: PlaceId, report: &Report<'_>) -> 
     if text.trim().is_empty() {
         return Err(format!("the file {shown} holds nothing but white space; write the value into it"));
     }
-    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+    let text = text.trim_end_matches(['\r', '\n']);
+    report.conceal(text);
+    Ok(text.to_owned())
 }
 
 /// A small text file's content, and whether others than its owner may read or change it.

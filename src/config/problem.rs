@@ -10,6 +10,10 @@ pub const PROBLEMS_MAX: usize = 100;
 const SHOWN_LINE_MAX: usize = 160;
 /// A line or path that holds one of these words may be a secret's, and the line is not shown.
 const SECRETIVE: [&str; 6] = ["token", "_key", "-key", "secret", "authorization", "password"];
+/// A shorter content of a file is no secret, and would be found in words that have nothing to do with it. In bytes.
+const CONCEALED_BYTES_MIN: usize = 4;
+/// Stands in messages for what a file holds.
+const CONCEALED: &str = "${file:…}";
 
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,6 +105,8 @@ pub(super) struct Report<'a> {
     text: &'a str,
     places: RefCell<Vec<Place>>,
     found: RefCell<Vec<Found>>,
+    /// What files hold that values were read from.
+    concealed: RefCell<Vec<String>>,
 }
 
 /// A problem whose source line is not looked up yet.
@@ -115,7 +121,8 @@ struct Found {
 
 impl<'a> Report<'a> {
     pub(super) fn new(origin: &'a Path, text: &'a str) -> Self {
-        Self { origin, text, places: RefCell::default(), found: RefCell::default() }
+        let (places, found, concealed) = <(RefCell<_>, RefCell<_>, RefCell<_>)>::default();
+        Self { origin, text, places, found, concealed }
     }
 
     /// Remembers a place, to be named by later notes.
@@ -186,6 +193,13 @@ impl<'a> Report<'a> {
         self.with_place(place, |found| found.exposed.clone()).flatten()
     }
 
+    /// Remembers what a file holds: no message quotes it, for it may be a secret that stands at the wrong key.
+    pub(super) fn conceal(&self, text: &str) {
+        if text.len() >= CONCEALED_BYTES_MIN {
+            self.concealed.borrow_mut().push(text.to_owned());
+        }
+    }
+
     /// Gives what was built, or the problems. What could not be built without a problem noted is one itself.
     pub(super) fn finish<T>(self, built: Option<T>) -> Result<T, Problems> {
         let mut found = self.found.take();
@@ -200,13 +214,15 @@ impl<'a> Report<'a> {
         found.dedup();
         let unlisted = found.len().saturating_sub(PROBLEMS_MAX);
         found.truncate(PROBLEMS_MAX);
+        let concealed = self.concealed.take();
+        let said = |message| concealed.iter().fold(message, |message: String, text| message.replace(text, CONCEALED));
         let problems = found.into_iter().map(|found| {
             let line = self.shown_line(found.position.0, &found.path).filter(|_| found.shown > 0);
             Problem {
                 position: Some(found.position),
                 source_line: line.map(|line| line.chars().take(found.shown).collect()),
                 path: found.path,
-                message: found.message,
+                message: said(found.message),
             }
         });
         Err(Problems { origin: self.origin.to_owned(), problems: problems.collect(), unlisted })
