@@ -275,6 +275,28 @@ async fn an_answer_that_breaks_off_resets_its_stream() {
     assert_eq!(world.admin.metrics().await.sum("tollgate_units_voided_total", &[]), 1.0);
 }
 
+#[tokio::test]
+async fn an_answer_that_was_whole_is_complete_though_its_client_takes_none_of_it() {
+    let whole = crate::harness::seller::plain(200, "{\"whole\":true}");
+    let begun = Reply::bytes(&whole[..whole.len() - 4]).then(Step::Hang);
+    for (reply, ending) in [(Reply::bytes(&whole), "complete"), (begun, "client_gone")] {
+        let seller = Seller::always(reply).await;
+        let mut world = world(&seller, |_| {}).await;
+        let buyer = world.buyer(&["api-50"]).await;
+        let mut raw = Raw::connect(world.data).await;
+        raw.send(&frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0])).await; // streams without a window: heads come, bodies do not
+        let bearer = format!("Bearer {}", buyer.key);
+        raw.send(&headers(1, &fields("GET", "/api/x", &bearer), true)).await;
+        while raw.next().await.unwrap().0 != HEADERS {}
+        drop(raw);
+        let metrics = world.quiet().await;
+        assert_eq!(metrics.sum("tollgate_call_endings_total", &[("ending", ending)]), 1.0, "{ending}");
+        world.stop().await;
+        let record = world.usage().pop().unwrap();
+        assert_eq!((&record["ending"], &record["units"]), (&json!(ending), &json!(1)));
+    }
+}
+
 /// More than all buffers on the way hold.
 const FLOOD_BYTES: usize = 16 << 20;
 /// A seller that could send nothing for this long is taken to be held back.
