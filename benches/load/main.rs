@@ -6,9 +6,9 @@
 //! `cargo bench --bench load -- [--seconds 4] [--runs 3] [--repeats 1] [--connections 64]
 //! [--only NAME,NAME] [--quick]`
 //!
-//! Every part is a process of its own: this program starts itself again as the stub and as the bare
-//! proxy. The target has one core, stub and driver share another. Absolute figures are worth little on a
-//! shared machine; compare ratios of one session. PSS counts shared pages in parts: stub, driver and bare
+//! The target is a process of its own on a core of its own: this program starts itself again as the bare proxy, and as
+//! a stub without a proxy before it. Driver and the proxies' stub are one thread on another core. Absolute figures are
+//! worth little on a shared machine; compare ratios of one session. PSS counts shared pages in parts: driver and bare
 //! proxy are one program, as are both Tollgates, so a few MiB of code are split between them.
 #![expect(clippy::print_stdout, reason = "a command-line tool: its tables go to stdout")]
 #![expect(
@@ -140,7 +140,11 @@ async fn main() -> Result<()> {
             // Also when the parent is killed and cannot end its children.
             set_parent_process_death_signal(Some(Signal::KILL))?;
             match role {
-                Role::Stub => stub::serve().await,
+                Role::Stub => {
+                    let listener = stub::listen().await?;
+                    println!("port {}", listener.local_addr()?.port());
+                    stub::serve(listener).await
+                }
                 Role::Bare { upstream } => bare::serve(upstream).await,
             }
         }

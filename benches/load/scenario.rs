@@ -3,9 +3,8 @@
 
 use crate::driver::{HeldStreams, Load, Pace, Plan, Tally};
 use crate::machine::{self, CoreTimes, Cores};
-use crate::process::Process;
-use crate::target::{Kind, Place, SMALL_BYTES, Target, start_stub};
-use crate::{Result, SETTLE_POLL, wire};
+use crate::target::{Kind, Place, SMALL_BYTES, Target};
+use crate::{Result, SETTLE_POLL, stub, wire};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -38,8 +37,8 @@ const QUIET: Duration = Duration::from_millis(300);
 /// tenths of a second, and that must meet all alike. The more turns, the surer their median: of 60 pairs of 200 ms it
 /// varied by 0.03 from run to run, of 240 pairs of 50 ms by 0.01.
 const TURN: Duration = Duration::from_millis(50);
-/// The same for short streams.
-const SHORT_TURN: Duration = Duration::from_secs(1);
+/// The same for streams.
+const STREAM_TURN: Duration = Duration::from_secs(1);
 
 /// Above this many cores of foreign CPU a run is not to be trusted.
 pub(crate) const FOREIGN_MAX: f64 = 0.3;
@@ -156,7 +155,6 @@ fn lasting(plan: Plan, duration: Duration) -> Plan {
 pub(crate) struct Session {
     pub(crate) cores: Cores,
     pub(crate) amount: Amount,
-    stub: Process,
     upstream: SocketAddr,
     dir: TempDir,
 }
@@ -165,8 +163,10 @@ impl Session {
     pub(crate) async fn start(cores: Cores, amount: Amount) -> Result<Self> {
         // Not in the system's temporary directory: that may be memory, and journals are written here.
         let dir = TempDir::with_prefix_in("load-", env!("CARGO_TARGET_TMPDIR"))?;
-        let (stub, endpoint) = start_stub("stub", cores.driver, cores, dir.path()).await?;
-        Ok(Self { cores, amount, stub, upstream: endpoint.address, dir })
+        let listener = stub::listen().await?;
+        let upstream = listener.local_addr()?;
+        tokio::spawn(stub::serve(listener));
+        Ok(Self { cores, amount, upstream, dir })
     }
 
     /// Starts a target in a directory of its own. `None`: it is not installed.
@@ -214,15 +214,15 @@ impl Session {
     }
 
     pub(crate) async fn short_streams(&self, targets: &[&Target]) -> Result<Vec<Row>> {
-        let plan = lasting(SHORT, SHORT_TURN);
+        let plan = lasting(SHORT, STREAM_TURN);
         let request = |target: &Target| target.stream(SHORT_EVENTS, SHORT_INTERVAL_US);
-        self.take_turns(targets, self.turns(SHORT_TURN), async |target| open(target, request(target)?, plan).await)
+        self.take_turns(targets, self.turns(STREAM_TURN), async |target| open(target, request(target)?, plan).await)
             .await
     }
 
     pub(crate) async fn steady_streams(&self, targets: &[&Target]) -> Result<Vec<Row>> {
-        let events = STEADY_EVENTS_PER_SECOND * self.amount.duration.as_secs();
-        self.take_turns(targets, 1, async |target| self.steady(target, events).await).await
+        let events = STEADY_EVENTS_PER_SECOND * STREAM_TURN.as_secs();
+        self.take_turns(targets, self.turns(STREAM_TURN), async |target| self.steady(target, events).await).await
     }
 
     async fn steady(&self, target: &Target, events: u64) -> Result<Load> {
@@ -326,7 +326,7 @@ impl Session {
     }
 
     fn own_cpu(&self, running: &[&Target]) -> Result<Duration> {
-        let mut sum = machine::process_cpu("self")? + self.stub.cpu()?;
+        let mut sum = machine::process_cpu("self")?;
         for target in running {
             sum += target.process.cpu()?;
         }

@@ -65,10 +65,13 @@ enum Answer {
     Streams,
 }
 
-/// Serves until the process is ended; prints its port first.
-pub(crate) async fn serve() -> Result<()> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-    println!("port {}", listener.local_addr()?.port());
+/// Binds any port.
+pub(crate) async fn listen() -> Result<TcpListener> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?)
+}
+
+/// Serves until the process is ended.
+pub(crate) async fn serve(listener: TcpListener) -> Result<()> {
     let counts = Arc::new(Counts::default());
     let completion: Arc<[u8]> = completion().into();
     loop {

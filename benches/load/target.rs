@@ -169,7 +169,7 @@ impl Target {
         let key = async |transport| gateway::start(place, Caller::Key, transport, None).await;
         let certificate = || gateway::make_certificate(place.dir);
         let (process, endpoint) = match kind {
-            Kind::Direct => start_stub("direct", place.cores.target, place.cores, place.dir).await?,
+            Kind::Direct => start_stub(place).await?,
             Kind::Nginx => match start_nginx(place).await? {
                 Some(started) => started,
                 None => return Ok(None),
@@ -261,19 +261,17 @@ fn printed_port(line: &str) -> Option<u16> {
     line.strip_prefix("port ")?.parse().ok()
 }
 
-/// Starts a stub on the given core.
-pub(crate) async fn start_stub(name: &str, core: usize, cores: Cores, dir: &Path) -> Result<(Process, Endpoint)> {
-    let mut command = Command::new(std::env::current_exe()?);
-    command.arg("stub");
-    let mut process = Process::start(name, &mut command, core, cores, dir)?;
-    let port = process.wait_line(printed_port).await?;
-    Ok((process, direct_endpoint(port)))
+async fn start_stub(place: &Place<'_>) -> Result<(Process, Endpoint)> {
+    start_own(Command::new(std::env::current_exe()?).arg("stub"), "direct", place).await
 }
 
 async fn start_bare(place: &Place<'_>) -> Result<(Process, Endpoint)> {
-    let mut command = Command::new(std::env::current_exe()?);
-    command.arg("bare").arg(place.upstream.to_string());
-    let mut process = Process::start("bare", &mut command, place.cores.target, place.cores, place.dir)?;
+    start_own(Command::new(std::env::current_exe()?).arg("bare").arg(place.upstream.to_string()), "bare", place).await
+}
+
+/// Starts this program in another role.
+async fn start_own(command: &mut Command, name: &str, place: &Place<'_>) -> Result<(Process, Endpoint)> {
+    let mut process = Process::start(name, command, place.cores.target, place.cores, place.dir)?;
     let port = process.wait_line(printed_port).await?;
     Ok((process, direct_endpoint(port)))
 }
