@@ -59,8 +59,7 @@ pub(crate) struct Measure {
     pub(crate) tally: Tally,
     /// CPU time of the target's processes.
     cpu: Duration,
-    /// The same for a call, of each turn, in µs.
-    pub(crate) turns: Vec<f64>,
+    pub(crate) turns: Vec<Turn>,
     /// 2xx answers that the stub gave and the driver did not get.
     pub(crate) lost: i64,
     /// CPU used by others than target, stub and driver, in cores.
@@ -68,6 +67,14 @@ pub(crate) struct Measure {
     /// CPU that the host gave to other guests, in cores.
     pub(crate) stolen: f64,
     pub(crate) pss_kib: u64,
+}
+
+/// What a turn is compared by with its neighbours in time, in µs.
+#[derive(Clone, Copy)]
+pub(crate) struct Turn {
+    pub(crate) cpu_per_call: f64,
+    pub(crate) first_byte_p99: f64,
+    pub(crate) delay_p99: f64,
 }
 
 impl Measure {
@@ -126,7 +133,9 @@ pub(crate) struct Held {
     pub(crate) before_kib: u64,
     pub(crate) open_kib: u64,
     /// A closed loop after all streams were closed.
-    pub(crate) afterwards: Measure,
+    pub(crate) afterwards: Row,
+    /// The same of a fresh process, in turns with it.
+    pub(crate) fresh: Row,
 }
 
 /// Memory of a target over the session.
@@ -257,9 +266,11 @@ impl Session {
             }
             tokio::time::sleep(SETTLE_POLL).await;
         }
-        let mut load = closed_load(&target, connections, SMALL_BYTES, self.amount.duration).await?;
-        let afterwards = self.measure(&[&target], &target, &mut load).await?;
-        Ok(Some(Held { kind, lost, before_kib, open_kib, afterwards }))
+        let Some(other) = self.start_target(kind).await? else { return Ok(None) };
+        self.call_often(&other, connections, HELD_WARM_CALLS).await?;
+        let rows = self.closed(&[&target, &other], connections, SMALL_BYTES).await?;
+        let Ok([afterwards, fresh]) = <[Row; 2]>::try_from(rows) else { return Ok(None) };
+        Ok(Some(Held { kind, lost, before_kib, open_kib, afterwards, fresh }))
     }
 
     /// Rounds in which each target has so many turns; those of a round are one run of it, on one set of connections.
@@ -316,7 +327,11 @@ impl Session {
         let answered = self.ask(target.upstream, "/stub/count").await? - answered;
         Ok(Measure {
             lost: answered - i64::try_from(tally.ok)?,
-            turns: vec![cpu.as_secs_f64() * 1e6 / tally.ok as f64],
+            turns: vec![Turn {
+                cpu_per_call: cpu.as_secs_f64() * 1e6 / tally.ok as f64,
+                first_byte_p99: tally.first_byte.quantile_us(0.99),
+                delay_p99: tally.delay.quantile_us(0.99),
+            }],
             tally,
             cpu,
             foreign: others.as_secs_f64() / elapsed.as_secs_f64(),
