@@ -121,8 +121,8 @@ struct Found {
 
 impl<'a> Report<'a> {
     pub(super) fn new(origin: &'a Path, text: &'a str) -> Self {
-        let (places, found, concealed) = <(RefCell<_>, RefCell<_>, RefCell<_>)>::default();
-        Self { origin, text, places, found, concealed }
+        let (places, found) = (RefCell::default(), RefCell::default());
+        Self { origin, text, places, found, concealed: RefCell::default() }
     }
 
     /// Remembers a place, to be named by later notes.
@@ -193,10 +193,14 @@ impl<'a> Report<'a> {
         self.with_place(place, |found| found.exposed.clone()).flatten()
     }
 
-    /// Remembers what a file holds: no message quotes it, for it may be a secret that stands at the wrong key.
+    /// Remembers what a file holds: no message quotes it, for it may be a secret that stands at the wrong key. Messages
+    /// quote as it is, or with escapes.
     pub(super) fn conceal(&self, text: &str) {
+        let text = text.trim();
         if text.len() >= CONCEALED_BYTES_MIN {
-            self.concealed.borrow_mut().push(text.to_owned());
+            let escaped = format!("{text:?}");
+            let escaped = escaped.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(text).to_owned();
+            self.concealed.borrow_mut().extend([text.to_owned(), escaped]);
         }
     }
 

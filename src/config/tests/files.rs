@@ -60,7 +60,7 @@ fn paths_begin_at_the_files_folder() {
 fn what_a_file_holds_is_quoted_by_no_message() {
     for line in ["id: chat", "buy_url: https://shop.example.com/", "data: 127.0.0.1:8081", "head_timeout: 1s"] {
         let world = World::new();
-        world.write("elsewhere", "sk-Höchst geheim/1\n", 0o600);
+        world.write("elsewhere", " sk-Höchst\n\"geheim\"/1\n", 0o600);
         let key = line.split_once(':').unwrap().0;
         let text = BASE.replacen(line, &format!("{key}: ${{file:elsewhere}}"), 1);
         world.write("tollgate.yaml", text, 0o644);
